@@ -1,0 +1,67 @@
+# Two commands do everything a reader needs, on a fresh clone: `make figures` and `make test`. `make help` lists the rest.
+
+SCALE        ?= laptop
+FINDING      ?= all
+JOBS         ?=
+FROM_NOTHING ?=
+TORCH_INDEX  ?=
+PYTHON       ?= python3
+VENV         ?= .venv
+
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+RUN     := $(BIN)/reprolib run $(FINDING) --scale $(SCALE) $(if $(JOBS),--jobs $(JOBS))
+TORCH   := $(shell grep -E '^torch(vision)?==' requirements.txt)
+NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
+SHELL   := bash
+
+.DEFAULT_GOAL := help
+.PHONY: help figures test smoke lab check format clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'Variables: SCALE=smoke|laptop|cifar  FINDING=all|invertibility  JOBS=notebooks at a time (the cores)'
+	@echo '           FROM_NOTHING=1 (train again, compare verdicts)  TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'
+
+figures: $(STAMP) ## regenerate every figure and verdict of a scale: figures/<scale>/<finding>/
+	$(RUN) $(if $(filter-out 0 no false,$(FROM_NOTHING)),--from-nothing)
+
+test: $(STAMP) ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+smoke: $(STAMP) ## run every notebook at the smallest scale, in seconds; its verdicts are not evidence
+	$(BIN)/reprolib run $(FINDING) --scale smoke $(if $(JOBS),--jobs $(JOBS))
+
+lab: $(STAMP) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+check: $(STAMP) ## lint, format, types; notebooks stripped and in step with their .py twins
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify --keep-id --extra-keys '$(NOISE)' notebooks/*.ipynb
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_project.py
+
+format: $(STAMP) ## format the code and bring notebooks and twins in step
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/jupytext --sync notebooks/*.py
+	$(BIN)/nbstripout --keep-id --extra-keys '$(NOISE)' notebooks/*.ipynb
+
+clean: ## delete caches, executed notebooks and figures of turned knobs; data sets, networks and committed figures stay
+	rm -rf data/runs data/cache data/from-nothing figures/custom figures/smoke
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build reprolib.egg-info
+	find reprolib tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is written last, so an interrupted installation is taken up again by the next command. An index given in TORCH_INDEX serves
+# torch and torchvision alone: their own dependencies, CUDA's included, come with everything else.
+$(STAMP): requirements.txt pyproject.toml
+	@rm -f $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reprolib needs Python 3.11 or later, and PYTHON=$(PYTHON) is " \
+	  + sys.version.split()[0] + ": name a newer one, as in make figures PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH))
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
