@@ -1,0 +1,144 @@
+"""A notebook's parameters: names, types, ranges, and how a scale's preset and the reader's values become settings.
+
+A notebook states each parameter as a literal; 0 (or an empty string) takes the scale's preset. Any other value overrides
+it, and the run then writes to `figures/custom/<hash>/` instead of over committed evidence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reprolib import scales, store
+from reprolib.errors import BadInput, nearest
+from reprolib.scales import FINDINGS, Scale
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: its type, what it does, and what is allowed (a choice, or a closed range; 0 means the preset)."""
+
+    kind: type
+    meaning: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0
+    high: float = 0
+    shapes_results: bool = True
+
+    def allowed(self) -> str:
+        """In words, for messages."""
+        if self.choices:
+            return ", ".join(str(choice) for choice in self.choices)
+        return f"{self.low:g} to {self.high:g}, or 0 for the scale's preset"
+
+    def read(self, name: str, value: Any) -> Any:
+        """`value` as this parameter's type; raises BadInput, naming value, declared type and what is allowed."""
+        refused = BadInput(f"{name}={value!r} is not allowed: it takes {self.kind.__name__} ({self.allowed()})")
+        if isinstance(value, bool) or (self.kind is str and not isinstance(value, str)):
+            raise refused
+        try:
+            if self.kind is float and isinstance(value, str):
+                read: Any = float(Fraction(value)) if "/" in value else float(value)
+            elif self.kind is int:
+                read = int(value)
+                if float(value) != read:
+                    raise refused
+            else:
+                read = self.kind(value)
+        except (ValueError, TypeError, OverflowError, ZeroDivisionError):
+            raise refused from None
+        inside = read in self.choices if self.choices else (read == 0 or self.low <= read <= self.high)
+        if not inside:
+            hint = nearest(read, self.choices) if self.choices else ""
+            raise BadInput(f"{name}={value!r} is not allowed; allowed: {self.allowed()}{hint}")
+        return read
+
+
+_COMMON = {
+    "scale": Parameter(str, "preset of data, networks and budgets", choices=tuple(scales.SCALES)),
+    "seeds": Parameter(int, "networks per arm", low=1, high=10),
+}
+_RUN = {
+    "device": Parameter(str, "where tensors live", choices=("auto", "cpu", "cuda"), shapes_results=False),
+    "interactive": Parameter(str, "whether explorers are drawn", choices=("auto", "on", "off"), shapes_results=False),
+}
+_OF: dict[str, dict[str, Parameter]] = {
+    "invertibility": {
+        "n_targets": Parameter(int, "images whose codes are inverted", low=4, high=1000),
+        "steps": Parameter(int, "gradient steps of an inversion", low=10, high=10_000),
+        "pool": Parameter(int, "positions a side of the code: R is the last map pooled to pool x pool", choices=(0, 1, 2, 4, 8)),
+        "tau": Parameter(float, "relative distance at which inverses are compared", low=0.01, high=2.0),
+    },
+}
+
+
+def of(finding: str) -> dict[str, Parameter]:
+    """Every parameter of a finding's notebook, in the notebook's order; raises BadInput for an unknown finding."""
+    if finding not in FINDINGS:
+        raise BadInput(f"finding {finding!r} is unknown; allowed: {', '.join(FINDINGS)}{nearest(finding, FINDINGS)}")
+    return _COMMON | _OF[finding] | _RUN
+
+
+def names(finding: str) -> tuple[str, ...]:
+    """The names of a finding's parameters."""
+    return tuple(of(finding))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Validated parameters of one run: `values` with the preset filled in, `overridden` what differs from the preset."""
+
+    finding: str
+    scale: Scale
+    values: Mapping[str, Any]
+    overridden: Mapping[str, Any]
+    device: str
+    interactive: str
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def folder(self) -> Path:
+        """Where figures, rows and results go: `figures/<scale>/<finding>`, or `figures/custom/<hash>` when a knob is turned.
+
+        `$REPROLIB_FIGURES` replaces `figures` (relative paths count from the root).
+        """
+        figures = store.root() / os.environ.get("REPROLIB_FIGURES", "figures")
+        if not self.overridden:
+            return figures / self.scale.name / self.finding
+        turned = {"finding": self.finding, "scale": self.scale.name, **self.overridden}
+        return figures / "custom" / store.content_key(turned)[:12]
+
+
+def validate(finding: str, given: Mapping[str, Any]) -> Settings:
+    """Settings from what the reader gave; raises BadInput, before any work, for an unknown name or a bad value.
+
+    given: any of the finding's parameters (missing ones take the preset). Fractions such as "8/255" are read as numbers.
+    """
+    known = of(finding)
+    for name in given:
+        if name not in known:
+            raise BadInput(f"parameter {name!r} is unknown in {finding}; allowed: {', '.join(known)}{nearest(name, known)}")
+    read = {name: known[name].read(name, value) for name, value in given.items()}
+    preset = scales.scale(read.get("scale", "laptop"))
+    defaults: dict[str, Any] = {"seeds": preset.seeds, "tau": 0.0, **preset.findings[finding]}  # tau 0: chosen by reach
+    values, overridden = dict(defaults), {}
+    for name, value in read.items():
+        if known[name].shapes_results and name != "scale" and value not in (0, "") and value != defaults[name]:
+            values[name] = overridden[name] = value
+    return Settings(finding, preset, values, overridden, resolve_device(read.get("device", "auto")), read.get("interactive", "auto"))
+
+
+def resolve_device(name: str) -> str:
+    """ "cpu" or "cuda"; "auto" takes the GPU when there is one. Raises BadInput for a GPU that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise BadInput(f"device={name!r} is unknown; allowed: auto, cpu, cuda{nearest(name, ('auto', 'cpu', 'cuda'))}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadInput("device='cuda' is not there: this machine has no usable GPU; allowed here: auto, cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from papermill.inspection import inspect_notebook
+
+from reprolib import parameters
+from reprolib.errors import BadInput
+from reprolib.scales import FINDINGS, SCALES
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def test_nothing_given_is_the_laptop_preset() -> None:
+    settings = parameters.validate("invertibility", {})
+    assert settings.scale.name == "laptop"
+    assert settings["steps"] == SCALES["laptop"].findings["invertibility"]["steps"]
+    assert settings.overridden == {}
+    assert settings.folder().parts[-3:] == ("figures", "laptop", "invertibility")
+
+
+def test_a_value_equal_to_the_preset_turns_nothing() -> None:
+    steps = SCALES["smoke"].findings["invertibility"]["steps"]
+    assert parameters.validate("invertibility", {"scale": "smoke", "steps": steps, "pool": 0, "tau": 0}).overridden == {}
+
+
+def test_a_turned_knob_writes_elsewhere_and_always_to_the_same_place() -> None:
+    one = parameters.validate("invertibility", {"scale": "smoke", "steps": 40})
+    assert one.overridden == {"steps": 40}
+    assert one.folder().parts[-2] == "custom"
+    assert one.folder() == parameters.validate("invertibility", {"steps": "40", "scale": "smoke", "device": "cpu"}).folder()
+    assert one.folder() != parameters.validate("invertibility", {"scale": "smoke", "steps": 41}).folder()
+
+
+def test_where_it_runs_changes_no_folder() -> None:
+    settings = parameters.validate("invertibility", {"device": "cpu", "interactive": "off"})
+    assert settings.folder() == parameters.validate("invertibility", {}).folder()
+
+
+@pytest.mark.parametrize(("given", "read"), [("1/5", 0.2), ("0.2", 0.2), (0.2, 0.2), (1, 1.0)])
+def test_fractions_and_numbers_as_text_are_read(given: object, read: float) -> None:
+    assert parameters.validate("invertibility", {"tau": given})["tau"] == read
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scael": "smoke"}, r"parameter 'scael' is unknown in invertibility; allowed: scale, .*did you mean 'scale'"),
+        ({"scale": "smok"}, r"scale='smok' is not allowed; allowed: smoke, laptop, cifar; did you mean 'smoke'"),
+        ({"steps": "banana"}, r"steps='banana' is not allowed: it takes int \(10 to 10000, or 0 for the scale's preset\)"),
+        ({"steps": 12.5}, r"steps=12.5 is not allowed: it takes int"),
+        ({"steps": True}, r"steps=True is not allowed"),
+        ({"steps": None}, r"steps=None is not allowed"),
+        ({"steps": -3}, r"steps=-3 is not allowed; allowed: 10 to 10000"),
+        ({"pool": 3}, r"pool=3 is not allowed; allowed: 0, 1, 2, 4, 8"),
+        ({"tau": "nan"}, r"tau='nan' is not allowed"),
+        ({"tau": float("inf")}, r"tau=inf is not allowed"),
+        ({"tau": "1/0"}, r"tau='1/0' is not allowed"),
+        ({"seeds": 99}, r"seeds=99 is not allowed; allowed: 1 to 10"),
+        ({"seeds": "[0,1]"}, r"seeds='\[0,1\]' is not allowed"),
+        ({"device": "tpu"}, r"device='tpu' is not allowed; allowed: auto, cpu, cuda"),
+        ({"interactive": 1}, r"interactive=1 is not allowed"),
+    ],
+)
+def test_bad_values_name_the_value_what_is_allowed_and_the_nearest(given: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parameters.validate("invertibility", given)
+
+
+def test_an_unknown_finding_names_the_nearest() -> None:
+    with pytest.raises(BadInput, match=r"finding 'invertability' is unknown; allowed: .*did you mean 'invertibility'"):
+        parameters.validate("invertability", {})
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert parameters.resolve_device("auto") == "cpu"
+    with pytest.raises(BadInput, match="no usable GPU; allowed here: auto, cpu"):
+        parameters.resolve_device("cuda")
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_papermill_sees_every_parameter_of_the_notebook_with_its_type_and_meaning(finding: str) -> None:
+    seen = inspect_notebook(NOTEBOOKS / f"{finding}.ipynb")
+    known = parameters.of(finding)
+    assert list(seen) == list(known)
+    for name, told in seen.items():
+        assert told["inferred_type_name"] == known[name].kind.__name__
+        assert told["help"]
+        assert "=" not in told["help"]
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_the_notebooks_defaults_are_the_presets(finding: str) -> None:
+    defaults = {name: told["default"].strip("\"'") for name, told in inspect_notebook(NOTEBOOKS / f"{finding}.ipynb").items()}
+    assert parameters.validate(finding, defaults).overridden == {}
