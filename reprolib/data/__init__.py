@@ -1,0 +1,8 @@
+"""Images in: every data set by name, with its fingerprint, its normaliser, and what to do when it is not there."""
+
+from __future__ import annotations
+
+from reprolib.data.images import Images
+from reprolib.data.registry import NAMES, SPLITS, fetch, fingerprint, load, normaliser, status
+
+__all__ = ["NAMES", "SPLITS", "Images", "fetch", "fingerprint", "load", "normaliser", "status"]

@@ -1,0 +1,102 @@
+"""Data sets by name: what is known without reading them, and what is said about names that do not exist."""
+
+import re
+
+import pytest
+import torch
+
+from reprolib import data, store
+from reprolib.data import shapetexture
+from reprolib.data.images import images
+from reprolib.errors import BadInput
+
+
+@pytest.fixture
+def empty_root(tmp_path, monkeypatch):
+    """A repository root with no data, and no `$REPROLIB_DATA`."""
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    monkeypatch.delenv("REPROLIB_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", data.NAMES)
+def test_fingerprint_and_normaliser_need_no_data(name, empty_root):
+    assert re.fullmatch("[0-9a-f]{64}", data.fingerprint(name))
+    mean, std = data.normaliser(name)
+    assert len(mean) == len(std) == 3
+    assert all(0 < value < 1 for value in (*mean, *std))
+    assert not list(empty_root.iterdir())
+
+
+def test_fingerprints_tell_sets_apart():
+    assert len({data.fingerprint(name) for name in data.NAMES}) == len(data.NAMES)
+
+
+def test_fingerprint_changes_with_the_generator_and_with_its_settings(monkeypatch):
+    before = data.fingerprint("shapetexture")
+    monkeypatch.setattr(shapetexture, "VERSION", shapetexture.VERSION + 1)
+    assert data.fingerprint("shapetexture") != before
+    monkeypatch.undo()
+    monkeypatch.setitem(shapetexture.WORLDS, "shapetexture", (shapetexture.World(c=0.16), {"train": 16_000, "test": 2_000}))
+    assert data.fingerprint("shapetexture") != before
+
+
+def test_smoke_set_has_four_gratings_of_16_px():
+    train, test = data.load("shapetexture_gratings", "train"), data.load("shapetexture_gratings", "test")
+    assert train.x.shape == (600, 3, 16, 16)
+    assert test.x.shape == (200, 3, 16, 16)
+    assert train.classes == ("disc+grating_0", "square+grating_45", "triangle+grating_90", "star+grating_135")
+    assert torch.bincount(train.y).tolist() == [150] * 4
+    assert train.sha256 != test.sha256
+    training = {image.numpy().tobytes() for image in train.x}
+    assert not any(image.numpy().tobytes() in training for image in test.x)
+
+
+def test_a_generated_set_is_rendered_once_and_then_read_from_the_cache(empty_root, monkeypatch):
+    first = data.load("shapetexture_gratings", "test")
+    monkeypatch.setattr(shapetexture, "render", None)  # a second rendering would fail
+    second = data.load("shapetexture_gratings", "test")
+    assert second.sha256 == first.sha256
+    assert torch.equal(second.x, first.x)
+
+
+def test_status_says_what_is_found_and_how_to_get_the_rest(empty_root):
+    rows = {row["name"]: row for row in data.status()}
+    assert tuple(rows) == data.NAMES
+    assert {name: row["found"] for name, row in rows.items()} == {"cifar10": False, "shapetexture": True, "shapetexture_gratings": True}
+    assert rows["cifar10"]["where"] is None
+    assert "REPROLIB_DATA" in rows["cifar10"]["how"]
+    assert (rows["cifar10"]["scales"], rows["shapetexture"]["scales"]) == (("cifar", "gpu"), ("laptop",))
+    (store.root() / "data" / "cifar10" / "cifar-10-batches-py").mkdir(parents=True)
+    assert data.status()[0]["found"]
+
+
+def test_fetching_a_generated_set_does_nothing(empty_root):
+    assert data.fetch("shapetexture")["found"]
+    assert not list(empty_root.iterdir())
+
+
+@pytest.mark.parametrize("function", [lambda name: data.load(name, "train"), data.fingerprint, data.normaliser, data.fetch])
+def test_unknown_names_are_refused_with_the_nearest(function):
+    allowed = "cifar10, shapetexture, shapetexture_gratings"
+    with pytest.raises(BadInput, match=f"data set 'cifar-10' is unknown, allowed are {allowed}; did you mean 'cifar10'?"):
+        function("cifar-10")
+
+
+def test_unknown_splits_are_refused_with_the_nearest():
+    with pytest.raises(BadInput, match="split='tests' is unknown, allowed are train, test; did you mean 'test'?"):
+        data.load("shapetexture", "tests")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(2, 3, 4, 4), torch.zeros(2), r"pixels are torch.float32 of shape \(2, 3, 4, 4\), allowed is uint8"),
+        (torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(2), "allowed is uint8 of shape"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3), r"labels have shape \(3,\) for 2 images"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), "labels run from 0 to 2, allowed is 0 to 1"),
+    ],
+)
+def test_images_that_are_none_are_refused(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        images(x, y, ("a", "b"), "toy")
