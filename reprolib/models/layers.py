@@ -1,0 +1,94 @@
+"""From a network and images to named features, and the modes a network is put in while it is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from reprolib.errors import BadInput, nearest
+from reprolib.models.networks import ConvBN, Network
+
+LAST = "last"
+"""Alias of the last post-activation map, the one that `representation` pools."""
+
+
+def features(network: Network, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Post-activation maps (n, c, h, w) of the named layers for images x (n, 3, h, w) in [0, 1].
+
+    layers: names out of `network.layer_names`, "last", or "pooled" (the globally pooled code, (n, n_features)).
+    Stops after the deepest one asked for. Raises BadInput for an unknown name.
+    """
+    allowed = (*network.layer_names, LAST, "pooled")
+    for name in layers:
+        if name not in allowed:
+            raise BadInput(f"layer {name!r} is not in {network.architecture}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
+    final = network.layer_names[-1]
+    wanted = {final if name in (LAST, "pooled") else name for name in layers}
+    found: dict[str, Tensor] = {}
+    for name, value in network.maps(x):
+        if name in wanted:
+            found[name] = value
+            if len(found) == len(wanted):
+                break
+    if "pooled" in layers:
+        found["pooled"] = found[final].mean(dim=(2, 3))
+    if LAST in layers:
+        found[LAST] = found[final]
+    return {name: found[name] for name in layers}
+
+
+def representation(network: Network, x: Tensor, pool: int = 1, layer: str = LAST, straight_through: bool = False) -> Tensor:
+    """The code R(x): a layer's post-activation map averaged to pool x pool positions and flattened, (n, c * pool * pool).
+
+    pool = 1 and the last layer is the paper's R (the input of the linear head). straight_through: the last ReLU passes
+    gradients to units that are off. Source: Engstrom et al. 2019 (arXiv 1906.00945); "fake ReLU": MadryLab/robustness.
+    Raises BadInput when the map is smaller than pool x pool or the layer is unknown.
+    """
+    if layer != LAST and layer not in network.layer_names:
+        raise BadInput(
+            f"layer {layer!r} is not in {network.architecture}; allowed: {', '.join((*network.layer_names, LAST))}"
+            f"{nearest(layer, network.layer_names)}"
+        )
+    wanted = network.layer_names[-1] if layer == LAST else layer
+    value = next(value for name, value in network.maps(x, straight_through) if name == wanted)
+    if min(value.shape[2:]) < pool:
+        raise BadInput(
+            f"pool={pool} is larger than the {value.shape[2]} x {value.shape[3]} map of {wanted}; allowed: 1 to {min(value.shape[2:])}"
+        )
+    return F.adaptive_avg_pool2d(value, pool).flatten(1)
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode inside the block; afterwards every submodule is in the mode it was in, also after an error."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def fold_batch_norm(network: Network) -> Network:
+    """A copy in eval mode whose convolutions absorb their BatchNorm: W g / sqrt(v + e), b - m g / sqrt(v + e).
+
+    The same function up to rounding, and faster. A folded copy has no BatchNorm left to hook, and its parameters do not
+    require gradients.
+    """
+    folded = copy.deepcopy(network).eval()
+    for module in folded.modules():
+        if isinstance(module, ConvBN) and isinstance(module.bn, nn.BatchNorm2d):
+            conv, bn = module.conv, module.bn
+            assert bn.running_mean is not None
+            assert bn.running_var is not None
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+            )
+            module.bn = nn.Identity()
+    return folded.requires_grad_(False)

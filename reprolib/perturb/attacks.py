@@ -1,0 +1,211 @@
+"""Projected gradient descent and the accuracies measured with it. Source: Madry et al. 2018 (arXiv 1706.06083).
+
+Radii and steps are in pixel units; the loss is the sum of per-sample cross-entropies, so results do not depend on the
+batch size. Evaluation is PGD-20 with 3 restarts, whatever a network was trained with.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reprolib.errors import BadInput
+from reprolib.models.layers import eval_mode, fold_batch_norm
+from reprolib.models.networks import Network
+from reprolib.perturb.engine import Constraint, L2Ball, LinfBall, Moved, Stepper, minimise, per_sample
+
+NORMS = ("l2", "linf")
+
+
+class CrossEntropy:
+    """Minus the cross-entropy of each sample; remembers which samples its last forward misclassified.
+
+    precision: "bf16" runs the network under autocast (the loss itself is always fp32).
+    """
+
+    def __init__(self, model: nn.Module, y: Tensor, precision: str = "fp32") -> None:
+        self.model, self.y, self.precision = model, y, precision
+        self.fooled = torch.zeros(0, dtype=torch.bool)
+
+    def __call__(self, x: Tensor, index: Tensor) -> Tensor:
+        """See `engine.Objective`."""
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = self.model(x)
+        y = self.y[index]
+        self.fooled = logits.detach().argmax(dim=1) != y
+        return -F.cross_entropy(logits.float(), y, reduction="none")
+
+
+def ball(norm: str, eps: float, n_pixels: int) -> Constraint:
+    """The ball of radius `eps` in pixel units.
+
+    norm: "l2" or "linf". eps: within [0, 1] for linf, [0, sqrt(n_pixels)] for l2, where n_pixels counts channels too.
+    Raises BadInput otherwise.
+    """
+    if norm not in NORMS:
+        raise BadInput(f"norm {norm!r} is unknown; allowed: {', '.join(NORMS)}")
+    largest = 1.0 if norm == "linf" else math.sqrt(n_pixels)
+    if not 0 <= eps <= largest:
+        hint = f"; did you mean {eps:g}/255 = {eps / 255:.4f}?" if norm == "linf" and 1 < eps <= 255 else ""
+        raise BadInput(f"eps={eps:g} is outside [0, {largest:g}] for {norm}: radii are in pixel units{hint}")
+    return LinfBall(eps) if norm == "linf" else L2Ball(eps)
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    norm: str = "linf",
+    eps: float = 8 / 255,
+    step: float = 2 / 255,
+    steps: int = 10,
+    restarts: int = 1,
+    generator: torch.Generator | None = None,
+    random_start: bool = True,
+) -> Tensor:
+    """Adversarial images (n, c, h, w) for images x in [0, 1] and labels y (n,), by projected gradient descent.
+
+    Each restart keeps the iterate of highest loss; over restarts the worst is kept per sample (misclassified first, then
+    highest loss). The model is attacked in eval mode and handed back in the mode it was in; its parameters get no `.grad`.
+    Raises BadInput for a radius that is not in pixel units, FloatingPointError for a loss that is not finite.
+    """
+    constraint = ball(norm, eps, x[0].numel())
+    if steps < 1 or restarts < 1:
+        raise BadInput(f"steps={steps}, restarts={restarts}: both must be at least 1")
+    objective = CrossEntropy(model, y)
+    worst, worst_loss = x.clone(), torch.full((len(x),), -math.inf, device=x.device)
+    worst_fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    everyone = torch.arange(len(x), device=x.device)
+    with eval_mode(model):
+        for _ in range(restarts):
+            start = constraint.random_start(x, generator) if random_start else x
+            moved = minimise(objective, x, start, constraint, _stepper(norm, step), steps, keep="best")
+            with torch.no_grad():
+                loss = -objective(moved.x, everyone)
+            fooled = objective.fooled
+            worse = (fooled & ~worst_fooled) | ((fooled == worst_fooled) & (loss > worst_loss))
+            worst[worse], worst_loss[worse], worst_fooled[worse] = moved.x[worse], loss[worse], fooled[worse]
+    return worst
+
+
+def training_examples(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    norm: str,
+    eps: float,
+    step: float,
+    steps: int,
+    random_start: bool,
+    generator: torch.Generator,
+    precision: str,
+) -> Tensor:
+    """Adversarial images for one training batch: last iterate, BN folded in eval mode, autocast where `precision` is "bf16".
+
+    x: (n, c, h, w) in [0, 1], y: (n,). `steps` forwards and backwards.
+    """
+    constraint = ball(norm, eps, x[0].numel())
+    start = constraint.random_start(x, generator) if random_start else x
+    objective = CrossEntropy(fold_batch_norm(network), y, precision)
+    return minimise(objective, x, start, constraint, _stepper(norm, step), steps).x
+
+
+@dataclass(frozen=True)
+class AdversarialAccuracy:
+    """Accuracy under attack and everything it depends on; `correct` (n,) says which images withstood every restart."""
+
+    value: float
+    correct: Tensor
+    gradient_zero_share: float
+    norm: str
+    eps: float
+    step: float
+    steps: int
+    restarts: int
+    n: int
+
+    def describe(self) -> dict[str, float | int | str]:
+        """Plain values for a network's card."""
+        fields = ("value", "gradient_zero_share", "norm", "eps", "step", "steps", "restarts", "n")
+        return {name: getattr(self, name) for name in fields} | {"start": "random", "loss": "cross-entropy"}
+
+
+def adversarial_accuracy(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    norm: str,
+    eps: float,
+    steps: int = 20,
+    restarts: int = 3,
+    step: float | None = None,
+    seed: int = 0,
+    precision: str = "fp32",
+    batch_size: int = 250,
+) -> AdversarialAccuracy:
+    """Share of images x (n, c, h, w) in [0, 1] still given their label y (n,) under PGD (default PGD-20, 3 restarts).
+
+    step: 2.5 eps / steps by default. Samples leave the batch once fooled. The attack runs on a copy with folded BatchNorm
+    (bf16 where `precision` says so); the verdict on each adversarial image comes from the network itself in fp32, and images
+    that flip back are attacked once more in fp32 before they count as withstood. An upper bound on robust accuracy.
+    """
+    step = 2.5 * eps / steps if step is None else step
+    constraint = ball(norm, eps, x[0].numel())
+    generator = torch.Generator().manual_seed(seed)
+    with eval_mode(network):
+        folded = fold_batch_norm(network)
+        correct = predictions(network, x, batch_size) == y
+        zero_share = _gradient_zero_share(network, x, y, batch_size)
+        flipped_back = torch.zeros_like(correct)
+        for _ in range(restarts if eps > 0 else 0):
+            starts = constraint.random_start(x, generator)  # drawn for all images: the same whatever the batch size
+            for part in correct.nonzero().flatten().split(batch_size):
+                moved = _until_fooled(folded, x[part], y[part], starts[part], constraint, _stepper(norm, step), steps, precision)
+                fooled = predictions(network, moved.x, batch_size) != y[part]
+                correct[part] = ~fooled
+                if precision != "fp32":
+                    with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16):
+                        flipped_back[part] |= ~fooled & (folded(moved.x).argmax(dim=1) != y[part])
+        for part in (correct & flipped_back).nonzero().flatten().split(batch_size):
+            moved = _until_fooled(folded, x[part], y[part], starts[part], constraint, _stepper(norm, step), steps, "fp32")
+            correct[part] = predictions(network, moved.x, batch_size) == y[part]
+    return AdversarialAccuracy(correct.float().mean().item(), correct, zero_share, norm, eps, step, steps, restarts, len(x))
+
+
+def noise_accuracy(network: Network, x: Tensor, y: Tensor, norm: str, eps: float, seed: int = 0) -> float:
+    """Accuracy on images x (n, c, h, w) moved by random noise of norm exactly `eps` (before clipping to [0, 1])."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(x.shape, generator=generator).to(x.device)
+    noise = noise.sign() * eps if norm == "linf" else noise * per_sample(eps / noise.flatten(1).norm(dim=1), noise)
+    return (predictions(network, (x + noise).clamp(0, 1)) == y).float().mean().item()
+
+
+@torch.no_grad()
+def predictions(network: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
+    """Predicted classes (n,) of images x (n, c, h, w), in eval mode and fp32."""
+    with eval_mode(network), torch.autocast(x.device.type, enabled=False):
+        return torch.cat([network(part).argmax(dim=1) for part in x.split(batch_size)])
+
+
+def _until_fooled(
+    model: nn.Module, x: Tensor, y: Tensor, start: Tensor, constraint: Constraint, stepper: Stepper, steps: int, precision: str
+) -> Moved:
+    objective = CrossEntropy(model, y, precision)
+    return minimise(objective, x, start, constraint, stepper, steps, keep="best", finished=lambda: objective.fooled)
+
+
+def _gradient_zero_share(network: Network, x: Tensor, y: Tensor, batch_size: int) -> float:
+    n_zero = 0
+    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        images = images.detach().requires_grad_()
+        gradient = torch.autograd.grad(F.cross_entropy(network(images), labels, reduction="sum"), images)[0]
+        n_zero += int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
+    return n_zero / len(x)
+
+
+def _stepper(norm: str, step: float) -> Stepper:
+    return Stepper(step, "sign" if norm == "linf" else "l2")
