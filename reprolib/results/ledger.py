@@ -1,0 +1,246 @@
+"""Every claim once, as data: `claims.toml` read, checked field by field, and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from reprolib.errors import BadInput, MissingData, nearest
+from reprolib.measures.verdict_rule import DIRECTIONS
+
+LEDGER = Path(__file__).with_name("claims.toml")
+SCALE_NAMES = ("smoke", "laptop", "cifar", "gpu", "imagenet")
+NETWORK_CONTROLS = ("gauss", "blur", "std_matched", "untrained")
+STATISTICS = ("difference", "level", "slope")
+RESAMPLING = {"hidden unit": "independent"}  # these do not correspond between networks; all other units do
+UNREACHED = ("value", "zero")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One number to estimate from rows, with what it is held against.
+
+    difference: last arm minus first; level: the one arm minus `reference`; slope: over `levels`, one an arm.
+    unreached "zero": a comparison in which a network did not reach its target counts 0; "value": the row's value stands.
+    smallest_effect is in the quantity's units, or a share of the first arm's value where `relative`.
+    """
+
+    name: str
+    claim: str
+    quantity: str
+    statistic: str
+    arms: tuple[str, ...]
+    direction: str
+    smallest_effect: float
+    relative: bool = False
+    levels: tuple[float, ...] = ()
+    reference: float = 0.0
+    unreached: str = "value"
+    joint: bool = True
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of claims.toml; the fields are explained at the head of that file."""
+
+    id: str
+    finding: str
+    paper: str
+    statement: str
+    primary: str
+    parts: tuple[Contrast, ...]
+    arms: tuple[str, ...]
+    statistic: str
+    direction: str
+    unit: str
+    smallest_effect: float
+    smallest_effect_reason: str
+    required_at: tuple[str, ...]
+    controls: tuple[str, ...]
+    deviations: str
+    version: int
+    reference: str = ""
+    relative: bool = False
+    rule: str = "primary"
+    rows_of: str = ""
+    levels: tuple[float, ...] = ()
+    level_reference: float = 0.0
+    unreached: str = "value"
+    not_applicable: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def contrast(self) -> Contrast:
+        """The primary quantity as a contrast."""
+        return Contrast(
+            name=self.primary,
+            claim=self.rows_of or self.id,
+            quantity=self.primary,
+            statistic=self.statistic,
+            arms=self.arms,
+            direction=self.direction,
+            smallest_effect=self.smallest_effect,
+            relative=self.relative,
+            levels=self.levels,
+            reference=self.level_reference,
+            unreached=self.unreached,
+            joint=RESAMPLING.get(self.unit, "joint") == "joint",
+        )
+
+    def frozen_sha256(self) -> str:
+        """Hash of what must not change without a new version: what is measured, on whom, and what would count."""
+        deciding = [self.contrast, *(self.parts if self.rule == "all" else ())]
+        waived = {scale: sorted(roles) for scale, roles in self.not_applicable.items()}
+        return _sha256([[{**asdict(one), "name": ""} for one in deciding], self.rule, self.unit, sorted(self.controls), waived])
+
+
+def load_claims(finding: str | None = None, path: str | os.PathLike[str] | None = None) -> dict[str, Claim]:
+    """The claims by id, in the file's order; of one finding only where it is named.
+
+    Raises BadInput, naming the claim, the field and the cure, for an unknown or missing field, a duplicate id, a value
+    that is not allowed, or a control or part that names nothing.
+    """
+    entries, claims = _entries(path), {}
+    for entry in entries:
+        claim = _claim(entry)
+        if claim.id in claims:
+            raise BadInput(f"claims.toml has two entries with id {claim.id!r}: give one of them another id")
+        claims[claim.id] = claim
+    for entry in entries:
+        claim = claims[entry["id"]]
+        claims[claim.id] = replace(claim, parts=_parts(claim, entry["parts"], claims))
+    for claim in claims.values():
+        _check_names(claim, claims)
+    if finding is None:
+        return claims
+    found = {claim.id: claim for claim in claims.values() if claim.finding == finding}
+    if not found:
+        known = sorted({claim.finding for claim in claims.values()})
+        raise BadInput(f"finding={finding!r} has no claims; allowed: {', '.join(known)}{nearest(finding, known)}")
+    return found
+
+
+def claims_sha256(finding: str | None = None, path: str | os.PathLike[str] | None = None) -> str:
+    """Hash of the entries of claims.toml: of all, or of one finding's (so that adding a finding leaves the others' results valid).
+
+    Comments and layout do not count.
+    """
+    return _sha256([entry for entry in _entries(path) if finding is None or entry.get("finding") == finding])
+
+
+def _entries(path: str | os.PathLike[str] | None) -> list[dict[str, Any]]:
+    path = LEDGER if path is None else Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingData(f"{path} is not there: it is part of the package, install reprolib again") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path.name} is not valid TOML: {error}") from error
+    unknown = set(content) - {"claim"}
+    if unknown:
+        raise BadInput(f"{path.name} has an unknown table {sorted(unknown)[0]!r}: every entry is a [[claim]]")
+    return list(content.get("claim", []))
+
+
+def _claim(entry: Mapping[str, Any]) -> Claim:
+    """An entry without its parts, which may name later entries."""
+    name = entry.get("id", "(an entry without id)")
+    allowed = {one.name: one for one in fields(Claim)}
+    for key in entry:
+        if key not in allowed:
+            raise BadInput(f"claims.toml, {name}: unknown field {key!r}{nearest(key, allowed)}; allowed: {', '.join(allowed)}")
+    for key, one in allowed.items():
+        if key not in entry and one.default is MISSING and one.default_factory is MISSING:
+            raise BadInput(f"claims.toml, {name}: field {key!r} is missing: add it")
+    if not isinstance(entry["parts"], list):
+        raise BadInput(f"claims.toml, {name}: parts = {entry['parts']!r} is not a list")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    claim = Claim(**{**values, "parts": ()})
+    _check_values(claim)
+    return claim
+
+
+def _parts(claim: Claim, parts: Sequence[str | Mapping[str, Any]], claims: Mapping[str, Claim]) -> tuple[Contrast, ...]:
+    """A part is the name of a quantity, or a table that changes the contrast of its claim (or of the claim it names)."""
+    allowed = [one.name for one in fields(Contrast) if one.name != "joint"]
+    contrasts: dict[str, Contrast] = {}
+    for part in parts:
+        given: dict[str, Any] = {"quantity": part} if isinstance(part, str) else dict(part)
+        for key in given:
+            if key not in allowed:
+                message = f"claims.toml, {claim.id}: unknown field {key!r} in a part{nearest(key, allowed)}"
+                raise BadInput(f"{message}; allowed: {', '.join(allowed)}")
+        other = given.pop("claim", claim.id)
+        _check_choice(claim.id, "a part's claim", other, tuple(claims))
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        base = claims[other].contrast
+        contrast = replace(base, **{"name": given.get("quantity", base.name), **given})
+        _check_contrast(claim.id, contrast)
+        if contrast.name in contrasts:
+            raise BadInput(f"claims.toml, {claim.id}: two parts are called {contrast.name!r}: give one of them a name of its own")
+        contrasts[contrast.name] = contrast
+    return tuple(contrasts.values())
+
+
+def _check_values(claim: Claim) -> None:
+    number = (int, float)
+    types: dict[str, type | tuple[type, ...]] = {"version": int, "smallest_effect": number, "level_reference": number, "relative": bool}
+    types |= {"arms": tuple, "required_at": tuple, "controls": tuple, "levels": tuple, "parts": tuple, "not_applicable": dict}
+    for one in fields(Claim):
+        value = getattr(claim, one.name)
+        wanted = types.get(one.name, str)
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise BadInput(f"claims.toml, {claim.id}: {one.name} = {value!r} is of the wrong type; see the head of the file")
+    for text in ("id", "finding", "paper", "statement", "primary", "unit", "smallest_effect_reason"):
+        if not getattr(claim, text).strip():
+            raise BadInput(f"claims.toml, {claim.id}: {text} is empty: fill it in")
+    if claim.version < 1:
+        raise BadInput(f"claims.toml, {claim.id}: version = {claim.version}: versions count from 1")
+    _check_choice(claim.id, "rule", claim.rule, ("primary", "all"))
+    for scale in claim.required_at:
+        _check_choice(claim.id, "required_at", scale, SCALE_NAMES[1:])
+    for scale in claim.not_applicable:
+        _check_choice(claim.id, "not_applicable", scale, SCALE_NAMES)
+    _check_contrast(claim.id, claim.contrast)
+
+
+def _check_contrast(name: str, contrast: Contrast) -> None:
+    _check_choice(name, "statistic", contrast.statistic, STATISTICS)
+    _check_choice(name, "direction", contrast.direction, DIRECTIONS)
+    _check_choice(name, "unreached", contrast.unreached, UNREACHED)
+    if not contrast.smallest_effect >= 0:
+        raise BadInput(f"claims.toml, {name}: smallest_effect = {contrast.smallest_effect} is negative: the direction carries the sign")
+    wanted = {"difference": 2, "level": 1, "slope": len(contrast.levels)}[contrast.statistic]
+    if len(contrast.arms) != wanted or (contrast.statistic == "slope" and wanted < 2):
+        raise BadInput(
+            f"claims.toml, {name}: {contrast.statistic} of {contrast.name} has {len(contrast.arms)} arms and {len(contrast.levels)} "
+            "levels; a difference takes 2 arms, a level 1, a slope as many as it has levels (at least 2)"
+        )
+
+
+def _check_names(claim: Claim, claims: Mapping[str, Claim]) -> None:
+    known = ("converged", *NETWORK_CONTROLS, *(other for other in claims if other != claim.id))
+    for control in claim.controls:
+        _check_choice(claim.id, "controls", control, known)
+    if claim.statistic == "slope" and set(claim.controls) & set(NETWORK_CONTROLS):
+        raise BadInput(f"claims.toml, {claim.id}: a trend has no comparison arm for a network control to stand in for")
+    if set(claim.controls) & set(NETWORK_CONTROLS) and (claim.rule == "all" or claim.direction == "inside"):
+        raise BadInput(f'claims.toml, {claim.id}: network controls need rule "primary" and a direction other than "inside"')
+    if claim.rows_of:
+        _check_choice(claim.id, "rows_of", claim.rows_of, tuple(claims))
+    if claim.rule == "all" and not claim.parts:
+        raise BadInput(f'claims.toml, {claim.id}: rule = "all" decides by its parts: name at least one')
+
+
+def _check_choice(name: str, key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise BadInput(f"claims.toml, {name}: {key} = {value!r} is not allowed{nearest(value, allowed)}; allowed: {', '.join(allowed)}")
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,239 @@
+"""The one house style: sizes, fixed roles (colour and marker), files with equal bytes and a stamp inside."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.figure import Figure
+from PIL import Image
+
+from reprolib import store
+from reprolib.errors import BadInput, CorruptFile, MissingData, nearest
+
+NARROW = 3.3  # inches: one column of a paper
+WIDE = 6.8  # inches: both columns
+DPI = 200
+FORMATS = ("png", "pdf", "svg")
+STAMP_KEY = "reprolib"
+
+INK = "#262626"
+FAINT = "#8C8C8C"
+
+
+@dataclass(frozen=True)
+class Role:
+    """How one arm looks in every figure: `colour` (hex), `marker` (matplotlib's letter) and `label` (its name in words)."""
+
+    colour: str
+    marker: str
+    label: str
+
+
+# The colours keep apart under simulated protanopia, deuteranopia and tritanopia (a test measures it); markers double them.
+ROLES: dict[str, Role] = {
+    "standard": Role("#4F6D8F", "o", "standard"),
+    "robust": Role("#D55E00", "s", "robust"),
+    "robust_small": Role("#F4B183", "<", "robust, small eps"),
+    "robust_large": Role("#7A2E00", ">", "robust, large eps"),
+    "robust_linf": Role("#A8005C", "p", "robust, linf"),
+    "gauss": Role("#009E73", "^", "noise-trained"),
+    "blur": Role("#CC79A7", "v", "blur-trained"),
+    "std_matched": Role("#7FBFEA", "P", "standard, accuracy-matched"),
+    "untrained": Role("#C4C4C4", "D", "untrained"),
+    "pca": Role("#E3C800", "h", "PCA of pixels"),
+    "judge": Role("#262626", "*", "judge"),
+}
+CHANCE: dict[str, Any] = {"color": FAINT, "linestyle": ":", "linewidth": 1.0}
+REFERENCE: dict[str, Any] = {"color": INK, "linestyle": "--", "linewidth": 0.9}
+
+RC: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib, so every machine draws the same letters
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.titlesize": 9,
+    "mathtext.fontset": "dejavusans",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.minor.width": 0.5,
+    "ytick.minor.width": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.prop_cycle": cycler(color=[ROLES[role].colour for role in ("standard", "robust", "gauss", "blur", "std_matched", "judge")]),
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "image.interpolation": "nearest",
+    "image.cmap": "gray",
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.dpi": DPI,
+    "savefig.facecolor": "white",
+    "savefig.bbox": None,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.fonttype": "path",
+    "svg.hashsalt": "reprolib",  # equal ids in every run
+    "path.simplify": True,
+}
+
+
+class HouseFigure(Figure):
+    """A figure that no pyplot state knows of, yet that a notebook shows as a picture when it is a cell's last value."""
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self)
+
+
+def apply() -> None:
+    """Make the house style the default of this process, for figures drawn by hand in a notebook."""
+    mpl.rcParams.update(RC)
+
+
+@contextlib.contextmanager
+def context() -> Iterator[None]:
+    """The house style for a `with` block, on matplotlib's defaults: whatever else the reader has set counts for nothing within."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+def figure(width_in: float = WIDE, height_in: float = 2.4, **keywords: Any) -> Figure:
+    """An empty figure of the house, `width_in` x `height_in` inches, laid out by constrained layout unless told otherwise."""
+    return HouseFigure(figsize=(width_in, height_in), **{"layout": "constrained", **keywords})
+
+
+def housed(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorator: draw in the house style, and finish within it (ticks are made late, and would take the caller's settings)."""
+
+    @functools.wraps(draw)
+    def wrapper(*arguments: Any, **keywords: Any) -> Figure:
+        with context():
+            drawn = draw(*arguments, **keywords)
+            drawn.draw_without_rendering()
+        return drawn
+
+    return wrapper
+
+
+def role(arm: str) -> Role:
+    """The fixed look of an arm. Raises BadInput for an arm that has none."""
+    try:
+        return ROLES[arm]
+    except KeyError:
+        raise BadInput(f"arm {arm!r} has no colour in the house style: one of {', '.join(ROLES)} is needed{nearest(arm, ROLES)}") from None
+
+
+def in_order(arms: Sequence[str]) -> list[str]:
+    """The distinct arms in the order of ROLES, so that every figure lists them alike."""
+    for arm in arms:
+        role(arm)
+    return [name for name in ROLES if name in set(arms)]
+
+
+def png_bytes(figure: Figure, dpi: int = DPI, text: str | None = None) -> bytes:
+    """The figure as a png: equal figures give equal bytes. text: kept in the file under the key `reprolib`."""
+    metadata: dict[str, Any] = {"Software": None}  # the writer's version would change the bytes
+    if text is not None:
+        metadata[STAMP_KEY] = text
+    return _rendered(figure, "png", metadata, dpi)
+
+
+def save(
+    figure: Figure, path_without_suffix: str | PathLike[str], stamp: Mapping[str, Any], formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """Write the figure once per format, the stamp inside each file; equal figures and stamps give equal bytes.
+
+    stamp: plain JSON (tree, parameters, seeds, networks). formats: some of png, pdf, svg, in the order to be returned.
+    Returns the paths written. Raises BadInput for another format or a stamp JSON cannot hold, StorageError when the disk is full.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise BadInput(f"format {name!r} is not one of {', '.join(FORMATS)}{nearest(name, FORMATS)}")
+    try:
+        text = json.dumps(dict(stamp), allow_nan=False)  # ASCII, which all three formats keep as it is
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"the stamp cannot be written as JSON ({error}): use plain numbers, strings, lists and dicts, and no NaN") from error
+    written = []
+    for name in formats:
+        if name == "png":
+            content = png_bytes(figure, text=text)
+        elif name == "pdf":
+            content = _rendered(figure, "pdf", {"Keywords": text, "CreationDate": None, "Creator": None, "Producer": None})
+        else:
+            content = _rendered(figure, "svg", {"Description": text, "Date": None, "Creator": None})
+        written.append(store.write_bytes(f"{fspath(path_without_suffix)}.{name}", content))
+    return written
+
+
+def read_stamp(path: str | PathLike[str]) -> dict[str, Any] | None:
+    """The stamp inside a png, pdf or svg, or None where the file has none.
+
+    Raises MissingData when there is no such file, BadInput for another suffix, CorruptFile when the file is cut short or its stamp is no JSON.
+    """
+    path = Path(path)
+    readers = {".png": _png_text, ".pdf": _pdf_text, ".svg": _svg_text}
+    if path.suffix.lower() not in readers:
+        raise BadInput(f"{path.name} is not a figure this project writes: give a file that ends in {', '.join(readers)}")
+    if not path.is_file():
+        raise MissingData(f"there is no file {path}: give the path of a figure, e.g. one below figures/")
+    try:
+        text = readers[path.suffix.lower()](path.read_bytes())
+        stamp = None if text is None else json.loads(text)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow, ElementTree (a SyntaxError) and json, in this order
+        raise CorruptFile(f"{path} cannot be read as a stamped {path.suffix[1:]} ({error}); remake the figure") from error
+    return stamp if isinstance(stamp, dict) else None
+
+
+def _rendered(figure: Figure, format_: str, metadata: Mapping[str, Any], dpi: int = DPI) -> bytes:
+    buffer = io.BytesIO()
+    with context():
+        figure.savefig(buffer, format=format_, metadata=dict(metadata), dpi=dpi)
+    return buffer.getvalue()
+
+
+def _png_text(content: bytes) -> str | None:
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        image.load()  # so that a file cut short is noticed
+        return image.text.get(STAMP_KEY)  # type: ignore[attr-defined]  # PngImageFile alone has it
+
+
+def _pdf_text(content: bytes) -> str | None:
+    """The literal string after /Keywords in the information dictionary, which matplotlib writes uncompressed."""
+    if not content.startswith(b"%PDF-") or b"%%EOF" not in content[-64:]:
+        raise ValueError("no complete PDF")
+    found = re.search(rb"/Keywords \(((?:\\.|[^\\()])*)\)", content, re.DOTALL)
+    if found is None:
+        return None
+    escapes = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+    return re.sub(rb"\\(.)", lambda match: escapes.get(match[1], match[1]), found[1], flags=re.DOTALL).decode("ascii")
+
+
+def _svg_text(content: bytes) -> str | None:
+    if b"<!ENTITY" in content:  # a few lines of entities can grow without bound; matplotlib writes none
+        raise ValueError("entities are not allowed")
+    description = ElementTree.fromstring(content).find(".//{http://purl.org/dc/elements/1.1/}description")
+    return None if description is None else description.text
