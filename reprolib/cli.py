@@ -1,0 +1,280 @@
+"""The command `reprolib`: run notebooks, judge claims, train networks, see to data, explain a figure.
+
+Nothing heavy is imported before a command needs it, so that `--help` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from reprolib.errors import BadInput, MissingData, ReprolibError, VerdictsDiffer, nearest
+
+if TYPE_CHECKING:
+    from reprolib.runner import RunResult
+
+EPILOG = """\
+examples:
+  reprolib run                                        every finding at scale laptop, several at a time
+  reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
+  reprolib run invertibility -p tau 0.2 -p seeds 3    turned knobs: the figures go to figures/custom/, committed ones stay
+  reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts
+  reprolib claims --audit --strict                    recompute every verdict from the committed rows
+  reprolib train --scale cifar --list                 which networks exist, which are missing
+  reprolib explain figures/laptop/invertibility/inversions.png
+
+exit codes:
+  0  done                                    5  a file could not be written
+  1  an error nobody foresaw                 6  a notebook cell failed
+  2  a value given is not allowed            7  a notebook ran past its time limit
+  3  data, network or results are missing    8  a notebook's kernel died
+  4  a file is damaged or of another kind    9  verdicts differ, or an audit failed
+  130  interrupted (Ctrl-C)
+
+environment: REPROLIB_DATA names a folder with data sets; REPROLIB_DEBUG=1 shows tracebacks."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are BadInput, like every other value that is not allowed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise BadInput with one sentence that names the cure."""
+        if "-p" in message and "expected 2 arguments" in message:
+            message = "-p takes a name and a value, as in `-p tau 0.2`"
+        if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            message += nearest(choice[1], re.findall(r"'(.*?)'", choice[2]))
+        raise BadInput(f"{message} (see `{self.prog} --help`)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command in `arguments` (default: the command line); return its exit code."""
+    try:
+        given = parser().parse_args(arguments)
+        code = int(given.command(given))
+        sys.stdout.flush()
+        return code
+    except ReprolibError as error:
+        if os.environ.get("REPROLIB_DEBUG"):
+            raise
+        print(f"reprolib: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("reprolib: interrupted; the same command continues, since finished work is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) is gone: say nothing more, also not while Python closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(
+        prog="reprolib",
+        description="Five papers on adversarial robustness and representations, measured claim by claim.",
+        epilog=EPILOG,
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], text: str, scale: str | None = "laptop") -> Parser:
+        made: Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EPILOG)
+        made.set_defaults(command=function)
+        if scale:
+            made.add_argument(
+                "--scale", default=scale, help="preset of data, networks and budgets: smoke, laptop, cifar (default: %(default)s)"
+            )
+        return made
+
+    run = command("run", run_findings, "run notebooks headless; write figures, rows, verdicts and a page to figures/<scale>/<finding>/")
+    run.add_argument("findings", nargs="*", metavar="FINDING", help="which findings (default: all)")
+    run.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="change a parameter; repeatable"
+    )
+    run.add_argument("--jobs", type=int, help="notebooks at a time (default: the cores)")
+    run.add_argument("--device", help="auto, cpu or cuda (default: the notebook's, auto)")
+    run.add_argument("--timeout", type=float, metavar="MINUTES", help="wall-clock limit of each notebook (default: none)")
+    run.add_argument("--from-nothing", action="store_true", help="train and measure again in data/from-nothing/, then compare verdicts")
+
+    claims = command("claims", show_claims, "show the verdicts of a scale; with --audit and --strict, check them")
+    claims.add_argument("--audit", action="store_true", help="recompute every estimate and verdict from the rows; fail where they differ")
+    claims.add_argument(
+        "--strict", action="store_true", help="fail when a required claim was not run or a verdict is not the committed one"
+    )
+    claims.add_argument("--folder", type=Path, help="look in this folder only (default: every finding's figures/<scale>/<finding>)")
+
+    train = command("train", train_networks, "train the networks of a scale that are missing; an interrupted training continues")
+    train.add_argument("--list", action="store_true", help="only show what is there and what is missing")
+    train.add_argument("--jobs", type=int, help="networks at a time, one thread each (default: the cores, 1 on a GPU)")
+    train.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    train.add_argument("--only", action="append", default=[], metavar="PATTERN", help="networks by name, such as 'w8-*-s0'; repeatable")
+
+    data = command("data", see_to_data, "show which data sets are there, or fetch those that can be downloaded", scale=None)
+    data.add_argument("action", choices=("status", "fetch"))
+    data.add_argument("name", nargs="?", help="one data set (default: all)")
+
+    explain = command("explain", explain_figure, "say how a figure file was made, and the command that makes it again", scale=None)
+    explain.add_argument("figure", type=Path, help="a png, pdf or svg written by a run")
+    return top
+
+
+def run_findings(given: argparse.Namespace) -> int:
+    """`reprolib run`."""
+    from reprolib import runner
+
+    named: dict[str, Any] = {}
+    for name, value in given.parameter:
+        if name in ("scale", "device"):
+            raise BadInput(f"-p {name} {value} is not allowed: use --{name} {value}")
+        if name in named:
+            raise BadInput(f"-p {name} is given twice ({named[name]} and {value}): give it once")
+        named[name] = value
+    limit_s = None if given.timeout is None else 60 * given.timeout
+    results = runner.run(
+        given.findings,
+        given.scale,
+        named,
+        given.jobs,
+        given.device,
+        given.from_nothing,
+        limit_s,
+        report=lambda line: print(line, flush=True),
+    )
+    codes = [_conclude(result, given.from_nothing) for result in results]
+    return next((code for code in codes if code), 0)
+
+
+def _conclude(result: RunResult, from_nothing: bool) -> int:
+    """Print how the run of one finding ended; return its exit code."""
+    from reprolib import store, summary
+    from reprolib.results.audit import read_results
+
+    print(f"\n{result.finding} at scale {result.scale}: {result.status} after {result.seconds / 60:.1f} min")
+    if result.exit_code:
+        where = f" in cell {result.cell} ({result.source.strip().splitlines()[0]})" if result.cell and result.source.strip() else ""
+        about = f"{result.error}: {result.message}" if result.status == "failed" else result.message
+        print(f"reprolib: {result.finding}: {result.status}{where}: {about or 'stopped before its end'}", file=sys.stderr)
+        if os.environ.get("REPROLIB_DEBUG") and result.traceback:
+            print(result.traceback, file=sys.stderr)
+        print(f"  next: {result.next_step}", file=sys.stderr)
+        return result.exit_code
+    results = read_results(result.folder)
+    print(f"figures: {_shown(result.folder)}")
+    print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
+    if not from_nothing:
+        return 0
+    committed = store.root().joinpath("figures", *result.folder.parts[-2:])
+    if not (committed / "results.json").is_file():
+        print(f"from nothing: {_shown(committed)} holds no results to compare with")
+        return 0
+    different = summary.differences(read_results(committed), results)
+    print("from nothing: " + ("every verdict as committed" if not different else "not every verdict as committed"))
+    for line in different:
+        print(f"  {line}")
+    return VerdictsDiffer.exit_code if different else 0
+
+
+def show_claims(given: argparse.Namespace) -> int:
+    """`reprolib claims`."""
+    from reprolib import scales, store, summary
+    from reprolib.results import audit as checks
+
+    if given.folder is None:
+        scales.scale(given.scale)
+        folders = [store.root() / "figures" / given.scale / finding for finding in scales.FINDINGS]
+    elif given.folder.is_dir():
+        folders = [given.folder]
+    else:
+        raise MissingData(
+            f"--folder {given.folder} is not a folder: name one that holds a results.json, such as figures/laptop/invertibility"
+        )
+    faults: list[str] = []
+    for folder in folders:
+        results = checks.read_results(folder)
+        print(f"{results['finding']} at scale {results['scale']} ({_shown(folder)})")
+        print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
+        found = {"audit": checks.audit(folder)} if given.audit else {}
+        if given.strict:
+            with _committed(folder) as committed:
+                print(
+                    "  strict: "
+                    + ("held against the committed results" if committed else "no committed results to hold the verdicts against")
+                )
+                found["strict"] = checks.strict(folder, committed)
+        for name, lines in found.items():
+            print(f"  {name}: {'FAILED' if lines else 'passed'}")
+            print("".join(f"    {line}\n" for line in lines), end="")
+            faults += lines
+    if faults:
+        raise VerdictsDiffer(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} found, listed above; the first: {faults[0]}")
+    return 0
+
+
+@contextlib.contextmanager
+def _committed(folder: Path) -> Iterator[Path | None]:
+    """A folder with the results.json that git holds for `folder` in HEAD; None where there is no git, or no such file."""
+    from reprolib import store
+
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            shown = subprocess.run(["git", "show", "HEAD:./results.json"], cwd=folder, capture_output=True, check=True, timeout=60).stdout
+        except (OSError, subprocess.SubprocessError):
+            yield None
+            return
+        store.write_bytes(Path(temporary) / "results.json", shown)
+        yield Path(temporary)
+
+
+def train_networks(given: argparse.Namespace) -> int:
+    """`reprolib train`."""
+    from reprolib import parameters, runner, scales
+
+    scales.scale(given.scale)
+    if given.jobs is not None and given.jobs < 1:
+        raise BadInput(f"--jobs {given.jobs} is not allowed: at least 1 network at a time")
+    device = parameters.resolve_device(given.device)
+    from reprolib.training import pool
+
+    if not given.list:
+        jobs = given.jobs or (1 if device == "cuda" else runner.cores())
+        pool.train_pool(given.scale, jobs, given.only, device, report=lambda line: print(line, flush=True))
+    print(pool.list_pool(given.scale).to_string(index=False))
+    return 0
+
+
+def see_to_data(given: argparse.Namespace) -> int:
+    """`reprolib data`."""
+    from reprolib import data
+
+    if given.name and given.name not in data.NAMES:
+        raise BadInput(f"data set {given.name!r} is unknown; allowed: {', '.join(data.NAMES)}{nearest(given.name, data.NAMES)}")
+    names = [given.name] if given.name else data.NAMES
+    rows = [data.fetch(name) for name in names] if given.action == "fetch" else [row for row in data.status() if row["name"] in names]
+    for row in rows:
+        state = f"there: {row['where']}" if row["found"] else f"missing: {row['how']}"
+        print(f"{row['name']:24} for scale {', '.join(row['scales']):12} {state}")
+    return 0
+
+
+def explain_figure(given: argparse.Namespace) -> int:
+    """`reprolib explain`."""
+    from reprolib import explain
+
+    print("\n".join(explain.lines(given.figure)))
+    return 0
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be said here."""
+    path = Path(path).resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

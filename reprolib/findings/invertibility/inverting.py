@@ -1,0 +1,175 @@
+"""What every network is asked to invert, the inversions, and the judges that look at them.
+
+Every network inverts the codes of the same targets from the same starts. Source: Engstrom et al. 2019 (arXiv 1906.00945).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reprolib import store
+from reprolib.data import Images
+from reprolib.errors import BadInput
+from reprolib.measures import perceptual
+from reprolib.models.layers import LAST, features, fold_batch_norm
+from reprolib.models.networks import Network
+from reprolib.perturb.attacks import predictions
+from reprolib.perturb.inversion import Inversion, follow, network_code, noise_start
+
+VERSION = 1
+"""Of this measurement; bumped when its numbers change meaning (cached inversions are then made anew)."""
+
+TAUS = (0.5, 0.35, 0.2, 0.1, 0.05)
+FIRST_TEST_IMAGES = 2000
+N_TYPICAL = 512
+EVERY = 10
+CHUNK = 192
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every network has to do: n targets, and where the search for their inverses starts.
+
+    targets: (n, 3, h, w) in [0, 1]; y: their classes (n,); ids: their places in the test set. starts: name -> images
+    (n, 3, h, w), noise ones first; start_y: classes of the "image" starts, all different from y. typical: test images that
+    set each network's unit of distance.
+    """
+
+    targets: Tensor
+    y: Tensor
+    ids: list[int]
+    starts: dict[str, Tensor]
+    start_y: Tensor
+    typical: Tensor
+    data_sha256: str
+
+
+def make_task(images: Images, n_targets: int, n_noise: int, device: str = "cpu") -> Task:
+    """Targets in turn from every class of the first test images, `n_noise` noise starts and one image of another class each."""
+    x, y = images.x[:FIRST_TEST_IMAGES], images.y[:FIRST_TEST_IMAGES]
+    queues = [(y == k).nonzero().flatten().tolist() for k in range(len(images.classes))]
+    most = min(map(len, queues)) * len(queues) // 2
+    if n_targets > most:
+        raise BadInput(
+            f"n_targets={n_targets} is not allowed: targets and starts come from the first {len(y)} test images; allowed: up to {most}"
+        )
+    ids = [queues[i % len(queues)][i // len(queues)] for i in range(n_targets)]
+    # the start of target i comes from the class `1 + i // K` further on (never its own), from the far end of that class
+    k = len(queues)
+    other = [(i + 1 + (i // k) % (k - 1)) % k for i in range(n_targets)]
+    starts_ids = [queues[c][-1 - i // k] for i, c in enumerate(other)]
+    targets = x[ids].float().to(device) / 255
+    starts = {f"noise_{s}": noise_start(targets.shape, seed=s).to(device) for s in range(n_noise)}
+    starts["image"] = x[starts_ids].float().to(device) / 255
+    return Task(targets, y[ids].to(device), ids, starts, y[starts_ids].to(device), x[:N_TYPICAL].float().to(device) / 255, images.sha256)
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """One network's inversions of a task: per start an `Inversion` whose thresholds and distances are in d_rel."""
+
+    role: str
+    network: Network
+    unit: float
+    runs: dict[str, Inversion]
+
+
+def invert_task(
+    role: str,
+    network: Network,
+    task: Task,
+    steps: int,
+    step: float,
+    pool: int,
+    starts: Sequence[str],
+    n: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Inverted:
+    """Invert the first `n` targets (default: all) from the named starts; measured once, then read from the cache.
+
+    pool: the code is the last map averaged to pool x pool positions. BatchNorm is folded (the same function); fp32.
+    """
+    n = len(task.targets) if n is None else n
+    described = {
+        "version": VERSION, "network": network.sha256, "data": task.data_sha256, "targets": task.ids[:n],
+        "steps": steps, "step": step, "pool": pool, "starts": list(starts), "taus": list(TAUS), "n_noise": len(task.starts) - 1,
+    }  # fmt: skip
+
+    def compute() -> dict[str, Tensor]:
+        report(f"{network.card['name']}: inverting {n} targets from {len(starts)} starts, {steps} steps, {pool} x {pool} code")
+        code = network_code(fold_batch_norm(network), pool)
+        with torch.no_grad():
+            unit = perceptual.random_pair_median(code(task.typical), generator=torch.Generator().manual_seed(0))
+            wanted = code(task.targets[:n])
+        tensors: dict[str, Tensor] = {"unit": torch.tensor(unit)}
+        joined = torch.cat([task.starts[s][:n] for s in starts])
+        wanted = wanted.repeat(len(starts), 1)
+        parts = [
+            follow(code, wanted[i : i + CHUNK], joined[i : i + CHUNK], steps, step, [tau * unit for tau in TAUS], EVERY, keep_frames=True)
+            for i in range(0, len(joined), CHUNK)
+        ]
+        for tau in TAUS:
+            tensors[f"reached@{tau}"] = torch.cat([p.reached[tau * unit] for p in parts])
+            tensors[f"at@{tau}"] = torch.cat([p.at[tau * unit] for p in parts])
+            tensors[f"at_distance@{tau}"] = torch.cat([p.at_distance[tau * unit] for p in parts]) / unit
+        tensors["x"] = torch.cat([p.x for p in parts])
+        tensors["distance"] = torch.cat([p.distance for p in parts]) / unit
+        tensors["steps"] = torch.tensor(parts[0].steps)
+        tensors["trajectory"] = torch.cat([p.trajectory for p in parts], dim=1) / unit
+        tensors["frames"] = torch.cat([p.frames for p in parts], dim=1)
+        tensors["zero_gradient"] = torch.cat([p.zero_gradient for p in parts])
+        return tensors
+
+    kept = {name: tensor.to(task.targets.device) for name, tensor in store.cache("invertibility", described, compute).items()}
+    runs = {}
+    for i, start in enumerate(starts):
+        part = slice(i * n, (i + 1) * n)
+        runs[start] = Inversion(
+            kept["x"][part], kept["distance"][part],
+            {tau: kept[f"reached@{tau}"][part] for tau in TAUS}, {tau: kept[f"at@{tau}"][part] for tau in TAUS},
+            {tau: kept[f"at_distance@{tau}"][part] for tau in TAUS}, kept["steps"].tolist(),
+            kept["trajectory"][:, part].cpu(), kept["frames"][:, part].cpu(), kept["zero_gradient"][part],
+        )  # fmt: skip
+    return Inverted(role, network, float(kept["unit"]), runs)
+
+
+class Eyes:
+    """The judges' view: distances of pictures under a standard and a robust network that are never inverted."""
+
+    def __init__(self, judges: Mapping[str, Network]) -> None:
+        self.judges = {kind: fold_batch_norm(judge) for kind, judge in judges.items()}
+
+    @torch.no_grad()
+    def distance(self, kind: str, a: Tensor, b: Tensor) -> Tensor:
+        """Perceptual distance (n,) of images a and b (n, 3, h, w) over all post-activation maps of the judge `kind`."""
+        judge = self.judges[kind]
+        layers = judge.layer_names
+        parts = []
+        for one, other in zip(a.split(500), b.split(500), strict=True):
+            parts.append(
+                perceptual.perceptual_distance(list(features(judge, one, layers).values()), list(features(judge, other, layers).values()))
+            )
+        return torch.cat(parts)
+
+    def classes(self, kind: str, x: Tensor) -> Tensor:
+        """The judge's predictions (n,)."""
+        return predictions(self.judges[kind], x)
+
+
+def ratios(images: Tensor, task: Task, eyes: Eyes, n: int) -> Tensor:
+    """Distance ratio (steps, n) of uint8 frames (steps, n, 3, h, w) from `noise_0`."""
+    targets = task.targets[:n]
+    start = eyes.distance("standard", task.starts["noise_0"][:n], targets)
+    flat = images.flatten(0, 1).to(targets.device).float() / 255
+    return eyes.distance("standard", flat, targets.repeat(len(images), 1, 1, 1)).view(len(images), n) / start
+
+
+def last_map_px(network: Network) -> int:
+    """The side in pixels of the last map of a network for the images it was trained on."""
+    side = network.card["image_px"]
+    with torch.no_grad():
+        return features(network, torch.zeros(1, 3, side, side, device=next(network.parameters()).device), [LAST])[LAST].shape[-1]

@@ -1,0 +1,168 @@
+"""From inversions to tidy rows: inverses are compared at the same d_rel, never at the same step, and none is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from reprolib.findings.invertibility.inverting import EVERY, TAUS, Eyes, Inverted, Task, ratios
+from reprolib.measures import perceptual
+from reprolib.perturb.inversion import Inversion
+
+REACH_NEEDED = 0.9
+
+
+def deciding_taus(rows: pd.DataFrame) -> dict[str, float]:
+    """Per kind of start ("noise", "image") the smallest tau that at least 90 % of the targets reach in every standard and robust network.
+
+    rows: with the "reach@<tau>" rows of INV-1 (image starts) and INV-2 (noise starts). Chosen from the reach alone; the
+    largest tau where none is reached so often.
+    """
+    taus = {}
+    for kind, claim in (("noise", "INV-2"), ("image", "INV-1")):
+        found = rows[(rows["claim"] == claim) & rows["quantity"].str.startswith("reach@") & rows["arm"].isin(["standard", "robust"])]
+        shares = found.groupby(["quantity", "network"])["value"].mean().groupby("quantity").min()
+        enough = [float(str(name).removeprefix("reach@")) for name, share in shares.items() if share >= REACH_NEEDED]
+        taus[kind] = min(enough, default=max(TAUS))
+    return taus
+
+
+def reach_rows(inverted: Sequence[Inverted], task: Task) -> pd.DataFrame:
+    """Rows "reach@<tau>" (0 or 1 per target and start) of INV-1 for image starts and INV-2 for noise starts."""
+    rows: list[dict[str, Any]] = []
+    for one in inverted:
+        for start, run in one.runs.items():
+            for tau in TAUS:
+                name, claim = f"reach@{tau:g}", "INV-1" if start == "image" else "INV-2"
+                rows += [_identity(one) | _row(claim, name, unit, start, run.reached[tau][i], True) for i, unit in enumerate(task.ids)]
+    return pd.DataFrame(rows)
+
+
+def tidy(inverted: Sequence[Inverted], twice: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> pd.DataFrame:
+    """Unit-level rows of INV-1 to INV-3 but for the reach, the convergence control, trajectories and the networks' cards.
+
+    inverted: every network's run. twice: the same with twice the steps on the first targets. taus: deciding tau per kind of
+    start, "noise" and "image".
+    """
+    rows: list[dict[str, Any]] = []
+    for one in inverted:
+        base = _identity(one)
+        rows += _card_rows(one, base)
+        for start, run in one.runs.items():
+            rows += _run_rows(base, start, run, task, eyes, taus["image" if start == "image" else "noise"])
+        rows += _trajectory_rows(base, one.runs["noise_0"], task, eyes)
+    for one in twice:
+        single = next(i for i in inverted if i.network.sha256 == one.network.sha256)
+        for start in one.runs:
+            tau = taus["image" if start == "image" else "noise"]
+            for factor, run in (("x1", single.runs[start]), ("x2", one.runs[start])):
+                for i in range(len(one.runs[start].distance)):
+                    rows.append(
+                        _identity(one)
+                        | _row("converged", "final_distance", task.ids[i], f"{start}|{factor}", run.distance[i], run.reached[tau][i])
+                    )
+    rows += _judge_rows(task, eyes)
+    return pd.DataFrame(rows)
+
+
+def code_size_rows(by_k: Mapping[int, Sequence[Inverted]], task: Task, eyes: Eyes) -> pd.DataFrame:
+    """Rows of the sweep over the code's size: distance ratio and pixel correlation of the last iterates, unit_2 "k=4"."""
+    rows: list[dict[str, Any]] = []
+    for k, runs in by_k.items():
+        for one in runs:
+            x = one.runs["noise_0"].x
+            targets, start = task.targets[: len(x)], task.starts["noise_0"][: len(x)]
+            ratio = eyes.distance("standard", x, targets) / eyes.distance("standard", start, targets)
+            for quantity, values in (("distance_ratio", ratio), ("pixel_correlation", perceptual.pixel_correlation(x, targets))):
+                rows += [_identity(one) | _row("code_size", quantity, task.ids[i], f"k={k}", values[i], True) for i in range(len(x))]
+    return pd.DataFrame(rows)
+
+
+def reach_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of targets that reached each tau: one row per arm, seed and kind of start, one column per tau."""
+    found = rows[rows["quantity"].str.startswith("reach@")]
+    found = found.assign(tau=found["quantity"].str.removeprefix("reach@"), start=found["claim"].map({"INV-1": "image", "INV-2": "noise"}))
+    table = found.pivot_table(index=["start", "arm", "seed"], columns="tau", values="value", aggfunc="mean")
+    return table[sorted(table.columns, key=lambda tau: float(str(tau)), reverse=True)].round(3)
+
+
+def _run_rows(base: dict[str, Any], start: str, run: Inversion, task: Task, eyes: Eyes, deciding: float) -> list[dict[str, Any]]:
+    claim = "INV-1" if start == "image" else "INV-2"
+    at_start = {kind: eyes.distance(kind, task.starts[start], task.targets) for kind in ("standard", "robust")}
+    everyone = torch.ones(len(task.ids), dtype=torch.bool)
+    rows: list[dict[str, Any]] = []
+
+    def add(claim: str, quantity: str, values: Tensor, reached: Tensor) -> None:
+        rows.extend(base | _row(claim, quantity, task.ids[i], start, values[i], reached[i]) for i in range(len(task.ids)))
+
+    for tau in (*TAUS, None):
+        x, reached = (run.x, everyone) if tau is None else (run.at[tau], run.reached[tau])
+        name = "final" if tau is None else f"{tau:g}"
+        seen = eyes.classes("standard", x)
+        ratio, recognised = eyes.distance("standard", x, task.targets) / at_start["standard"], (seen == task.y) & reached
+        add(claim, f"distance_ratio@{name}", ratio, reached)
+        if start != "image":
+            add("INV-3", f"recognised@{name}", recognised.float(), reached)
+        if tau != deciding:
+            continue
+        add(claim, "distance_ratio", ratio, reached)
+        add(claim, "distance_ratio_robust_judge", eyes.distance("robust", x, task.targets) / at_start["robust"], reached)
+        for measure in (perceptual.ssim, perceptual.pixel_correlation, perceptual.edge_correlation, perceptual.lowpass_mse):
+            add(claim, measure.__name__, measure(x, task.targets), reached)
+        if start == "image":
+            add("INV-3", "recognised_start", (seen == task.start_y).float(), reached)
+        else:
+            add("INV-3", "recognised", recognised.float(), reached)
+            add("INV-3", "recognised_robust_judge", ((eyes.classes("robust", x) == task.y) & reached).float(), reached)
+    return rows
+
+
+def _trajectory_rows(base: dict[str, Any], run: Inversion, task: Task, eyes: Eyes) -> list[dict[str, Any]]:
+    by_step = ratios(run.frames, task, eyes, len(task.ids))
+    rows = []
+    for k, step in enumerate(run.steps):
+        if step % (2 * EVERY) and step != run.steps[-1]:
+            continue
+        for i, unit in enumerate(task.ids):
+            rows.append(base | _row("trajectory", "d_rel", unit, f"noise_0|{step}", run.trajectory[k, i], True))
+            rows.append(base | _row("trajectory", "distance_ratio", unit, f"noise_0|{step}", by_step[k, i], True))
+    return rows
+
+
+def _card_rows(one: Inverted, base: dict[str, Any]) -> list[dict[str, Any]]:
+    """The manipulation check, from the network's card: all networks on the same first test images."""
+    attack, clean = one.network.card["adversarial"][0], one.network.card["clean"]
+    told = {
+        "clean_accuracy": clean["first_value"], "adversarial_accuracy": attack["first_value"],
+        "noise_accuracy": attack["noise"], "gradient_zero_share": attack["gradient_zero_share"],
+    }  # fmt: skip
+    return [base | _row("networks", quantity, "test", "", value, True) for quantity, value in told.items()]
+
+
+def _judge_rows(task: Task, eyes: Eyes) -> list[dict[str, Any]]:
+    """Ceiling: the standard judge on the targets themselves; floor: how often it gives other targets this one's class."""
+    judge = eyes.judges["standard"]
+    base = {"arm": "judge", "recipe": "std", "architecture": judge.architecture, "seed": 0, "network": "judge"}
+    seen = eyes.classes("standard", task.targets)
+    rows = []
+    for i, unit in enumerate(task.ids):
+        rows.append(base | _row("INV-3", "judge_ceiling", unit, "", seen[i] == task.y[i], True))
+        same = (seen == task.y[i]).float()
+        rows.append(base | _row("INV-3", "judge_floor", unit, "", (same.sum() - same[i]) / (len(seen) - 1), True))
+    return rows
+
+
+def _identity(one: Inverted) -> dict[str, Any]:
+    described = one.network.card["description"]
+    return {
+        "arm": one.role, "recipe": described["recipe"]["id"], "architecture": described["architecture"],
+        "seed": described["seed"], "network": one.network.sha256[:12],
+    }  # fmt: skip
+
+
+def _row(claim: str, quantity: str, unit: object, unit_2: str, value: object, reached: object) -> dict[str, Any]:
+    return {"claim": claim, "quantity": quantity, "unit": str(unit), "unit_2": unit_2, "value": float(value), "reached": bool(reached)}  # type: ignore[arg-type]

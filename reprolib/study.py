@@ -1,0 +1,315 @@
+"""What a notebook talks to: one object that validates, finds networks and images, saves figures, judges claims, and finishes.
+
+study = reprolib.start("invertibility", globals())
+nets = study.networks("standard", "robust")
+study.figure(fig, "inversions", caption="...")
+study.claim("INV-2", rows)
+study.finish()
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from reprolib import data, parameters, provenance, store
+from reprolib.data import Images
+from reprolib.errors import BadInput, MissingData, nearest
+from reprolib.models.networks import Network
+from reprolib.parameters import Settings
+from reprolib.results import claims, style
+from reprolib.results.tidy import read_rows, rounded, write_rows
+from reprolib.training import pool, zoo
+
+JUDGES = ("standard", "robust")
+
+
+def start(finding: str, namespace: Mapping[str, Any]) -> Study:
+    """Validate a notebook's parameters, seed everything, say what the run will cost and where it writes.
+
+    namespace: the notebook's `globals()`. Names of the finding's parameters are read from it; names that papermill injected
+    are checked one by one, other variables of the reader are left alone.
+    Raises BadInput before any work for an unknown name or a bad value, MissingData when the data set is nowhere and no
+    committed rows can stand in for it.
+    """
+    known = parameters.of(finding)
+    for name in injected_names(namespace):
+        if name not in known:
+            raise BadInput(f"parameter {name!r} is unknown in {finding}; allowed: {', '.join(known)}{nearest(name, known)}")
+    settings = parameters.validate(finding, {name: namespace[name] for name in known if name in namespace})
+    return Study(settings)
+
+
+def injected_names(namespace: Mapping[str, Any]) -> list[str]:
+    """The names assigned in the cells that papermill injected (they begin with "# Parameters"), in order; [] elsewhere."""
+    names = []
+    for source in namespace.get("In", ()):
+        if isinstance(source, str) and source.lstrip().startswith("# Parameters"):
+            for node in ast.parse(source).body:
+                if isinstance(node, ast.Assign):
+                    names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return names
+
+
+class Study:
+    """One run of one finding: settings in, figures, rows and verdicts out.
+
+    Attributes: `settings`, `folder` (where the run writes), `device`, `measured` ("yes", or "no (reason)" when the
+    committed rows stand in for a data set that is not here), `can_measure`, `verdicts` (entries of the claims judged so far).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.device, self.folder = settings, settings.device, settings.folder()
+        self.began = time.monotonic()
+        torch.set_num_threads(os.cpu_count() or 1 if settings.overridden and settings.scale.is_evidence else 1)
+        torch.manual_seed(0)
+        self._rows: pd.DataFrame | None = None
+        self._figures: list[dict[str, Any]] = []
+        self.verdicts: dict[str, dict[str, Any]] = {}
+        self._networks: dict[str, Network] = {}
+        self._images: dict[str, Images] = {}
+        self._last_line = 0.0
+        found = next(row for row in data.status() if row["name"] == settings.scale.dataset)
+        self.measured = "yes" if found["found"] else f"no ({settings.scale.dataset.upper().replace('CIFAR10', 'CIFAR-10')} absent)"
+        if not self.can_measure and (settings.overridden or not (self.folder / "rows.csv.gz").exists()):
+            data.load(settings.scale.dataset, "test")  # raises MissingData: what, where to put it, what works without it
+        print(self._announcement())
+
+    @property
+    def can_measure(self) -> bool:
+        """Whether the scale's images are here; if not, figures and verdicts come from the committed rows."""
+        return self.measured == "yes"
+
+    def _announcement(self) -> str:
+        scale, settings = self.settings.scale, self.settings
+        missing = [spec for spec in self._specs() if not spec.path.exists()]
+        minutes = {(e.architecture, e.recipe): e.minutes for e in scale.table}
+        training = sum(minutes.get((spec.architecture, spec.recipe), 0) for spec in missing)
+        lines = [f"{settings.finding} at scale {scale.name} on {self.device}: data {scale.dataset}, {settings['seeds']} networks per arm."]
+        if settings.overridden:
+            lines.append("Turned: " + ", ".join(f"{name}={value}" for name, value in settings.overridden.items()) + ".")
+        if not self.can_measure:
+            lines.append(
+                f"Measured: {self.measured}. Figures and verdicts are made from the committed rows; to measure: `reprolib data fetch {scale.dataset}`."
+            )
+        elif missing:
+            lines.append(
+                f"To train first: {', '.join(spec.name for spec in missing)}; about {max(1, round(training))} minutes of one core, kept for all findings."
+            )
+        if self.can_measure:
+            lines.append(
+                f"Measuring takes about {scale.findings[settings.finding]['minutes']:g} minutes of one core, seconds when measured before."
+            )
+        return "\n".join([*lines, f"Writes to {_shown(self.folder)}."])
+
+    def images(self, split: str = "test") -> Images:
+        """The scale's images; raises MissingData when they are not here."""
+        if split not in self._images:
+            self._images[split] = data.load(self.settings.scale.dataset, split)
+        return self._images[split]
+
+    def networks(self, *roles: str) -> dict[str, list[Network]]:
+        """The networks that play each role at this scale, one per seed, in eval mode: loaded, or trained now and kept.
+
+        Raises BadInput for a role the scale does not have. Without the data set, roles whose networks are not in the zoo
+        come back empty.
+        """
+        for role in roles:
+            if role not in self.settings.scale.roles:
+                roles_here = self.settings.scale.roles
+                raise BadInput(
+                    f"role {role!r} is not at scale {self.settings.scale.name}; allowed: {', '.join(roles_here)}{nearest(role, roles_here)}"
+                )
+        wanted = {role: self._role_specs(role) for role in roles}
+        return {role: self._obtained(specs) for role, specs in wanted.items()}
+
+    def judges(self) -> dict[str, Network]:
+        """The standard and the robust judge: networks of another architecture or seed, never inverted themselves."""
+        return {kind: network for kind, spec in self._judge_specs().items() for network in self._obtained([spec])}
+
+    def report(self, line: str) -> None:
+        """Show a line of progress, at most about one a second (a flood of output breaks headless runs)."""
+        now = time.monotonic()
+        if now - self._last_line > 1 or "kept" in line:
+            print(line, file=sys.stderr, flush=True)  # not stdout: progress is no result, the exported page leaves it out
+            self._last_line = now
+
+    def committed_rows(self) -> pd.DataFrame:
+        """The rows of the run that measured, kept beside its figures."""
+        return read_rows(self.folder / "rows.csv.gz")
+
+    def rows(self, measured: pd.DataFrame) -> pd.DataFrame:
+        """Hand over the rows that figures and claims are made from; returned as they are stored: checked, sorted, rounded."""
+        self._rows = rounded(measured)
+        return self._rows
+
+    def cards(self, nets: Mapping[str, Sequence[Network]]) -> None:
+        """Show what is known of each network: accuracies, clean, under attack and under noise of equal norm."""
+        table = []
+        for role, networks in nets.items():
+            for network in networks:
+                card, attack = network.card, network.card["adversarial"][0]
+                table.append({
+                    "role": role, "network": card["name"], "clean": f"{card['clean']['value']:.1%}",
+                    f"PGD-{attack['steps']} x {attack['restarts']}, {attack['norm']} {attack['eps']:.3g}": f"{attack['first_value']:.1%}",
+                    "noise of that norm": f"{attack['noise']:.1%}", "gradient zero": f"{attack['gradient_zero_share']:.1%}", "sha256": network.sha256[:12],
+                })  # fmt: skip
+        frame = pd.DataFrame(table)
+        _show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)})
+
+    def figure(self, figure: Figure | None, name: str, caption: str, seen: str) -> None:
+        """Save a figure as png and pdf with its stamp, and show it with its caption.
+
+        figure: None shows the committed picture (where images are not here). seen: one sentence on what is seen and what
+        would have looked different had the claim failed.
+        """
+        path = self.folder / name
+        if figure is None:
+            if not path.with_suffix(".png").exists():
+                dataset = self.settings.scale.dataset
+                raise MissingData(f"{_shown(path)}.png is not there and cannot be drawn without {dataset}: `reprolib data fetch {dataset}`")
+            caption += " (Committed picture: the images are not here.)"
+            files = [p for p in (path.with_suffix(".png"), path.with_suffix(".pdf")) if p.exists()]
+        else:
+            files = style.save(figure, path, self.stamp(name), ("png", "pdf"))
+            figure.clear()
+        self._figures.append({"name": name, "files": [p.name for p in files], "caption": caption, "seen": seen})
+        _show(
+            {"image/png": path.with_suffix(".png").read_bytes(), "text/plain": caption},
+            {"reprolib_file": f"{name}.png", "reprolib_caption": caption},
+        )
+        _show({"text/markdown": f"*{caption}* {seen}", "text/plain": f"{caption} {seen}"})
+
+    def stamp(self, name: str) -> dict[str, Any]:
+        """What a figure's file says of itself; `reprolib explain` reads it back."""
+        return {
+            "finding": self.settings.finding,
+            "scale": self.settings.scale.name,
+            "parameters": dict(self.settings.overridden),
+            "seeds": self.settings["seeds"],
+            "tree": provenance.tree_hash(),
+            "networks": self._network_names(),
+            "figure": name,
+        }
+
+    def claim(self, claim_id: str, rows: pd.DataFrame) -> None:
+        """Judge one claim from unit-level rows by `claims.toml`, show its verdict, and keep its entry in `verdicts`."""
+        self.verdicts[claim_id] = entry = claims.judge(claim_id, rows, self.settings.scale.name)
+        _show({"text/markdown": _claim_line(entry), "text/plain": _claim_line(entry)})
+
+    def finish(self) -> None:
+        """Judge every claim of the finding, write rows.csv.gz and results.json, show the verdict table."""
+        if self._rows is None:
+            raise BadInput("there are no rows to judge: call study.rows(...) before study.finish()")
+        table = self._rows
+        judged = claims.judge_finding(self.settings.finding, table, self.settings.scale.name)
+        path = self.folder / "results.json"
+        described = self._provenance()
+        if self.can_measure:
+            write_rows(self.folder / "rows.csv.gz", table)
+        elif path.exists():
+            described = json.loads(path.read_text())["provenance"]  # of the run that measured
+        results = {
+            "finding": self.settings.finding,
+            "scale": self.settings.scale.name,
+            "measured": self.measured,
+            "claims_sha256": claims.claims_sha256(self.settings.finding),
+            "claims": judged,
+            "figures": self._figures,
+            "provenance": described,
+        }
+        store.write_json(path, results)
+        self.verdicts = {entry["id"]: entry for entry in judged}
+        table_of_verdicts = claims.verdict_table(results)
+        _show({"text/markdown": markdown_table(table_of_verdicts), "text/plain": table_of_verdicts.to_string(index=False)})
+
+    def _specs(self) -> list[zoo.Spec]:
+        roles = [role for role in ("standard", "robust", "untrained") if role in self.settings.scale.roles]
+        return [spec for role in roles for spec in self._role_specs(role)] + list(self._judge_specs().values())
+
+    def _role_specs(self, role: str) -> list[zoo.Spec]:
+        scale = self.settings.scale
+        recipe = scale.roles[role]
+        seeds = [seed for architecture, name, seed in scale.entries() if (architecture, name) == (scale.architecture, recipe)]
+        if role in JUDGES:
+            seeds = list(range(self.settings["seeds"]))
+        return [zoo.Spec(recipe, scale.architecture, scale.dataset, seed, scale.name) for seed in seeds or [0]]
+
+    def _judge_specs(self) -> dict[str, zoo.Spec]:
+        scale = self.settings.scale
+        return {kind: zoo.Spec(scale.roles[kind], scale.judge_architecture, scale.dataset, scale.judge_seed, scale.name) for kind in JUDGES}
+
+    def _obtained(self, specs: Sequence[zoo.Spec]) -> list[Network]:
+        missing = [spec for spec in specs if not spec.path.exists()]
+        if missing and self.can_measure:
+            jobs = int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1))
+            pool.train_specs(missing, jobs, self.device, self.report)
+        loaded = []
+        for spec in specs:
+            if spec.path.exists() or self.can_measure:
+                if spec.name not in self._networks:
+                    self._networks[spec.name] = zoo.load(spec, self.device)
+                loaded.append(self._networks[spec.name])
+        return loaded
+
+    def _network_names(self) -> list[str]:
+        if self._rows is not None:
+            return sorted(set(self._rows["network"]) - {"judge"})
+        return sorted(network.sha256[:12] for network in self._networks.values())
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "tree": provenance.tree_hash(),
+            "commit": provenance.commit(),
+            "parameters": {"scale": self.settings.scale.name, **self.settings.overridden},
+            "seeds": self.settings["seeds"],
+            "threads": torch.get_num_threads(),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(self.device),
+            "networks": {name: network.sha256 for name, network in sorted(self._networks.items())},
+            "data": {images.name: images.sha256 for images in self._images.values()},
+            "seconds": round(time.monotonic() - self.began, 1),
+        }
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table, bars inside cells escaped."""
+    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _claim_line(entry: Mapping[str, Any]) -> str:
+    if entry["estimate"] is None:
+        return f"**{entry['id']}: {entry['verdict']}** {entry['reason']}"
+    interval = f"{entry['estimate']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+    return f"**{entry['id']}: {entry['verdict']}** ({entry['primary']} {interval}, n = {entry['n']}) {entry['reason']}"
+
+
+def _show(content: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
+    """Show a mime bundle in a notebook; plain text elsewhere."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        get_ipython = None
+    if get_ipython is None or get_ipython() is None:
+        print(content["text/plain"])
+        return
+    import base64
+
+    bundle = {kind: base64.b64encode(value).decode() if isinstance(value, bytes) else value for kind, value in content.items()}
+    display(bundle, raw=True, metadata=dict(metadata or {}))
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(store.root())) if path.is_relative_to(store.root()) else str(path)

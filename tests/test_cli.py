@@ -1,0 +1,269 @@
+"""The command line: what it prints, in which words it refuses, and the exit code of each ending."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reprolib import errors, runner, summary
+from reprolib.cli import main
+from reprolib.results import audit
+from reprolib.runner import RunResult
+
+
+def results(**verdicts: str) -> dict:
+    """A results.json with these verdicts (INV_1 stands for INV-1)."""
+    claims = [
+        {"id": name.replace("_", "-"), "verdict": verdict, "reason": "because", "required": True} for name, verdict in verdicts.items()
+    ]
+    return {"finding": "invertibility", "scale": "laptop", "measured": "yes", "claims_sha256": "0" * 64, "claims": claims}
+
+
+def write(folder: Path, content: dict) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, repository: Path) -> Callable[..., list]:
+    """Make `reprolib run` end in a given way without running anything; returns the list of the arguments it was called with."""
+
+    def install(**fields: object) -> list:
+        calls: list = []
+        folder = fields.pop("folder", repository / "figures" / "laptop" / "invertibility")
+        result = RunResult(
+            **{
+                "finding": "invertibility",
+                "scale": "laptop",
+                "status": "completed",
+                "exit_code": 0,
+                "seconds": 90.0,
+                "notebook": Path("n.ipynb"),
+            }
+            | fields,
+            folder=folder,
+        )
+
+        def run(*arguments: object, **options: object) -> list[RunResult]:
+            calls.append(arguments)
+            return [result]
+
+        monkeypatch.setattr(runner, "run", run)
+        return calls
+
+    return install
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
+    code = "import sys, reprolib.cli; reprolib.cli.main(['--help'])"
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.monotonic() - began < 1
+    code = "import sys, reprolib.cli; reprolib.cli.parser(); print([m for m in ('torch', 'pandas', 'matplotlib', 'papermill') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_help_lists_every_command_with_examples_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for command in ("run", "claims", "train", "data", "explain"):
+        assert re.search(rf"^ +{command} ", text, re.MULTILINE)
+    codes = {error.exit_code for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.ReprolibError)}
+    listed = {int(code) for code in re.findall(r"(?:^| )(\d+)  \w", text.split("exit codes:")[1].split("environment:")[0], re.MULTILINE)}
+    assert listed == codes | {0, 130}
+    assert "reprolib run invertibility --scale smoke" in text
+
+
+def test_the_module_is_the_command() -> None:
+    said = subprocess.run([sys.executable, "-m", "reprolib", "explain", "nothing.png"], capture_output=True, text=True, check=False)
+    assert said.returncode == 3
+    assert said.stderr.startswith("reprolib: nothing.png is not there")
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["rum"], "invalid choice: 'rum'.*did you mean 'run'"),
+        (["run", "-p", "tau"], "-p takes a name and a value, as in `-p tau 0.2`"),
+        (["run", "-p"], "-p takes a name and a value"),
+        (["run", "--jobs", "many"], "argument --jobs: invalid int value: 'many'"),
+        (["run", "--jobs", "0"], "jobs=0 is not allowed: at least 1"),
+        (["run", "-p", "scale", "smoke"], "-p scale smoke is not allowed: use --scale smoke"),
+        (["run", "-p", "tau", "0.1", "-p", "tau", "0.2"], r"-p tau is given twice \(0.1 and 0.2\)"),
+        (["run", "-p", "seed", "2"], "parameter 'seed' is unknown in invertibility.*did you mean 'seeds'"),
+        (["run", "-p", "seeds", "-3"], "seeds='-3' is not allowed"),
+        (["run", "invertable"], "finding 'invertable' is unknown; allowed: invertibility, all"),
+        (["run", "--scale", "laptoop"], "scale='laptoop' is not allowed.*did you mean 'laptop'"),
+        (["run", "--device", "tpu"], "device='tpu' is not allowed; allowed: auto, cpu, cuda"),
+        (["claims", "--scale", "smole"], "scale='smole' is unknown.*did you mean 'smoke'"),
+        (["train", "--scale", "smoke", "--jobs", "-1"], "--jobs -1 is not allowed"),
+        (["train", "--scale", "smoke", "--list", "--device", "gpu"], "device='gpu' is unknown"),
+        (["data", "status", "cifar"], "data set 'cifar' is unknown.*did you mean 'cifar10'"),
+        (["data", "remove"], "invalid choice: 'remove'"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_and_exit_code_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert re.match(f"reprolib: .*{message}", said.err)
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_a_gpu_that_is_not_there_is_a_bad_value(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["run", "--device", "cuda"]) == 2
+    assert "this machine has no usable GPU" in capsys.readouterr().err
+
+
+def test_a_run_ends_with_its_folder_its_verdicts_and_whether_it_measured(
+    ended: Callable[..., list], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        repository / "figures" / "laptop" / "invertibility",
+        results(INV_1="supported", INV_10="inconclusive") | {"measured": "no (CIFAR-10 absent)"},
+    )
+    calls = ended()
+    assert main(["run", "invertibility", "-p", "tau", "1/4", "--jobs", "2", "--timeout", "5", "--device", "cpu"]) == 0
+    assert calls == [(["invertibility"], "laptop", {"tau": "1/4"}, 2, "cpu", False, 300.0)]
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "invertibility at scale laptop: completed after 1.5 min",
+        "figures: figures/laptop/invertibility",
+        "  INV-1   supported     because",
+        "  INV-10  inconclusive  because",
+        "  measured: no (CIFAR-10 absent)",
+    ]
+
+
+def test_a_failed_run_says_what_failed_where_and_the_next_step(ended: Callable[..., list], capsys: pytest.CaptureFixture[str]) -> None:
+    fields = {
+        "status": "failed",
+        "exit_code": 6,
+        "cell": 5,
+        "source": "x / 0\ny",
+        "error": "ZeroDivisionError",
+        "message": "division by zero",
+    }
+    ended(**fields, traceback="the whole trace", next_step="open n.ipynb at In [5]")
+    assert main(["run"]) == 6
+    assert capsys.readouterr().err.splitlines() == [
+        "reprolib: invertibility: failed in cell 5 (x / 0): ZeroDivisionError: division by zero",
+        "  next: open n.ipynb at In [5]",
+    ]
+
+
+def test_from_nothing_compares_verdicts_and_fails_when_they_differ(
+    ended: Callable[..., list], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = repository / "data" / "from-nothing" / "laptop" / "figures" / "laptop" / "invertibility"
+    ended(folder=write(base, results(INV_1="supported", INV_2="negligible")))
+    assert main(["run", "--from-nothing"]) == 0
+    assert "from nothing: figures/laptop/invertibility holds no results to compare with" in capsys.readouterr().out
+    write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported", INV_2="negligible"))
+    assert main(["run", "--from-nothing"]) == 0
+    assert capsys.readouterr().out.endswith("from nothing: every verdict as committed\n")
+    write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported", INV_2="supported"))
+    assert main(["run", "--from-nothing"]) == 9
+    assert capsys.readouterr().out.endswith("  INV-2: negligible here, supported in the committed results\n")
+
+
+def test_a_claim_that_came_or_went_is_a_difference() -> None:
+    found = summary.differences(results(INV_1="supported"), results(INV_2="negligible"))
+    assert found == ["INV-1: absent here, supported in the committed results", "INV-2: negligible here, absent in the committed results"]
+
+
+def test_claims_are_shown_and_checked(repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported"))
+    assert main(["claims"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "invertibility at scale laptop (figures/laptop/invertibility)",
+        "  INV-1  supported  because",
+        "  measured: yes",
+    ]
+    monkeypatch.setattr(audit, "audit", lambda given: [f"{given.name} INV-1: estimate 1 written, 2 from the rows"])
+    assert main(["claims", "--folder", str(folder), "--audit"]) == 9
+    said = capsys.readouterr()
+    assert "  audit: FAILED\n    invertibility INV-1: estimate 1 written, 2 from the rows\n" in said.out
+    assert said.err == "reprolib: 1 fault found, listed above; the first: invertibility INV-1: estimate 1 written, 2 from the rows\n"
+
+
+def test_strict_holds_verdicts_against_the_committed_ones_where_git_has_them(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported"))
+    assert main(["claims", "--strict"]) == 0
+    assert "no committed results to hold the verdicts against" in capsys.readouterr().out
+    for arguments in (
+        ["init", "-q"],
+        ["add", "--all"],
+        ["-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-q", "-m", "Results"],
+    ):
+        subprocess.run(["git", *arguments], check=True)
+    assert main(["claims", "--strict"]) == 0
+    write(folder, results(INV_1="contradicted"))
+    assert main(["claims", "--strict"]) == 9
+    assert "INV-1: contradicted, committed as supported" in capsys.readouterr().out
+    write(folder, results(INV_1="not run (no rows)"))
+    assert main(["claims", "--strict"]) == 9
+
+
+def test_a_folder_without_results_is_missing_data(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims", "--folder", "nowhere"]) == 3
+    assert "--folder nowhere is not a folder: name one that holds a results.json" in capsys.readouterr().err
+    assert main(["claims", "--folder", "."]) == 3
+    assert re.match(r"reprolib: .*results\.json is not there", capsys.readouterr().err)
+
+
+def test_train_lists_what_is_there_and_what_is_missing(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--scale", "smoke", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["network", "state"]
+    assert [line.split()[1] for line in lines[1:]] == ["missing"] * (len(lines) - 1)
+    assert any(line.split()[0] == "tinycnn-std-s0" for line in lines)
+
+
+def test_data_status_says_for_each_set_where_it_is_or_how_to_get_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("REPROLIB_DATA", raising=False)
+    assert main(["data", "status"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^cifar10 +for scale cifar.* missing: .*reprolib data fetch cifar10", text, re.MULTILINE)
+    assert re.search(r"^shapetexture +for scale laptop +there: generated", text, re.MULTILINE)
+    assert main(["data", "fetch", "shapetexture"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_ctrl_c_is_130_and_says_that_the_command_continues(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", interrupt)
+    assert main(["run"]) == 130
+    assert capsys.readouterr().err == "reprolib: interrupted; the same command continues, since finished work is kept\n"
+
+
+def test_a_traceback_is_shown_on_demand_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_DEBUG", "1")
+    with pytest.raises(errors.MissingData):
+        main(["explain", "nothing.png"])
+
+
+def test_a_reader_that_closes_its_end_early_is_no_error() -> None:
+    command = f"{sys.executable} -m reprolib data status | true"
+    assert subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stderr == ""
+
+
+def test_a_long_verdict_does_not_push_the_other_reasons_away() -> None:
+    long = "inconclusive (" + "control gauss, " * 5 + "a)"
+    lines = summary.verdict_lines(results(INV_1="supported", INV_2=long, INV_3="negligible"))
+    assert lines == ["INV-1  supported   because", f"INV-2  {long}  because", "INV-3  negligible  because", "measured: yes"]
