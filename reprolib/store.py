@@ -47,10 +47,12 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:  # an interruption too leaves nothing behind
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+        if not isinstance(error, OSError):
+            raise
         cure = {
             errno.ENOSPC: "the disk is full: free some space and run again",
             errno.EDQUOT: "the disk quota is used up: free some space and run again",
@@ -73,7 +75,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 
 def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write named tensors (and string metadata) atomically in the safetensors format, which never holds code."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return write_bytes(path, safetensors.torch.save(contiguous, dict(metadata) if metadata else None))
 
 
@@ -88,7 +90,20 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise CorruptFile(f"{path} is not a readable safetensors file ({error}); delete it and run again to make it anew") from error
+        raise CorruptFile(
+            f"{path} is not a readable safetensors file ({_kind_of_file(path)}); delete it and run again to make it anew"
+        ) from error
+
+
+def _kind_of_file(path: str | os.PathLike[str]) -> str:
+    """What a file that is no safetensors looks like, judged by its first bytes; nothing in it is run."""
+    with open(path, "rb") as file:
+        first = file.read(64).lstrip()
+    if first.startswith(b"<"):
+        return "it is a web page, HTML: probably a sign-in or error page saved in its place"
+    if first.startswith((b"\x80", b"PK\x03\x04")):
+        return "it is a pickle or a torch archive, which can carry code, and was not opened"
+    return "it is truncated or of another format" if first else "it is empty"
 
 
 @contextlib.contextmanager

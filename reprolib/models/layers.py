@@ -56,10 +56,9 @@ def representation(network: Network, x: Tensor, pool: int = 1, layer: str = LAST
         )
     wanted = network.layer_names[-1] if layer == LAST else layer
     value = next(value for name, value in network.maps(x, straight_through) if name == wanted)
-    if min(value.shape[2:]) < pool:
-        raise BadInput(
-            f"pool={pool} is larger than the {value.shape[2]} x {value.shape[3]} map of {wanted}; allowed: 1 to {min(value.shape[2:])}"
-        )
+    if not 1 <= pool <= min(value.shape[2:]):
+        what = f"larger than the {value.shape[2]} x {value.shape[3]} map of {wanted}" if pool > 0 else "no number of positions a side"
+        raise BadInput(f"pool={pool} is {what}; allowed: 1 to {min(value.shape[2:])}")
     return F.adaptive_avg_pool2d(value, pool).flatten(1)
 
 
@@ -81,7 +80,7 @@ def fold_batch_norm(network: Network) -> Network:
     The same function up to rounding, and faster. A folded copy has no BatchNorm left to hook, and its parameters do not
     require gradients.
     """
-    folded = copy.deepcopy(network).eval()
+    folded = copy.deepcopy(network)
     for module in folded.modules():
         if isinstance(module, ConvBN) and isinstance(module.bn, nn.BatchNorm2d):
             conv, bn = module.conv, module.bn
@@ -91,4 +90,4 @@ def fold_batch_norm(network: Network) -> Network:
                 conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
             )
             module.bn = nn.Identity()
-    return folded.requires_grad_(False)
+    return folded.eval().requires_grad_(False)

@@ -7,6 +7,7 @@ batch size. Evaluation is PGD-20 with 3 restarts, whatever a network was trained
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +56,16 @@ def ball(norm: str, eps: float, n_pixels: int) -> Constraint:
     return LinfBall(eps) if norm == "linf" else L2Ball(eps)
 
 
+def in_range(x: Tensor) -> Tensor:
+    """Images x clipped to [0, 1]; raises BadInput when they lie outside by more than rounding (1e-6)."""
+    low, high = x.min().item(), x.max().item()
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise BadInput(
+            f"images lie in [{low:g}, {high:g}]: radii are in pixel units of [0, 1]; divide uint8 images by 255, and do not normalise"
+        )
+    return x.clamp(0, 1)
+
+
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -73,6 +84,7 @@ def pgd(
     highest loss). The model is attacked in eval mode and handed back in the mode it was in; its parameters get no `.grad`.
     Raises BadInput for a radius that is not in pixel units, FloatingPointError for a loss that is not finite.
     """
+    x = in_range(x)
     constraint = ball(norm, eps, x[0].numel())
     if steps < 1 or restarts < 1:
         raise BadInput(f"steps={steps}, restarts={restarts}: both must be at least 1")
@@ -153,6 +165,7 @@ def adversarial_accuracy(
     (bf16 where `precision` says so); the verdict on each adversarial image comes from the network itself in fp32, and images
     that flip back are attacked once more in fp32 before they count as withstood. An upper bound on robust accuracy.
     """
+    x = in_range(x)
     step = 2.5 * eps / steps if step is None else step
     constraint = ball(norm, eps, x[0].numel())
     generator = torch.Generator().manual_seed(seed)
@@ -163,14 +176,14 @@ def adversarial_accuracy(
         flipped_back = torch.zeros_like(correct)
         for _ in range(restarts if eps > 0 else 0):
             starts = constraint.random_start(x, generator)  # drawn for all images: the same whatever the batch size
-            for part in correct.nonzero().flatten().split(batch_size):
+            for part in _batches(correct, batch_size):
                 moved = _until_fooled(folded, x[part], y[part], starts[part], constraint, _stepper(norm, step), steps, precision)
                 fooled = predictions(network, moved.x, batch_size) != y[part]
                 correct[part] = ~fooled
                 if precision != "fp32":
                     with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16):
                         flipped_back[part] |= ~fooled & (folded(moved.x).argmax(dim=1) != y[part])
-        for part in (correct & flipped_back).nonzero().flatten().split(batch_size):
+        for part in _batches(correct & flipped_back, batch_size):
             moved = _until_fooled(folded, x[part], y[part], starts[part], constraint, _stepper(norm, step), steps, "fp32")
             correct[part] = predictions(network, moved.x, batch_size) == y[part]
     return AdversarialAccuracy(correct.float().mean().item(), correct, zero_share, norm, eps, step, steps, restarts, len(x))
@@ -178,6 +191,7 @@ def adversarial_accuracy(
 
 def noise_accuracy(network: Network, x: Tensor, y: Tensor, norm: str, eps: float, seed: int = 0) -> float:
     """Accuracy on images x (n, c, h, w) moved by random noise of norm exactly `eps` (before clipping to [0, 1])."""
+    ball(norm, eps, x[0].numel())
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(x.shape, generator=generator).to(x.device)
     noise = noise.sign() * eps if norm == "linf" else noise * per_sample(eps / noise.flatten(1).norm(dim=1), noise)
@@ -191,6 +205,12 @@ def predictions(network: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
         return torch.cat([network(part).argmax(dim=1) for part in x.split(batch_size)])
 
 
+def _batches(chosen: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """The indices of the chosen samples (n,), batch by batch; nothing, rather than an empty batch, where none is chosen."""
+    if bool(chosen.any()):
+        yield from chosen.nonzero().flatten().split(batch_size)
+
+
 def _until_fooled(
     model: nn.Module, x: Tensor, y: Tensor, start: Tensor, constraint: Constraint, stepper: Stepper, steps: int, precision: str
 ) -> Moved:
@@ -201,8 +221,9 @@ def _until_fooled(
 def _gradient_zero_share(network: Network, x: Tensor, y: Tensor, batch_size: int) -> float:
     n_zero = 0
     for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        images = images.detach().requires_grad_()
-        gradient = torch.autograd.grad(F.cross_entropy(network(images), labels, reduction="sum"), images)[0]
+        with torch.enable_grad():
+            images = images.detach().requires_grad_()
+            gradient = torch.autograd.grad(F.cross_entropy(network(images), labels, reduction="sum"), images)[0]
         n_zero += int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
     return n_zero / len(x)
 

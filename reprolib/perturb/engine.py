@@ -165,7 +165,7 @@ def minimise(
         with torch.set_grad_enabled(not last):
             x = x.detach().requires_grad_(not last)
             loss = objective(x, index)
-        gradient = torch.zeros_like(x) if last else torch.autograd.grad(loss.sum(), x)[0]
+            gradient = torch.zeros_like(x) if last else torch.autograd.grad(loss.sum(), x)[0]
         x, loss = x.detach(), loss.detach().float()
         _check_finite(loss, gradient, index, k)
         if k == 0:

@@ -88,31 +88,32 @@ def invert_task(
     starts: Sequence[str],
     n: int | None = None,
     report: Callable[[str], None] = lambda line: None,
+    taus: Sequence[float] = TAUS,
 ) -> Inverted:
     """Invert the first `n` targets (default: all) from the named starts; measured once, then read from the cache.
 
     pool: the code is the last map averaged to pool x pool positions. BatchNorm is folded (the same function); fp32.
     """
-    n = len(task.targets) if n is None else n
+    n = len(task.targets) if n is None else min(n, len(task.targets))
     described = {
         "version": VERSION, "network": network.sha256, "data": task.data_sha256, "targets": task.ids[:n],
-        "steps": steps, "step": step, "pool": pool, "starts": list(starts), "taus": list(TAUS), "n_noise": len(task.starts) - 1,
+        "steps": steps, "step": step, "pool": pool, "starts": list(starts), "taus": list(taus), "n_noise": len(task.starts) - 1,
     }  # fmt: skip
 
     def compute() -> dict[str, Tensor]:
         report(f"{network.card['name']}: inverting {n} targets from {len(starts)} starts, {steps} steps, {pool} x {pool} code")
         code = network_code(fold_batch_norm(network), pool)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(task.targets.device.type, enabled=False):
             unit = perceptual.random_pair_median(code(task.typical), generator=torch.Generator().manual_seed(0))
             wanted = code(task.targets[:n])
         tensors: dict[str, Tensor] = {"unit": torch.tensor(unit)}
         joined = torch.cat([task.starts[s][:n] for s in starts])
         wanted = wanted.repeat(len(starts), 1)
         parts = [
-            follow(code, wanted[i : i + CHUNK], joined[i : i + CHUNK], steps, step, [tau * unit for tau in TAUS], EVERY, keep_frames=True)
+            follow(code, wanted[i : i + CHUNK], joined[i : i + CHUNK], steps, step, [tau * unit for tau in taus], EVERY, keep_frames=True)
             for i in range(0, len(joined), CHUNK)
         ]
-        for tau in TAUS:
+        for tau in taus:
             tensors[f"reached@{tau}"] = torch.cat([p.reached[tau * unit] for p in parts])
             tensors[f"at@{tau}"] = torch.cat([p.at[tau * unit] for p in parts])
             tensors[f"at_distance@{tau}"] = torch.cat([p.at_distance[tau * unit] for p in parts]) / unit
@@ -130,8 +131,8 @@ def invert_task(
         part = slice(i * n, (i + 1) * n)
         runs[start] = Inversion(
             kept["x"][part], kept["distance"][part],
-            {tau: kept[f"reached@{tau}"][part] for tau in TAUS}, {tau: kept[f"at@{tau}"][part] for tau in TAUS},
-            {tau: kept[f"at_distance@{tau}"][part] for tau in TAUS}, kept["steps"].tolist(),
+            {tau: kept[f"reached@{tau}"][part] for tau in taus}, {tau: kept[f"at@{tau}"][part] for tau in taus},
+            {tau: kept[f"at_distance@{tau}"][part] for tau in taus}, kept["steps"].tolist(),
             kept["trajectory"][:, part].cpu(), kept["frames"][:, part].cpu(), kept["zero_gradient"][part],
         )  # fmt: skip
     return Inverted(role, network, float(kept["unit"]), runs)

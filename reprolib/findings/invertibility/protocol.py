@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task, invert_task, last_map_px, make_task, ratios
+from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, invert_task, last_map_px, make_task, ratios
 from reprolib.findings.invertibility.tidying import code_size_rows, deciding_taus, reach_rows, reach_table, tidy
 from reprolib.models.networks import Network
 from reprolib.study import Study
@@ -47,14 +47,17 @@ def run(study: Study, nets: Mapping[str, Sequence[Network]], judges: Mapping[str
     eyes = Eyes(judges)
     steps, step, pool = settings["steps"], settings["step"], settings["pool"]
     every = list(task.starts)
+    measured_taus = sorted({*TAUS, settings["tau"]} - {0.0}, reverse=True)
     inverted, twice = [], []
     for role, networks in nets.items():
         is_arm = role in ("standard", "robust")
         for network in networks:
-            inverted.append(invert_task(role, network, task, steps, step, pool, every if is_arm else every[:1], report=study.report))
+            inverted.append(
+                invert_task(role, network, task, steps, step, pool, every if is_arm else every[:1], report=study.report, taus=measured_taus)
+            )
             if is_arm:
                 n = settings["n_converged"]
-                twice.append(invert_task(role, network, task, 2 * steps, step, pool, every, n, study.report))
+                twice.append(invert_task(role, network, task, 2 * steps, step, pool, every, n, study.report, measured_taus))
     reach = reach_rows(inverted, task)
     taus = deciding_taus(reach)
     if settings["tau"]:
@@ -64,7 +67,7 @@ def run(study: Study, nets: Mapping[str, Sequence[Network]], judges: Mapping[str
         if k <= min(map(last_map_px, (nets["standard"][0], nets["robust"][0]))):
             firsts = [(role, nets[role][0]) for role in ("standard", "robust")]
             n = min(len(task.ids), N_CODE_SIZE)
-            by_k[k] = [invert_task(role, net, task, steps, step, k, every[:1], n, study.report) for role, net in firsts]
+            by_k[k] = [invert_task(role, net, task, steps, step, k, every[:1], n, study.report, measured_taus) for role, net in firsts]
     rows = pd.concat([reach, tidy(inverted, twice, task, eyes, taus), code_size_rows(by_k, task, eyes)], ignore_index=True)
     sizes = {"targets": task.targets[:6], "k": {k: {one.role: one.runs["noise_0"].x[:6] for one in runs} for k, runs in by_k.items()}}
     arms = [one for one in inverted if one.role in ("standard", "robust")]
@@ -95,6 +98,7 @@ def hero_cells(inverted: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mappi
 
 def frames(inverted: Sequence[Inverted], task: Task, eyes: Eyes, n: int = 8) -> dict[str, Any]:
     """What the explorer shows: every looked-at step of the first `n` targets from `noise_0`, with both distances."""
+    n = min(n, len(task.ids))
     shown: dict[str, Any] = {"targets": task.targets[:n]}
     for one in inverted:
         run = one.runs["noise_0"]

@@ -36,7 +36,7 @@ def reach_rows(inverted: Sequence[Inverted], task: Task) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for one in inverted:
         for start, run in one.runs.items():
-            for tau in TAUS:
+            for tau in run.reached:
                 name, claim = f"reach@{tau:g}", "INV-1" if start == "image" else "INV-2"
                 rows += [_identity(one) | _row(claim, name, unit, start, run.reached[tau][i], True) for i, unit in enumerate(task.ids)]
     return pd.DataFrame(rows)
@@ -53,6 +53,8 @@ def tidy(inverted: Sequence[Inverted], twice: Sequence[Inverted], task: Task, ey
         base = _identity(one)
         rows += _card_rows(one, base)
         for start, run in one.runs.items():
+            share = run.zero_gradient.float().mean()  # such targets stay at their start: reported, not silently a failure of the network
+            rows.append(base | _row("inversion", "zero_gradient_share", "all", start, share, True))
             rows += _run_rows(base, start, run, task, eyes, taus["image" if start == "image" else "noise"])
         rows += _trajectory_rows(base, one.runs["noise_0"], task, eyes)
     for one in twice:
@@ -99,7 +101,7 @@ def _run_rows(base: dict[str, Any], start: str, run: Inversion, task: Task, eyes
     def add(claim: str, quantity: str, values: Tensor, reached: Tensor) -> None:
         rows.extend(base | _row(claim, quantity, task.ids[i], start, values[i], reached[i]) for i in range(len(task.ids)))
 
-    for tau in (*TAUS, None):
+    for tau in (*run.reached, None):
         x, reached = (run.x, everyone) if tau is None else (run.at[tau], run.reached[tau])
         name = "final" if tau is None else f"{tau:g}"
         seen = eyes.classes("standard", x)
