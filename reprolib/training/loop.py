@@ -105,6 +105,7 @@ def train(
         total, count = 0.0, 0
         for i, (images, labels) in enumerate(batches.epoch(data_generator)):
             images = images.to(memory_format=torch.channels_last)
+            images = recipe.alter(images, attack_generator)
             step = epoch * len(batches) + i
             if recipe.norm is not None:
                 grown = radius_share(step, n_steps, schedule)
@@ -116,7 +117,7 @@ def train(
                 group["lr"] = learning_rate(step, n_steps, schedule)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 logits = network(images)
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing(logits.shape[1]))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

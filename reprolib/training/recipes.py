@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
 from reprolib.errors import BadInput, nearest
 
 
@@ -17,14 +21,19 @@ from reprolib.errors import BadInput, nearest
 class Recipe:
     """How a network is trained, apart from the scale's knobs.
 
-    norm, eps: the ball of adversarial training in pixel units (None and 0 for none). trained: False for the untrained
-    control, whose BatchNorm statistics are estimated on training images.
+    norm, eps: the ball of adversarial training in pixel units (None and 0 for none). noise: standard deviation of Gaussian
+    noise on every training image. blur_px: standard deviation of a Gaussian blur of every training image. target: weight
+    of the true class in the loss, the rest spread evenly. trained: False for the untrained control, whose BatchNorm
+    statistics are estimated on training images.
     """
 
     id: str
     version: int = 1
     norm: str | None = None
     eps: float = 0.0
+    noise: float = 0.0
+    blur_px: float = 0.0
+    target: float = 1.0
     trained: bool = True
 
     @property
@@ -35,6 +44,19 @@ class Recipe:
     def attack_step(self, steps: int) -> float:
         """Step length of the inner attack in pixel units."""
         return 2.5 * self.eps / steps
+
+    def alter(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What noise and blur make of a batch of images (n, c, h, w) in [0, 1]; the batch itself where there is neither."""
+        if self.blur_px:
+            images = gaussian_blur(images, kernel_size=2 * round(4 * self.blur_px) + 1, sigma=self.blur_px)
+        if self.noise:
+            drawn = torch.randn(images.shape, generator=generator).to(images.device)
+            images = (images + self.noise * drawn).clamp(0, 1)
+        return images
+
+    def smoothing(self, n_classes: int) -> float:
+        """`target` as torch's label smoothing, which spreads its share over all classes, the true one too."""
+        return (1 - self.target) * n_classes / (n_classes - 1)
 
     def describe(self) -> Mapping[str, object]:
         """Plain values for keys and cards; what a recipe does not use is left out, so that a new field changes no key."""
@@ -47,6 +69,12 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe("std"),
         Recipe("untrained", trained=False),
+        *(
+            Recipe(f"gauss_{name}", noise=noise)
+            for name, noise in {"05": 0.05, "10": 0.1, "15": 0.15, "20": 0.2, "30": 0.3, "40": 0.4}.items()
+        ),
+        Recipe("blur", blur_px=1.0),
+        Recipe("label_smoothing", target=0.9),
         *(
             Recipe(f"l2_{name}", norm="l2", eps=eps)
             for name, eps in {"025": 0.25, "05": 0.5, "1": 1.0, "075": 0.75, "15": 1.5, "3": 3.0}.items()

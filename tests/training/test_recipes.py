@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 from reprolib.errors import BadInput
 from reprolib.scales import SCALES
@@ -31,3 +33,35 @@ def test_the_inner_attack_can_cross_the_ball() -> None:
 def test_a_description_leaves_out_what_a_recipe_does_not_use() -> None:
     assert Recipe("std").describe() == {"id": "std", "version": 1}
     assert Recipe("l2_05", norm="l2", eps=0.5).describe() == {"id": "l2_05", "version": 1, "norm": "l2", "eps": 0.5}
+
+
+def test_recipes_without_noise_or_blur_hand_back_the_very_batch() -> None:
+    images = torch.rand(4, 3, 16, 16)
+    assert recipe("l2_05").alter(images, torch.Generator()) is images
+
+
+def test_noise_has_its_standard_deviation_and_stays_in_the_box() -> None:
+    images = torch.full((64, 3, 16, 16), 0.5)
+    altered = recipe("gauss_10").alter(images, torch.Generator().manual_seed(0))
+    assert altered.std().item() == pytest.approx(0.1, rel=0.02)
+    assert altered.mean().item() == pytest.approx(0.5, abs=0.002)
+    wide = recipe("gauss_40").alter(images, torch.Generator().manual_seed(0))
+    assert wide.min() >= 0
+    assert wide.max() <= 1
+
+
+def test_blur_is_a_gaussian_of_one_pixel() -> None:
+    point = torch.zeros(1, 3, 17, 17)
+    point[:, :, 8, 8] = 1
+    row = recipe("blur").alter(point, torch.Generator())[0, 0].sum(dim=0)
+    pixels = torch.arange(17.0) - 8
+    assert row.sum().item() == pytest.approx(1, abs=1e-5)
+    assert (row * pixels**2).sum().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_label_smoothing_puts_nine_tenths_on_the_true_class() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5, 0.0]])
+    wanted = torch.tensor([[0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3]])
+    ours = F.cross_entropy(logits, torch.tensor([0]), label_smoothing=recipe("label_smoothing").smoothing(4))
+    assert ours.item() == pytest.approx(-(wanted * logits.log_softmax(1)).sum().item(), abs=1e-6)
+    assert recipe("std").smoothing(10) == 0
