@@ -10,7 +10,9 @@ from reprolib.measures.statistics import Effect, Interval, SeedPair
 from reprolib.measures.verdict_rule import all_of, conditions, control_state, decide, detectable_effect, sign_of, what_would_settle
 
 
-def effect(low: float, high: float, pairs: Sequence[float] = (), same: Sequence[float] = (0.01, 0.02), n: int = 24, variance: float = 0.0) -> Effect:
+def effect(
+    low: float, high: float, pairs: Sequence[float] = (), same: Sequence[float] = (0.01, 0.02), n: int = 24, variance: float = 0.0
+) -> Effect:
     estimate = (low + high) / 2
     found = tuple(SeedPair(k, k, value) for k, value in enumerate(pairs or (estimate, estimate)))
     return Effect(Interval(estimate, low, high, 0.01, n), found, tuple(same), None, 1.0, 2 if same else 1, variance)

@@ -139,7 +139,21 @@ def plant(
             for unit in range(n):
                 for start in starts:
                     value = float(unit < round(level * n)) if share else level + common[unit] + generator.normal(0, noise / 4)
-                    rows.append((claim, quantity, arm, f"recipe_{arm}", "tiny", seed, network(arm, seed), f"{prefix}_{unit:03d}", start, value, reached))
+                    rows.append(
+                        (
+                            claim,
+                            quantity,
+                            arm,
+                            f"recipe_{arm}",
+                            "tiny",
+                            seed,
+                            network(arm, seed),
+                            f"{prefix}_{unit:03d}",
+                            start,
+                            value,
+                            reached,
+                        )
+                    )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

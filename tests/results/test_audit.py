@@ -16,7 +16,9 @@ from reprolib.results.claims import claims_sha256, judge_finding, read_rows, wri
 
 
 def inversions(robust: float = 0.5, standard: tuple[float, float] = (0.9, 0.91)) -> pd.DataFrame:
-    levels = {"standard": standard, "robust": [robust, robust + 0.01]} | {arm: [0.9, 0.9] for arm in ("gauss", "blur", "std_matched", "untrained")}
+    levels = {"standard": standard, "robust": [robust, robust + 0.01]} | {
+        arm: [0.9, 0.9] for arm in ("gauss", "blur", "std_matched", "untrained")
+    }
     return together(plant("INV-2", "distance_ratio", levels), converged(), good_cards())
 
 

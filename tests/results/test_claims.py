@@ -41,7 +41,9 @@ def trend(standard: Sequence[float], small: Sequence[float], robust: Sequence[fl
     return plant("T", "distance", {"standard": standard, "robust_small": small, "robust": robust})
 
 
-def every_part(robust: Sequence[float], other: Sequence[float], recognised: Sequence[float], not_recognised: Sequence[float]) -> pd.DataFrame:
+def every_part(
+    robust: Sequence[float], other: Sequence[float], recognised: Sequence[float], not_recognised: Sequence[float]
+) -> pd.DataFrame:
     return together(difference([0.9, 0.9], robust, other, std_matched=other), share([0.1, 0.1], recognised, not_recognised))
 
 
@@ -238,7 +240,9 @@ def test_a_target_not_reached_counts_as_no_difference_where_the_ledger_says_zero
 
 
 def test_hidden_units_need_not_correspond_and_targets_must(claims: dict[str, Claim]) -> None:
-    rows = together(plant("D", "distance", {"standard": [0.9, 0.91], "gauss": [0.9, 0.9]}), plant("D", "distance", {"robust": [0.5, 0.51]}, n=30))
+    rows = together(
+        plant("D", "distance", {"standard": [0.9, 0.91], "gauss": [0.9, 0.9]}), plant("D", "distance", {"robust": [0.5, 0.51]}, n=30)
+    )
     hidden = {**claims, "D": dataclasses.replace(claims["D"], unit="hidden unit")}
     entry = judge("D", together(rows, good_cards()), "laptop", hidden)
     assert (entry["verdict"], entry["n"]) == ("supported", 24)
@@ -342,5 +346,3 @@ def test_the_ledgers_own_claims_judge_planted_inversions_as_supported() -> None:
     entry = judge("INV-2", without, "laptop")
     assert entry["verdict"] == "inconclusive (control INV-10)"
     assert judge("INV-2", without, "gpu")["verdict"] == "supported"
-
-

@@ -69,7 +69,17 @@ def test_the_ledger_holds_the_ten_claims_of_invertibility() -> None:
     claims = load_claims("invertibility")
     assert list(claims) == [f"INV-{k}" for k in range(1, 11)]
     assert {claim.paper for claim in claims.values()} == {"1906.00945"}
-    assert [claims[f"INV-{k}"].direction for k in range(1, 10)] == ["greater", "less", "greater", "less", "less", "greater", "less", "less", "less"]
+    assert [claims[f"INV-{k}"].direction for k in range(1, 10)] == [
+        "greater",
+        "less",
+        "greater",
+        "less",
+        "less",
+        "greater",
+        "less",
+        "less",
+        "less",
+    ]
     assert [claim.smallest_effect for claim in claims.values()] == [0.05, 0.05, 0.1, 0.05, 0.05, 0.1, 0.05, 0.05, 0.05, 0.05]
     assert claims["INV-1"].arms == ("robust", "standard")
     assert {name for name, claim in claims.items() if "gpu" not in claim.required_at} == {"INV-9", "INV-10"}

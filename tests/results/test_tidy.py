@@ -19,7 +19,7 @@ def rows() -> pd.DataFrame:
 
 
 def test_what_is_read_is_what_was_rounded(rows: pd.DataFrame, tmp_path: Path) -> None:
-    rows.loc[0, ["unit", "unit_2", "value", "reached"]] = ["a, \"quoted\" name", "", 1.23456789e-12, False]
+    rows.loc[0, ["unit", "unit_2", "value", "reached"]] = ['a, "quoted" name', "", 1.23456789e-12, False]
     path = write_rows(tmp_path / "rows.csv.gz", rows)
     pd.testing.assert_frame_equal(read_rows(path), rounded(rows))
 
