@@ -181,7 +181,9 @@ def _train_and_keep(spec: Spec, device: str, report: Callable[[str], None]) -> N
         estimate_batch_norm(net, x[:4096])
     test_x, test_y = test.x.to(device).float() / 255, test.y.to(device)
     is_half = _shorten(net, test_x, test_y)
-    measured = measure(net, test_x, test_y, how, preset, spec.seed == 0, told["precision"], report, spec.name)
+    measured = measure(
+        net, test_x, test_y, how, preset, spec.seed == 0 and spec.architecture == preset.architecture, told["precision"], report, spec.name
+    )
     card = {
         "name": spec.name,
         "scale": spec.scale,
@@ -217,7 +219,7 @@ def measure(
     """Clean accuracy, PGD-20 x 3 restarts, accuracy under noise of equal norm and gradient-zero share for a card.
 
     x: float test images (n, c, h, w) in [0, 1]. The attack uses the scale's first `n_test` images, all of them for the first
-    seed of std and of the main robust arm (clean accuracy always all).
+    seed of std and of the main robust arm in the scale's main architecture (clean accuracy always all).
     """
     report(f"{name}: measuring")
     is_main = how.id in (preset.roles["standard"], preset.roles["robust"]) and is_first and preset.is_evidence

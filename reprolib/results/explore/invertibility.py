@@ -24,17 +24,22 @@ if TYPE_CHECKING:
 
 SCREEN_DPI = 120
 FRAME_KEYS = ("d_rel", "distance", "images", "steps")
+NO_IMAGES = "explorer: the images of this scale are not here, and committed rows hold no pictures to move through"
 HEADLESS = 'explorer: nobody is watching, so no sliders are drawn (interactive="on" draws them); the figures above show the same steps'
 
 
-def invertibility(frames: Mapping[str, Any], interactive: str = "auto") -> ipywidgets.VBox | None:
+def invertibility(frames: Mapping[str, Any] | None, interactive: str = "auto") -> ipywidgets.VBox | None:
     """Sliders over precomputed inversions; leave it as the last value of a cell, which shows it.
 
     frames: network label ("standard, seed 0") to {"d_rel": (steps, t), "distance": (steps, t), "images": uint8 (steps, t, 3, h, w),
     "steps": [0, 10, ...]}, and "targets": (t, 3, h, w) in [0, 1] or uint8; optional "role" per network (its colour) and "names" (t words).
-    interactive: "auto" (JupyterLab only), "on", "off". Without a person it prints one line and returns None.
+    interactive: "auto" (JupyterLab only), "on", "off". Without a person, or without frames (the data set is not here), it
+    prints one line and returns None.
     Raises BadInput when a key is missing, shapes or steps do not fit, or `interactive` is another word.
     """
+    if frames is None:
+        print(NO_IMAGES)
+        return None
     _check(frames)
     if not is_wanted(interactive):
         print(HEADLESS)

@@ -159,3 +159,9 @@ def test_frames_that_do_not_fit_are_refused_headless_too(change, message):
     change(given)
     with pytest.raises(BadInput, match=message):
         explore.invertibility(given, "off")
+
+
+def test_without_pictures_it_says_so_whoever_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    for interactive in ("auto", "on", "off"):
+        assert explore.invertibility(None, interactive) is None
+    assert capsys.readouterr().out.count("the images of this scale are not here") == 3
