@@ -7,6 +7,7 @@ are this project's (small enough for a laptop).
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -66,6 +67,7 @@ class Network(nn.Module):
     linear: nn.Linear
     card: dict[str, Any]  # of networks that come from the zoo, as is
     sha256: str  # of the weights
+    normaliser_source: str  # of public checkpoints
 
     def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, post-activation map) for images x (n, c, h, w), in execution order.
@@ -206,6 +208,15 @@ def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequenc
         if architecture in _RESNETS:
             return ResNet(architecture, n_classes, mean, std, **_RESNETS[architecture])  # type: ignore[arg-type]
     raise BadInput(f"architecture {architecture!r} is unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}")
+
+
+def weights_sha256(network: Network) -> str:
+    """The sha256 over the network's tensors in name order (names, shapes, values): what measurements are kept under."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _initialise(network: nn.Module) -> None:

@@ -7,7 +7,6 @@ card beside it. Written atomically, locked while training, resumed from the last
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from reprolib import data, provenance, scales, store
 from reprolib.errors import BadInput, CorruptFile, MissingData
-from reprolib.models.networks import Network, build
+from reprolib.models.networks import Network, build, weights_sha256
 from reprolib.perturb.attacks import adversarial_accuracy, noise_accuracy, predictions
 from reprolib.training.loop import estimate_batch_norm, train
 from reprolib.training.recipes import Recipe, recipe
@@ -90,15 +89,6 @@ def zoo_folder() -> Path:
 def snapshot_folder(spec: Spec) -> Path:
     """Where the states kept during a training lie (bf16, named by epochs done); empty or absent when none were asked for."""
     return zoo_folder().parent / "snapshots" / spec.scale / f"{spec.name}-{spec.key[:12]}"
-
-
-def weights_sha256(network: Network) -> str:
-    """The sha256 over the network's tensors in name order (names, shapes, values): what measurements are kept under."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def network(

@@ -9,6 +9,7 @@ import torch
 
 from reprolib import scales, store
 from reprolib.errors import BadInput, CorruptFile, MissingData
+from reprolib.models.networks import weights_sha256
 from reprolib.training import zoo
 from reprolib.training.zoo import Spec
 
@@ -39,7 +40,7 @@ def test_a_trained_network_is_loaded_not_trained_again(root: Path) -> None:
     one = zoo.network("std", "tinycnn", "shapetexture_gratings", 0, "smoke", report=lines.append)
     assert lines == []
     assert SPEC.path.stat().st_mtime_ns == before
-    assert one.sha256 == one.card["sha256"] == zoo.weights_sha256(one)
+    assert one.sha256 == one.card["sha256"] == weights_sha256(one)
     assert not one.training
     assert not any(parameter.requires_grad for parameter in one.parameters())
 
