@@ -14,7 +14,7 @@ Never mirror these images in training: a mirror turns the grating at 45 degrees 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch import Tensor
 from reprolib import store
 from reprolib.data import shapes, textures
 from reprolib.data.images import Images, images
+from reprolib.data.variants import VARIANTS, finish
 from reprolib.errors import BadInput, nearest
 
 VERSION = 1  # raise when an image changes: it enters the fingerprint, hence the keys of networks and of cached images
@@ -74,27 +75,25 @@ class World:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Which shape and texture item i has: `pair(i, world)` maps indices (n,) to two arrays of ids; labels are made of them."""
-
-    pair: Callable[[NDArray[np.int64], World], tuple[NDArray[np.int64], NDArray[np.int64]]]
-    names: Callable[[World], tuple[tuple[str, ...], tuple[str, ...]]]
-
-
-@dataclass(frozen=True)
 class Batch:
     """n rendered items; ids index `shape_names`, `texture_names` and TINT_NAMES.
 
-    image: (n, 3, h, w) uint8. mask, boundary: (n, h, w) bool (coverage above one half; its 1-px inner outline).
-    shape, texture, tint, index: (n,) int64. sign: (n,) +1 where the figure is brighter, else -1.
+    image: (n, 3, h, w) uint8. y: (n,) int64, what the variant is labelled by (`classes`).
+    mask, boundary: (n, h, w) bool (coverage above one half; its 1-px inner outline). The figure is a blob in texture_blob
+    and the whole frame, with no outline, in texture_frame. part: (n, h, w) uint8: 1 + the place in shapes.PARTS, 0 off the
+    outline. In scrambled variants masks and parts are moved as the pixels are; the pose is that before.
+    shape, texture, tint, index: (n,) int64, -1 where the variant shows no shape or no texture. Silhouettes and contours
+    have no tint to be seen. sign: (n,) +1 where the figure is brighter, else -1.
     pose: (n, 4) float64: centroid x (right) and y (down) in [0, 1] of the frame, scale, rotation in degrees anticlockwise.
     """
 
     image: Tensor
+    y: Tensor
     shape: Tensor
     texture: Tensor
     mask: Tensor
     boundary: Tensor
+    part: Tensor
     tint: Tensor
     sign: Tensor
     pose: Tensor
@@ -108,31 +107,55 @@ class Batch:
         return len(self.image)
 
 
-def render(world: World, indices: Iterable[int], variant: str = "both") -> Batch:
-    """The items `indices` (n of them, at least one, none negative) of `world` in one of VARIANTS.
+@dataclass(frozen=True)
+class Drawn:
+    """What items (n of them) have before they get a shape and a texture: draws that know nothing of the label.
 
-    both: shape k with texture k. conflict: shape a with texture b != a, any K items in a row having all K shapes and all
-    K textures, any K (K - 1) in a row each pair once. held_out: shapes and textures that are in no training set, crossed.
-    An item's pose, background, tint and sign are the same in all variants.
+    u: (n, places) uniforms. pose, tint, sign: as of Batch. background: (n, h, w), random grey plus a weak 1/f field.
+    """
+
+    u: NDArray[np.float64]
+    pose: NDArray[np.float64]
+    tint: NDArray[np.int64]
+    sign: NDArray[np.int64]
+    background: NDArray[np.float64]
+
+
+def render(world: World, indices: Iterable[int], variant: str = "both") -> Batch:
+    """The items `indices` (n of them, at least one, none negative) of `world` in one of VARIANTS (see variants.py).
+
+    An item's pose, background, tint and sign are the same in all variants. conflict: any K items in a row have all K
+    shapes and all K textures, any K (K - 1) in a row each pair once; factorial and held_out likewise with K^2.
+    Raises BadInput for an unknown variant, for indices that are empty or negative, and where patches do not fit the size.
     """
     if variant not in VARIANTS:
         raise BadInput(f"variant={variant!r} is unknown, allowed are {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}")
     index = np.asarray(list(indices), dtype=np.int64)
     if len(index) == 0 or index.min() < 0:
         raise BadInput(f"indices are {'empty' if len(index) == 0 else index.min()}: allowed is at least one index, none below 0")
-    shape_names, texture_names = VARIANTS[variant].names(world)
-    shape, texture = VARIANTS[variant].pair(index, world)
-    parts = []
-    for start in range(0, len(index), CHUNK):
-        rows = slice(start, start + CHUNK)
-        names = [shape_names[k] for k in shape[rows]], [texture_names[k] for k in texture[rows]]
-        parts.append(_render(world, index[rows], *names))
-    image, mask, tint, sign, pose = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
+    shape_names, texture_names = _names(world, variant)
+    shape, texture = VARIANTS[variant].pair(index, len(shape_names))
+    chunks = [slice(start, start + CHUNK) for start in range(0, len(index), CHUNK)]
+    parts = [_render(world, index[rows], variant, shape[rows], texture[rows]) for rows in chunks]
+    image, mask, boundary, part, tint, sign, pose = (torch.cat(part) for part in zip(*parts, strict=True))
+    label = {"shape": shape, "texture": texture, "pair": shape * len(texture_names) + texture}[VARIANTS[variant].label]
     return Batch(
-        image=image, shape=torch.from_numpy(shape), texture=torch.from_numpy(texture), mask=mask,
-        boundary=torch.from_numpy(shapes.boundary(mask.numpy())), tint=tint, sign=sign, pose=pose, index=torch.from_numpy(index),
+        image=image, y=torch.from_numpy(label), shape=torch.from_numpy(shape), texture=torch.from_numpy(texture), mask=mask,
+        boundary=boundary, part=part, tint=tint, sign=sign, pose=pose, index=torch.from_numpy(index),
         delta=world.delta, c=world.c, shape_names=shape_names, texture_names=texture_names,
     )  # fmt: skip
+
+
+def classes(world: World, variant: str = "both") -> tuple[str, ...]:
+    """The names of the labels y of a variant: "disc+dots" for a shape with a texture, else "disc" or "dots"."""
+    shape_names, texture_names = _names(world, variant)
+    label = VARIANTS[variant].label
+    if label == "pair":
+        return tuple(f"{shape}+{texture}" for shape in shape_names for texture in texture_names)
+    shape, texture = VARIANTS[variant].pair(np.arange(1), len(shape_names))
+    if min(shape[0], texture[0]) < 0:
+        return shape_names if label == "shape" else texture_names
+    return tuple(f"{shape}+{texture}" for shape, texture in zip(shape_names, texture_names, strict=True))
 
 
 def tints() -> NDArray[np.float64]:
@@ -146,21 +169,21 @@ def tints() -> NDArray[np.float64]:
     return np.concatenate([1 - share[:, None] * lack, np.full((1, 3), TINT_RMS)])
 
 
-# Uniforms of an item, by place: 0 to 3 pose (x, y, scale, rotation), 4 tint, 5 sign, 6 grey, then background and texture.
-# Later needs append to the end: earlier places, hence today's images, stay.
+# Uniforms of an item, by place: 0 to 3 pose (x, y, scale, rotation), 4 tint, 5 sign, 6 grey, then background, texture,
+# blob, and the textures of a mix. Later needs append to the end: earlier places, hence today's images, stay.
 _BACKGROUND = slice(7, 7 + 3 * textures.N_WAVES)
 _TEXTURE = slice(_BACKGROUND.stop, _BACKGROUND.stop + textures.N_UNIFORMS)
+_BLOB = slice(_TEXTURE.stop, _TEXTURE.stop + shapes.N_BLOB)
 
 
-def _uniforms(world: World, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The random numbers of items, (n, places): each from a counter-based generator keyed by (seed, i) alone."""
+def draw(world: World, index: NDArray[np.int64], n_textures: int = 0) -> Drawn:
+    """What items `index` have whatever they show, with uniforms for a mix of n_textures more textures.
+
+    Each item's come from a counter-based generator keyed by (seed, i) alone.
+    """
     keys = (np.random.SeedSequence((world.seed, int(i))) for i in index)
-    return np.stack([np.random.Generator(np.random.Philox(key)).random(_TEXTURE.stop) for key in keys])
-
-
-def _render(world: World, index: NDArray[np.int64], shape: list[str], texture: list[str]) -> tuple[NDArray, ...]:
-    """One chunk: images, masks, tints, signs, poses, in float64 throughout and rounded to uint8 once."""
-    u = _uniforms(world, index)
+    places = _BLOB.stop + n_textures * textures.N_UNIFORMS
+    u = np.stack([np.random.Generator(np.random.Philox(key)).random(places) for key in keys])
     scale = 1 + SCALE_JITTER * (2 * u[:, 2] - 1)
     room = 0.5 - shapes.REACH * scale
     pose = np.stack([0.5 + room * (2 * u[:, 0] - 1), 0.5 + room * (2 * u[:, 1] - 1), scale, ROTATION_DEG * (2 * u[:, 3] - 1)], axis=1)
@@ -168,37 +191,66 @@ def _render(world: World, index: NDArray[np.int64], shape: list[str], texture: l
     sign = np.where(u[:, 5] < 0.5, -1, 1)
     grey = GREY[0] + (GREY[1] - GREY[0]) * u[:, 6]
     background = grey[:, None, None] + BACKGROUND_RMS * textures.power_law_field(u[:, _BACKGROUND], world.size)
-    coverage, field = np.empty_like(background), np.empty_like(background)
-    for name in dict.fromkeys(shape):
-        rows = np.array([n == name for n in shape])
-        coverage[rows] = shapes.coverage(shapes.SHAPES[name], world.size, *pose[rows].T)
-    for name in dict.fromkeys(texture):
-        rows = np.array([n == name for n in texture])
-        field[rows] = textures.texture(name, u[rows][:, _TEXTURE], world.size, world.period_px)
-    grey_image = np.clip(background + coverage * (sign[:, None, None] * world.delta + world.c * field), 0, 1)
-    image = np.rint(255 * grey_image[:, None] * tints()[tint][:, :, None, None]).astype(np.uint8)
-    return image, coverage > 0.5, tint, sign, pose
+    return Drawn(u, pose, tint, sign, background)
 
 
-def _same(i: NDArray[np.int64], world: World) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return i % len(world.shapes), i % len(world.shapes)
+def field_of(world: World, drawn: Drawn, texture: NDArray[np.int64], names: tuple[str, ...]) -> NDArray[np.float64]:
+    """The texture field (n, h, w) of each item: texture ids (n,) index `names`."""
+    field = np.empty_like(drawn.background)
+    for k in np.unique(texture):
+        rows = texture == k
+        field[rows] = textures.texture(names[k], drawn.u[rows][:, _TEXTURE], world.size, world.period_px)
+    return field
 
 
-def _different(i: NDArray[np.int64], world: World) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    k = len(world.shapes)
-    return i % k, (i + 1 + i // k % (k - 1)) % k
+def compose(drawn: Drawn, figure: NDArray[np.float64], delta: float, fill: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Tinted pictures (n, 3, h, w): figure (n, h, w) in [0, 1] of contrast delta, filled with `fill` (n, h, w), on the background.
+
+    In float64 throughout and rounded to uint8 once.
+    """
+    grey_image = np.clip(drawn.background + figure * (drawn.sign[:, None, None] * delta + fill), 0, 1)
+    return np.rint(255 * grey_image[:, None] * tints()[drawn.tint][:, :, None, None]).astype(np.uint8)
 
 
-def _crossed(i: NDArray[np.int64], world: World) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    k = len(HELD_OUT_SHAPES)
-    return i % k, (i + i // k) % k
+def _render(
+    world: World, index: NDArray[np.int64], variant: str, shape: NDArray[np.int64], texture: NDArray[np.int64]
+) -> tuple[Tensor, ...]:
+    """One chunk: images, masks, boundaries, parts, tints, signs, poses."""
+    how, (shape_names, texture_names) = VARIANTS[variant], _names(world, variant)
+    drawn = draw(world, index, len(texture_names) if how.fill == "mix" else 0)
+    delta, figure = world.delta, np.ones_like(drawn.background)
+    part = np.zeros(figure.shape, dtype=np.uint8)
+    if how.figure == "frame":
+        delta, boundary = 0.0, np.zeros(figure.shape, dtype=bool)
+    elif how.figure == "blob":
+        figure = shapes.blob_coverage(drawn.u[:, _BLOB], world.size, *drawn.pose[:, :3].T)
+        boundary = shapes.boundary(figure > 0.5)
+        part[boundary] = 1 + shapes.PARTS.index("curved")
+    else:
+        for k in np.unique(shape):
+            rows = shape == k
+            figure[rows] = shapes.coverage(shapes.SHAPES[shape_names[k]], world.size, *drawn.pose[rows].T)
+        boundary = shapes.boundary(figure > 0.5)
+        for k in np.unique(shape):
+            rows = shape == k
+            part[rows] = shapes.parts(shapes.SHAPES[shape_names[k]], boundary[rows], *drawn.pose[rows].T)
+    if how.fill == "texture":
+        fill = world.c * field_of(world, drawn, texture, texture_names)
+    elif how.fill == "mix":
+        mixed = drawn.u[:, _BLOB.stop :].reshape(len(index), len(texture_names), textures.N_UNIFORMS)
+        fields = [textures.texture(name, mixed[:, k], world.size, world.period_px) for k, name in enumerate(texture_names)]
+        fill = world.c * textures.standardised(np.sum(fields, axis=0))
+    else:
+        fill = np.zeros_like(figure)
+    image = torch.from_numpy(compose(drawn, figure, delta, fill))
+    masks = [torch.from_numpy(mask) for mask in (figure > 0.5, boundary, part)]
+    image, masks = finish(how, image, masks, index, world.seed, world.period_px)
+    return image, *masks, *(torch.from_numpy(array) for array in (drawn.tint, drawn.sign, drawn.pose))
 
 
-VARIANTS: dict[str, Variant] = {
-    "both": Variant(_same, lambda world: (world.shapes, world.textures)),
-    "conflict": Variant(_different, lambda world: (world.shapes, world.textures)),
-    "held_out": Variant(_crossed, lambda world: (HELD_OUT_SHAPES, HELD_OUT_TEXTURES)),
-}
+def _names(world: World, variant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return (HELD_OUT_SHAPES, HELD_OUT_TEXTURES) if variant == "held_out" else (world.shapes, world.textures)
+
 
 # What `load` knows by name: the world (of its training split) and how many training and test images it has.
 WORLDS: dict[str, tuple[World, dict[str, int]]] = {
@@ -226,13 +278,19 @@ def fingerprint(name: str) -> str:
 
 def load(name: str, split: str) -> Images:
     """Images of set `name` (one of WORLDS), split "train" or "test", variant `both`; rendered once, then cached."""
-    chosen, n = world_of(name, split), WORLDS[name][1][split]
-    description = {"set": "shapetexture", "version": VERSION, "world": dataclasses.asdict(chosen), "variant": "both", "n": n}
+    return items(world_of(name, split), WORLDS[name][1][split], "both", name)
+
+
+def items(world: World, n: int, variant: str = "both", name: str = "shapetexture") -> Images:
+    """The first n items of `world` in one of VARIANTS, labelled by `classes`; rendered once, then cached.
+
+    Raises BadInput as `render` does.
+    """
+    description = {"set": "shapetexture", "version": VERSION, "world": dataclasses.asdict(world), "variant": variant, "n": n}
 
     def compute() -> dict[str, Tensor]:
-        batch = render(chosen, range(n), "both")
-        return {"x": batch.image, "y": batch.shape}
+        batch = render(world, range(n), variant)
+        return {"x": batch.image, "y": batch.y}
 
     kept = store.cache("images", description, compute)
-    classes = tuple(f"{shape}+{texture}" for shape, texture in zip(chosen.shapes, chosen.textures, strict=True))
-    return images(kept["x"], kept["y"], classes, name)
+    return images(kept["x"], kept["y"], classes(world, variant), name)

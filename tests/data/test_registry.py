@@ -7,7 +7,6 @@ import torch
 
 from reprolib import data, store
 from reprolib.data import shapetexture
-from reprolib.data.images import images
 from reprolib.errors import BadInput
 
 
@@ -86,17 +85,3 @@ def test_unknown_names_are_refused_with_the_nearest(function):
 def test_unknown_splits_are_refused_with_the_nearest():
     with pytest.raises(BadInput, match="split='tests' is unknown, allowed are train, test; did you mean 'test'?"):
         data.load("shapetexture", "tests")
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (torch.zeros(2, 3, 4, 4), torch.zeros(2), r"pixels are torch.float32 of shape \(2, 3, 4, 4\), allowed is uint8"),
-        (torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(2), "allowed is uint8 of shape"),
-        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3), r"labels have shape \(3,\) for 2 images"),
-        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), "labels run from 0 to 2, allowed is 0 to 1"),
-    ],
-)
-def test_images_that_are_none_are_refused(x, y, message):
-    with pytest.raises(ValueError, match=message):
-        images(x, y, ("a", "b"), "toy")
