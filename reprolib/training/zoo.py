@@ -180,7 +180,6 @@ def _train_and_keep(spec: Spec, device: str, report: Callable[[str], None]) -> N
         "key": spec.key,
         "description": spec.description(),
         "sha256": weights_sha256(net),
-        "image_px": int(x.shape[-1]),
         "weights": "bf16" if is_half else "fp32",
         **measured,
         "training": {k: told[k] for k in ("seconds", "precision", "resumed", "history")},

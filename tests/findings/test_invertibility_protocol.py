@@ -33,12 +33,18 @@ def carded(seed: int = 0, recipe: str = "std"):
     network.sha256 = f"{recipe}{seed}".encode().hex().ljust(64, "0")
     network.card = {
         "name": f"tinycnn-{recipe}-s{seed}",
-        "image_px": 16,
         "description": {"recipe": {"id": recipe}, "architecture": "tinycnn", "seed": seed},
         "clean": {"first_value": 0.9},
         "adversarial": [{"first_value": 0.1, "noise": 0.8, "gradient_zero_share": 0.0}],
     }
     return network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -132,3 +133,20 @@ def test_notebook_and_twin_hold_the_same_cells_and_no_outputs() -> None:
     assert len(code) <= 14
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert all(len(cell.source.splitlines()) <= 12 for cell in code)
+
+
+def test_where_cifar_10_is_absent_the_committed_rows_are_judged_and_drawn(tmp_path: Path) -> None:
+    for folder in ("reprolib", "notebooks", "figures/cifar", "data/zoo/cifar"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.lock"))
+    folder = tmp_path / "figures" / "cifar" / "invertibility"
+    before = json.loads((folder / "results.json").read_text())
+    pictures = {name: (folder / f"{name}.png").read_bytes() for name in ("inversions", "code_size")}
+    done = papermill(tmp_path / "out.ipynb", "-p", "scale", "cifar", environment={"REPROLIB_ROOT": str(tmp_path), "REPROLIB_DATA": ""})
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = json.loads((folder / "results.json").read_text())
+    assert after["measured"] == "no (CIFAR-10 absent)"
+    assert after["provenance"] == before["provenance"]  # of the run that measured
+    assert after["claims"] == before["claims"]
+    assert "Measured: no (CIFAR-10 absent)" in (tmp_path / "out.ipynb").read_text()
+    for name, content in pictures.items():
+        assert (folder / f"{name}.png").read_bytes() == content

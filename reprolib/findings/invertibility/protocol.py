@@ -64,7 +64,7 @@ def run(study: Study, nets: Mapping[str, Sequence[Network]], judges: Mapping[str
         taus = dict.fromkeys(taus, settings["tau"])
     by_k = {}
     for k in CODE_SIZES:
-        if k <= min(map(last_map_px, (nets["standard"][0], nets["robust"][0]))):
+        if k <= min(last_map_px(nets[role][0], task.targets.shape[-1]) for role in ("standard", "robust")):
             firsts = [(role, nets[role][0]) for role in ("standard", "robust")]
             n = min(len(task.ids), N_CODE_SIZE)
             by_k[k] = [invert_task(role, net, task, steps, step, k, every[:1], n, study.report, measured_taus) for role, net in firsts]
