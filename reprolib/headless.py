@@ -14,6 +14,7 @@ import json
 import logging
 import random
 import re
+import signal
 import sys
 import threading
 import time
@@ -171,6 +172,8 @@ def _interrupt_when_closed(stdin: TextIO) -> None:
 
 def main() -> None:
     """Read a job from stdin (the arguments of `execute` as one line of JSON), execute it, report on stdout."""
+    # Started in the background of a shell, this process inherits an ignored SIGINT, and could then not be interrupted at all.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def report(message: Mapping[str, Any]) -> None:
         print(json.dumps(message), flush=True)

@@ -153,7 +153,10 @@ def test_the_same_notebook_is_not_run_twice_at_once(notebook: Write, repository:
 def test_ctrl_c_stops_the_kernel_and_says_that_the_command_continues(notebook: Write, repository: Path) -> None:
     notebook("import os\nprint('kernel', os.getpid())", "import time\ntime.sleep(120)")
     command = [sys.executable, "-m", "reprolib", "run", "invertibility", "--scale", "smoke"]
+    # A terminal's command can be interrupted; started in a shell's background, as tests may be, it would inherit an ignored SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdout is not None
         kernel = int(process.stdout.readline().split()[-1])
         time.sleep(0.5)
