@@ -44,7 +44,7 @@ class Schedule:
 class Entry:
     """A line of a scale's training table: `seeds` networks of one recipe and architecture.
 
-    minutes: of training, each, on one idle core of a processor with bf16 instructions (measured).
+    minutes: of training, each, on one idle core of a processor with bf16 instructions (an estimate, for announcements).
     snapshots_per_epoch: states kept while training (bf16, never committed), for controls and learning curves.
     """
 
