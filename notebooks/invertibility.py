@@ -58,7 +58,7 @@ study = reprolib.start("invertibility", globals())
 # must differ: under attack the robust arm has to keep at least 20 points more accuracy, or nothing below means anything.
 
 # %%
-nets = study.networks("standard", "robust", "untrained")
+nets = study.networks()
 judges = study.judges()
 study.cards(nets)
 
@@ -76,7 +76,7 @@ study.cards(nets)
 
 # %%
 measured = invertibility.run(study, nets, judges)
-rows = study.rows(measured.rows)
+rows, drawn = study.rows(measured.rows), measured.pictures
 measured.reach
 
 # %% [markdown]
@@ -90,48 +90,48 @@ study.figure(
     plots.hero_grid(measured.cells) if measured.cells else None,
     "inversions",
     caption="Inverses at equal distance in representation space: targets, starts, and what each network's gradient makes of them.",
-    seen="cifar: at equal d_rel the robust row shows plane, car and bird, the standard row coloured dust or what is left of its start. "
-    "laptop: the robust row shows striped figures, often in the opposite polarity, and the distances do not tell the arms apart. "
-    "Had the claim failed, the two rows would look alike.",
+    seen="SEEN",
 )
 
 # %% [markdown]
 # ## Distance in pictures at equal distance in representation
 #
 # Each curve follows one network from the start (left) towards the target's code (right). A curve that stays at 1 finds
-# codes ever nearer to the target's in pictures that are no nearer to it.
+# codes ever nearer to the target's in pictures that are no nearer to it. **INV-1**: from an image of another class, at equal
+# $d_\mathrm{rel}$, the standard network's inverse stays near its start.
 
 # %%
+study.claim("INV-1", rows)
 study.figure(
     plots.trajectories(rows, tau=measured.taus["noise"]),
     "trajectories",
     caption="Perceptual distance to the target (standard judge, in units of the start's) against distance in representation space.",
-    seen="cifar: the robust curves fall all the way, the standard ones stay near .9. laptop: every curve stays near 1. "
-    "Curves that coincide, as at laptop, are what a failed claim looks like.",
+    seen="SEEN",
 )
 
 # %% [markdown]
-# **INV-1.** From an image of another class, at equal $d_\mathrm{rel}$: the standard network's inverse stays near its start.
+# ## Nearer to the target, and not for another reason
+#
+# **INV-2**: from noise, at equal $d_\mathrm{rel}$, the robust network's inverse is nearer to the target, for the standard
+# judge, the one biased against the claim. **INV-10**: nor is it so in networks that are merely less accurate
+# (`std_matched`), trained on noise (`gauss`) or blur, or untrained. **INV-9**: it grows with the training radius.
 
 # %%
-study.claim("INV-1", rows)
-
-# %% [markdown]
-# **INV-2.** From noise, at equal $d_\mathrm{rel}$: the robust network's inverse is nearer to the target, for the standard
-# judge, the one biased against the claim.
-
-# %%
-study.claim("INV-2", rows)
+for claim in ("INV-2", "INV-10", "INV-9"):
+    study.claim(claim, rows)
 study.figure(
-    plots.distances(rows),
-    "distances",
-    caption="INV-2's quantity, one dot per network: perceptual distance of the inverse to its target in units of the start's.",
-    seen="cifar: the arms lie further apart than the seeds of one arm. laptop: they overlap, which is what a failed claim looks like.",
+    plots.controls(rows),
+    "controls",
+    caption="INV-2's and INV-3's quantities, one dot per network: distance of the inverse to its target in units of the start's, share recognised.",
+    seen="SEEN",
+)
+study.figure(
+    plots.trend(rows), "trend", caption="INV-2's quantity and clean accuracy against the training radius, one dot per network.", seen="SEEN"
 )
 
 # %% [markdown]
 # **INV-3.** Do independent networks see the target's class in the inverse? The ceiling is the judge on the targets, the
-# floor is the judge asked for the class of another target.
+# floor is the judge asked for the class of another target. Below, somebody else's pair of networks, where it was measured.
 
 # %%
 study.claim("INV-3", rows)
@@ -139,23 +139,90 @@ study.figure(
     plots.judges(rows),
     "judges",
     caption="Share of inverses that judges give the target's class, and the start's class for image starts.",
-    seen="cifar: the robust judge recognises far more of the robust networks' inverses; the standard judge does not, for it shares the "
-    "features that a standard network's inverse is made of. laptop: the bars are alike, as they would be had the claim failed everywhere.",
+    seen="SEEN",
+)
+invertibility.external_table(rows)
+
+# %% [markdown]
+# ## Other starts, other images
+#
+# **INV-4**: the inverses of one target from several starts lie closer together in a robust network. **INV-5**: all this
+# holds for images unlike any it was trained on.
+
+# %%
+for claim in ("INV-4", "INV-5"):
+    study.claim(claim, rows)
+study.figure(
+    plots.outside(drawn["outside"]) if drawn.get("outside") else None,
+    "outside",
+    caption="Inverses of images from outside the training distribution, at equal distance in representation space.",
+    seen="SEEN",
 )
 
 # %% [markdown]
-# ## How large must a code be?
+# ## Between two images
+#
+# **INV-6**: from one code to another in ten steps, every step inverted from the same noise image, a judge's preference for
+# the second class follows the mixing weight. A cross-fade of the pixels already does, so it is shown beside.
+
+# %%
+study.claim("INV-6", rows)
+study.figure(
+    plots.interpolation(rows, drawn["interpolation"]) if drawn else None,
+    "interpolation",
+    caption="Inverses of mixed codes, and the standard judge's preference for the right image's class against the mixing weight.",
+    seen="SEEN",
+)
+
+# %% [markdown]
+# ## Single units
+#
+# **INV-7**: an image changed to excite one unit changes in large structures, not in dust, without any regulariser.
+# **INV-8**: so does an image to which the unit's feature is added at a fixed length of the change.
+
+# %%
+for claim in ("INV-7", "INV-8"):
+    study.claim(claim, rows)
+study.figure(
+    plots.units(rows, drawn["visualisation"]) if drawn else None,
+    "units",
+    caption="Single units (channels of the last map, averaged over positions) maximised without a regulariser; power of the changes by frequency.",
+    seen="SEEN",
+)
+study.figure(
+    plots.additions(drawn["addition"]) if drawn else None,
+    "additions",
+    caption="One unit added to each image by a change of equal L2 norm; the changes are shown amplified around grey.",
+    seen="SEEN",
+)
+study.figure(
+    plots.extremes(drawn["extremes"]) if drawn else None,
+    "extremes",
+    caption="The test images that excite a unit most and least, and grey driven up and down by that unit.",
+    seen="SEEN",
+)
+
+# %% [markdown]
+# ## How large must a code be, and what hangs on the method?
 #
 # The paper's codes have 2,048 numbers. Ours, pooled, have 64: with so few, neither network's inverse shows the image. The
-# gap opens as the code grows.
+# gap opens as the code grows. Then one knob of the method is changed at a time, on few targets.
 
 # %%
 study.figure(
     plots.code_size(measured.sizes, rows) if measured.sizes else None,
     "code_size",
     caption="Inverses of codes pooled to k x k positions, and their pixel correlation with the target against the code's size.",
-    seen="cifar: 64 numbers fix neither arm's image; as the code grows only the robust inverse becomes the target. laptop: neither does, "
-    "since sign and phase are free there. If size alone decided, both arms would rise together.",
+    seen="SEEN",
+)
+study.figure(
+    plots.ablations(rows), "ablations", caption="One knob of the inversion changed at a time, and one layer after another inverted.", seen="SEEN"
+)
+study.figure(
+    plots.layer_pictures(drawn["ablation"]) if drawn else None,
+    "layers",
+    caption="Inverses of every layer's code, from the first to the last.",
+    seen="SEEN",
 )
 
 # %% [markdown]

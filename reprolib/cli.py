@@ -29,6 +29,7 @@ examples:
   reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts
   reprolib claims --audit --strict                    recompute every verdict from the committed rows
   reprolib train --scale cifar --list                 which networks exist, which are missing
+  reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins
   reprolib explain figures/laptop/invertibility/inversions.png
 
 exit codes:
@@ -36,7 +37,7 @@ exit codes:
   1  an error nobody foresaw                 6  a notebook cell failed
   2  a value given is not allowed            7  a notebook ran past its time limit
   3  data, network or results are missing    8  a notebook's kernel died
-  4  a file is damaged or of another kind    9  verdicts differ, or an audit failed
+  4  a file is damaged or of another kind    9  verdicts differ, an audit or the calibration failed
   130  interrupted (Ctrl-C)
 
 environment: REPROLIB_DATA names a folder with data sets; REPROLIB_DEBUG=1 shows tracebacks."""
@@ -118,6 +119,13 @@ def parser() -> Parser:
     train.add_argument("--jobs", type=int, help="networks at a time, one thread each (default: the cores, 1 on a GPU)")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     train.add_argument("--only", action="append", default=[], metavar="PATTERN", help="networks by name, such as 'w8-*-s0'; repeatable")
+
+    calibrate = command("calibrate", calibrate_cues, "level the two cues of the procedural images, and write the calibration", scale=None)
+    calibrate.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing: train the committed calibration's single-cue networks again, measure the margins",
+    )
 
     data = command("data", see_to_data, "show which data sets are there, or fetch those that can be downloaded", scale=None)
     data.add_argument("action", choices=("status", "fetch"))
@@ -245,10 +253,37 @@ def train_networks(given: argparse.Namespace) -> int:
     device = parameters.resolve_device(given.device)
     from reprolib.training import pool
 
+    jobs = given.jobs or (1 if device == "cuda" else runner.cores())
     if not given.list:
-        jobs = given.jobs or (1 if device == "cuda" else runner.cores())
         pool.train_pool(given.scale, jobs, given.only, device, report=lambda line: print(line, flush=True))
-    print(pool.list_pool(given.scale).to_string(index=False))
+    print(pool.list_pool(given.scale, given.only).to_string(index=False, na_rep="", float_format="{:.3f}".format))
+    print(pool.totals(given.scale, given.only, jobs))
+    return 0
+
+
+def calibrate_cues(given: argparse.Namespace) -> int:
+    """`reprolib calibrate`."""
+    import torch
+
+    from reprolib.data import shapetexture
+    from reprolib.training import calibration
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    torch.set_num_threads(1)
+    if given.check:
+        if not shapetexture.calibration():
+            raise MissingData(f"{_shown(shapetexture.CALIBRATION_FILE)} is not there: write it with `reprolib calibrate`")
+        faults = calibration.check(report)
+        if faults:
+            raise VerdictsDiffer(f"the calibration does not hold: {'; '.join(faults)}")
+        print("the calibration holds")
+        return 0
+    calibration.calibrate(report)
+    print(
+        f"written: {_shown(shapetexture.CALIBRATION_FILE)}; networks trained on another calibration have other keys and are trained again"
+    )
     return 0
 
 
@@ -258,11 +293,14 @@ def see_to_data(given: argparse.Namespace) -> int:
 
     if given.name and given.name not in data.NAMES:
         raise BadInput(f"data set {given.name!r} is unknown; allowed: {', '.join(data.NAMES)}{nearest(given.name, data.NAMES)}")
-    names = [given.name] if given.name else data.NAMES
-    rows = [data.fetch(name) for name in names] if given.action == "fetch" else [row for row in data.status() if row["name"] in names]
+    rows = [
+        row for row in data.status() if row["name"] == given.name or (not given.name and (given.action == "status" or row["is_fetchable"]))
+    ]
+    if given.action == "fetch":
+        rows = [data.fetch(row["name"]) for row in rows]
     for row in rows:
         state = f"there: {row['where']}" if row["found"] else f"missing: {row['how']}"
-        print(f"{row['name']:24} for scale {', '.join(row['scales']):12} {state}")
+        print(f"{row['name']:24} for scale {', '.join(row['scales']):20} {state}")
     return 0
 
 

@@ -1,14 +1,14 @@
 """The one table of presets: what each scale trains, on which data, and how long each finding measures.
 
 `smoke` is for tests (seconds), `laptop` the default (embedded data, shipped networks), `cifar` CIFAR-10 with small
-networks. A network is trained once for all findings; a notebook asks for it by role, and `Scale.roles` says which recipe
-plays that role here.
+networks, `gpu` CIFAR-10 with ResNet-18, trained on a GPU. A network is trained once for all findings; a notebook asks for
+it by role, and `Scale.roles` says which recipe plays that role here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reprolib.errors import BadInput, nearest
@@ -42,9 +42,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a scale's training table: `seeds` networks of one recipe and architecture.
+    """A line of a scale's training table: `seeds` networks of one recipe and architecture, on `dataset` (empty: the scale's own).
 
-    minutes: of training, each, on one idle core of a processor with bf16 instructions (an estimate, for announcements).
+    minutes: of training, each, on one idle core of a processor with bf16 instructions, or on one GPU where the scale says
+    so (an estimate, for announcements).
     snapshots_per_epoch: states kept while training (bf16, never committed), for controls and learning curves.
     """
 
@@ -53,6 +54,16 @@ class Entry:
     seeds: tuple[int, ...]
     minutes: float
     snapshots_per_epoch: int = 0
+    dataset: str = ""
+
+
+PEAK_LR: dict[str, float] = {"lenet": 0.02, "mlp": 0.02}
+"""Peak learning rates of the architectures without BatchNorm: at .2 and at .05 LeNet stays at chance (measured on ShapeTex)."""
+
+SHARED_ROLES: tuple[str, ...] = (
+    "standard", "robust", "robust_small", "robust_large", "robust_linf", "gauss", "blur", "std_matched", "untrained",
+)  # fmt: skip
+"""Roles that every finding measures where a scale has them, in the order in which they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,9 @@ class Scale:
     """A preset: data, networks by role, the training table in the order of work, and each finding's settings.
 
     norm, eps: the main robust arm's ball (pixel units), at which every network's adversarial accuracy is measured.
+    on_demand: roles whose networks a notebook trains when they are missing; the others are for `reprolib train` alone.
+    judge_scale: the scale that trains the judges, where it is not this one. attack_steps: of the inner PGD of single
+    recipes, in the place of the schedule's. minutes_on: "cpu" or "cuda", what the table's minutes are of.
     """
 
     name: str
@@ -77,16 +91,25 @@ class Scale:
     findings: Mapping[str, Mapping[str, Any]]
     is_evidence: bool = True
     n_test: int = 2000
+    on_demand: tuple[str, ...] = SHARED_ROLES
+    judge_scale: str = ""
+    attack_steps: Mapping[str, int] = field(default_factory=dict)
+    minutes_on: str = "cpu"
 
-    def entries(self) -> Iterator[tuple[str, str, int]]:
-        """(architecture, recipe, seed) of every network of the table, in the order of work."""
+    def entries(self) -> Iterator[tuple[str, str, int, str]]:
+        """(architecture, recipe, seed, data set) of every network of the table, in the order of work."""
         for entry in self.table:
             for seed in entry.seeds:
-                yield entry.architecture, entry.recipe, seed
+                yield entry.architecture, entry.recipe, seed, entry.dataset or self.dataset
 
-    def snapshots_per_epoch(self, architecture: str, recipe: str) -> int:
-        """How many states a epoch the table asks to keep of that network."""
-        return max((e.snapshots_per_epoch for e in self.table if (e.architecture, e.recipe) == (architecture, recipe)), default=0)
+    def seeds_of(self, architecture: str, recipe: str) -> list[int]:
+        """The seeds the table asks for of an architecture and recipe on the scale's own data set, in the order of work."""
+        return [seed for *what, seed, dataset in self.entries() if (*what, dataset) == (architecture, recipe, self.dataset)]
+
+    def line(self, architecture: str, recipe: str, dataset: str) -> Entry | None:
+        """The table's first line of that architecture, recipe and data set; None when it has none."""
+        named = (architecture, recipe, dataset)
+        return next((e for e in self.table if (e.architecture, e.recipe, e.dataset or self.dataset) == named), None)
 
 
 FINDINGS: tuple[str, ...] = ("invertibility",)
@@ -105,13 +128,41 @@ SMOKE = Scale(
     seeds=1,
     norm="l2",
     eps=0.75,
-    roles={"standard": "std", "robust": "l2_075", "untrained": "untrained"},
+    roles={
+        "standard": "std",
+        "robust": "l2_075",
+        "robust_small": "l2_025",
+        "gauss": "gauss_20",
+        "blur": "blur",
+        "std_matched": "std_matched",
+        "untrained": "untrained",
+    },
     table=(
-        Entry("tinycnn", "std", (0, 1), 0.02),
+        Entry("tinycnn", "std", (0, 1), 0.02, snapshots_per_epoch=8),
         Entry("tinycnn", "l2_075", (0, 1), 0.03),
         Entry("tinycnn", "untrained", (0,), 0.01),
+        Entry("tinycnn", "l2_025", (0,), 0.03),
+        Entry("tinycnn", "gauss_20", (0,), 0.02),
+        Entry("tinycnn", "blur", (0,), 0.02),
+        Entry("tinycnn", "std_matched", (0,), 0.02),
     ),
-    findings={"invertibility": {"n_targets": 8, "steps": 60, "step": 0.2, "pool": 4, "n_noise": 1, "n_converged": 4, "minutes": 0.1}},
+    findings={
+        "invertibility": {
+            "n_targets": 8,
+            "steps": 60,
+            "step": 0.2,
+            "pool": 4,
+            "n_noise": 1,
+            "n_converged": 4,
+            "n_pairs": 4,
+            "pair_steps": 30,
+            "pair_step": 0.12,
+            "n_units": 4,
+            "unit_steps": 20,
+            "n_ablated": 2,
+            "minutes": 0.3,
+        }
+    },
     is_evidence=False,
     n_test=200,
 )
@@ -125,18 +176,61 @@ LAPTOP = Scale(
     architecture="pool",
     judge_architecture="tinycnn",
     judge_seed=0,
-    seeds=2,
+    seeds=3,
     norm="l2",
     eps=1.5,
-    roles={"standard": "std", "robust": "l2_15", "robust_small": "l2_075", "robust_large": "l2_3", "untrained": "untrained"},
+    roles={
+        "standard": "std",
+        "robust": "l2_15",
+        "robust_small": "l2_075",
+        "robust_large": "l2_3",
+        "gauss": "gauss_20",
+        "blur": "blur",
+        "std_matched": "std_matched",
+        "std_fewer": "std_2k",
+        "untrained": "untrained",
+    },
     table=(
         Entry("tinycnn", "std", (0,), 0.7),
         Entry("tinycnn", "l2_15", (0,), 1.5),
-        Entry("pool", "std", (0, 1), 1.0, snapshots_per_epoch=8),
-        Entry("pool", "l2_15", (0, 1), 2.5, snapshots_per_epoch=1),
+        Entry("pool", "std", (0, 1, 2), 1.0, snapshots_per_epoch=8),
+        Entry("pool", "l2_15", (0, 1, 2), 3.5, snapshots_per_epoch=1),
         Entry("pool", "untrained", (0,), 0.1),
+        Entry("pool", "gauss_20", (0, 1), 1.1),
+        Entry("pool", "blur", (0, 1), 1.3),
+        Entry("pool", "std_matched", (0, 1, 2), 0.2),
+        Entry("pool", "l2_075", (0, 1), 3.5),
+        Entry("pool", "l2_3", (0, 1), 3.5),
+        Entry("tinycnn", "std", (1,), 0.7),
+        Entry("tinycnn", "l2_15", (1,), 1.5),
+        Entry("lenet", "std", (0, 1), 0.6),
+        Entry("lenet", "l2_15", (0, 1), 1.5),
+        *(
+            Entry("tinycnn", recipe, (0, 1), minutes, dataset=f"shapetexture_{margins}")
+            for margins in ("2to1", "1to2")
+            for recipe, minutes in (("std", 0.7), ("l2_15", 1.5))
+        ),
+        # Noises out of which `gauss` is chosen by clean accuracy (`training.matching`).
+        *(Entry("pool", f"gauss_{noise}", (0,), 1.1) for noise in ("10", "15", "30", "40")),
+        Entry("pool", "std_2k", (0,), 1.0),
     ),
-    findings={"invertibility": {"n_targets": 24, "steps": 150, "step": 0.1, "pool": 4, "n_noise": 2, "n_converged": 8, "minutes": 1.5}},
+    findings={
+        "invertibility": {
+            "n_targets": 24,
+            "steps": 150,
+            "step": 0.1,
+            "pool": 4,
+            "n_noise": 2,
+            "n_converged": 8,
+            "n_pairs": 16,
+            "pair_steps": 50,
+            "pair_step": 0.15,
+            "n_units": 10,
+            "unit_steps": 100,
+            "n_ablated": 8,
+            "minutes": 4,
+        }
+    },
 )
 
 CIFAR = Scale(
@@ -156,23 +250,134 @@ CIFAR = Scale(
         "robust_small": "l2_025",
         "robust_large": "l2_1",
         "robust_linf": "linf_8",
+        "gauss": "gauss_20",
+        "blur": "blur",
+        "std_matched": "std_matched",
+        "std_fewer": "std_8k",
         "untrained": "untrained",
     },
     table=(
-        Entry("w8", "std", (0,), 7, snapshots_per_epoch=8),
-        Entry("w8", "l2_05", (0,), 22, snapshots_per_epoch=1),
+        # 1: the judges
         Entry("net14", "std", (0,), 11, snapshots_per_epoch=1),
-        Entry("net14", "l2_05", (0,), 35, snapshots_per_epoch=1),
+        Entry("net14", "l2_05", (0,), 33, snapshots_per_epoch=1),
+        # 2: the arms of every comparison
+        *(
+            entry
+            for seed in (0, 1, 2)
+            for entry in (
+                Entry("w8", "std", (seed,), 7, snapshots_per_epoch=8),
+                Entry("w8", "l2_05", (seed,), 20, snapshots_per_epoch=1),
+            )
+        ),
         Entry("w8", "untrained", (0,), 0.1),
-        Entry("w8", "std", (1,), 7, snapshots_per_epoch=8),
-        Entry("w8", "l2_05", (1,), 22, snapshots_per_epoch=1),
-        Entry("w8", "std", (2,), 7, snapshots_per_epoch=8),
-        Entry("w8", "l2_05", (2,), 22, snapshots_per_epoch=1),
+        # 3: controls and the small radius; `gauss` is chosen out of the noises by clean accuracy (`training.matching`)
+        Entry("w8", "std_matched", (0, 1, 2), 1),
+        Entry("w8", "gauss_20", (0,), 8),
+        Entry("w8", "blur", (0,), 9),
+        Entry("w8", "l2_025", (0,), 20),
+        Entry("w8", "gauss_15", (0,), 8),
+        Entry("w8", "gauss_30", (0,), 8),
+        Entry("w8", "gauss_20", (1,), 8),
+        Entry("w8", "blur", (1,), 9),
+        Entry("w8", "l2_025", (1,), 20),
+        Entry("w8", "std_8k", (0,), 7),
+        # 4: depth
+        Entry("net14", "std", (1,), 11, snapshots_per_epoch=1),
+        Entry("net14", "linf_8", (0, 1), 33, snapshots_per_epoch=1),
+        # 5: the large radius, the other norm, another architecture
+        Entry("w8", "l2_1", (0,), 20),
+        Entry("w8", "linf_8", (0,), 20),
+        Entry("tinycnn", "std", (0, 1), 3),
+        Entry("tinycnn", "l2_05", (0, 1), 8),
+        # 6: overfitting, and another data set
+        Entry("net14", "std_5k", (0, 1), 8, snapshots_per_epoch=1),
+        Entry("net14", "linf_8_5k", (0, 1), 22, snapshots_per_epoch=1),
+        Entry("resnet8", "std", (0,), 5, dataset="fashion_mnist"),
+        Entry("resnet8", "l2_1", (0,), 14, dataset="fashion_mnist"),
     ),
-    findings={"invertibility": {"n_targets": 64, "steps": 300, "step": 0.1, "pool": 4, "n_noise": 2, "n_converged": 16, "minutes": 8}},
+    on_demand=("standard", "robust", "untrained"),
+    findings={
+        "invertibility": {
+            "n_targets": 64,
+            "steps": 300,
+            "step": 0.1,
+            "pool": 4,
+            "n_noise": 2,
+            "n_converged": 16,
+            "n_pairs": 24,
+            "pair_steps": 100,
+            "pair_step": 0.12,
+            "n_units": 20,
+            "unit_steps": 100,
+            "n_ablated": 8,
+            "minutes": 45,
+        }
+    },
 )
 
-SCALES: dict[str, Scale] = {scale.name: scale for scale in (SMOKE, LAPTOP, CIFAR)}
+GPU = Scale(
+    name="gpu",
+    dataset="cifar10",
+    n_classes=10,
+    schedule=Schedule(n_images=0, epochs=15, attack_steps=7, pad_px=4, flip=True),
+    architecture="resnet18",
+    judge_architecture="w8",
+    judge_seed=0,
+    judge_scale="cifar",
+    seeds=3,
+    norm="l2",
+    eps=0.5,
+    roles={
+        "standard": "std",
+        "robust": "l2_05",
+        "robust_small": "l2_025",
+        "robust_large": "l2_1",
+        "robust_linf": "linf_8",
+        "gauss": "gauss_20",
+        "std_matched": "std_matched",
+        "untrained": "untrained",
+    },
+    attack_steps={"linf_8": 10},
+    minutes_on="cuda",
+    table=(
+        # Both arms first, pair by pair: whatever the time allows, it leaves as many seeds of one as of the other.
+        *(
+            entry
+            for seed in (0, 1, 2)
+            for entry in (
+                Entry("resnet18", "std", (seed,), 1, snapshots_per_epoch=4),  # of 22 MB each, hence fewer than elsewhere
+                Entry("resnet18", "l2_05", (seed,), 5),
+            )
+        ),
+        Entry("resnet18", "untrained", (0,), 0.1),
+        Entry("resnet18", "std_matched", (0, 1, 2), 0.3),
+        Entry("resnet18", "gauss_20", (0, 1), 1),
+        Entry("resnet18", "l2_025", (0,), 5),
+        Entry("resnet18", "l2_1", (0,), 5),
+        Entry("resnet18", "linf_8", (0, 1), 7),
+    ),
+    on_demand=(),  # on a CPU each takes hours: they come from `reprolib gpu-stage`
+    findings={
+        "invertibility": {
+            "n_targets": 100,
+            "steps": 500,
+            "step": 0.06,  # the path of `cifar`, 150 pixel lengths: seven times its d90 of 21.2, in smaller steps
+            "pool": 1,
+            "n_noise": 2,
+            "n_grey": 1,
+            "n_converged": 16,
+            "n_pairs": 40,
+            "pair_steps": 100,
+            "pair_step": 0.12,
+            "n_units": 40,
+            "unit_steps": 100,
+            "n_ablated": 16,
+            "minutes": 6,
+        }
+    },
+)
+
+SCALES: dict[str, Scale] = {scale.name: scale for scale in (SMOKE, LAPTOP, CIFAR, GPU)}
 
 
 def scale(name: str) -> Scale:

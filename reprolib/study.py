@@ -24,11 +24,13 @@ from matplotlib.figure import Figure
 
 from reprolib import data, parameters, provenance, store
 from reprolib.data import Images
+from reprolib.display import claim_line, markdown_table, show
 from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
 from reprolib.results import claims, style
 from reprolib.results.tidy import read_rows, rounded, write_rows
+from reprolib.scales import SHARED_ROLES
 from reprolib.training import pool, zoo
 
 JUDGES = ("standard", "robust")
@@ -92,9 +94,8 @@ class Study:
 
     def _announcement(self) -> str:
         scale, settings = self.settings.scale, self.settings
-        missing = [spec for spec in self._specs() if not spec.path.exists()]
-        minutes = {(e.architecture, e.recipe): e.minutes for e in scale.table}
-        training = sum(minutes.get((spec.architecture, spec.recipe), 0) for spec in missing)
+        missing = [spec for spec in self._specs() if not spec.path.exists() and not zoo.not_applicable(spec)]
+        training = sum(pool.estimated_minutes(spec) for spec in missing)
         lines = [f"{settings.finding} at scale {scale.name} on {self.device}: data {scale.dataset}, {settings['seeds']} networks per arm."]
         if settings.overridden:
             lines.append("Turned: " + ", ".join(f"{name}={value}" for name, value in settings.overridden.items()) + ".")
@@ -121,8 +122,10 @@ class Study:
     def networks(self, *roles: str) -> dict[str, list[Network]]:
         """The networks that play each role at this scale, one per seed, in eval mode: loaded, or trained now and kept.
 
-        Raises BadInput for a role the scale does not have. Without the data set, roles whose networks are not in the zoo
-        come back empty.
+        roles: none given stands for every role of the scale that findings share, standard and robust first. A role may have no
+        network: without the data set what is not in the zoo is left out, and so is, with a line that says so, what this
+        scale trains by command only, and a matched control that is not applicable or does not match.
+        Raises BadInput for a role the scale does not have.
         """
         for role in roles:
             if role not in self.settings.scale.roles:
@@ -130,12 +133,18 @@ class Study:
                 raise BadInput(
                     f"role {role!r} is not at scale {self.settings.scale.name}; allowed: {', '.join(roles_here)}{nearest(role, roles_here)}"
                 )
-        wanted = {role: self._role_specs(role) for role in roles}
-        return {role: self._obtained(specs) for role, specs in wanted.items()}
+        chosen = roles or self._shared_roles()
+        self._train([spec for role in chosen if role in self.settings.scale.on_demand for spec in self._role_specs(role)])
+        found = {role: self._loaded(self._role_specs(role)) for role in chosen}
+        if self.can_measure:
+            self._say_what_is_missing(chosen)
+        return found
 
     def judges(self) -> dict[str, Network]:
         """The standard and the robust judge: networks of another architecture or seed, never inverted themselves."""
-        return {kind: network for kind, spec in self._judge_specs().items() for network in self._obtained([spec])}
+        specs = self._judge_specs()
+        self._train(list(specs.values()))
+        return {kind: network for kind, spec in specs.items() for network in self._loaded([spec])}
 
     def report(self, line: str) -> None:
         """Show a line of progress, at most about one a second (a flood of output breaks headless runs)."""
@@ -165,7 +174,7 @@ class Study:
                     "noise of that norm": f"{attack['noise']:.1%}", "gradient zero": f"{attack['gradient_zero_share']:.1%}", "sha256": network.sha256[:12],
                 })  # fmt: skip
         frame = pd.DataFrame(table)
-        _show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)})
+        show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)})
 
     def figure(self, figure: Figure | None, name: str, caption: str, seen: str) -> None:
         """Save a figure as png and pdf with its stamp, and show it with its caption.
@@ -184,11 +193,11 @@ class Study:
             files = style.save(figure, path, self.stamp(name), ("png", "pdf"))
             figure.clear()
         self._figures.append({"name": name, "files": [p.name for p in files], "caption": caption, "seen": seen})
-        _show(
+        show(
             {"image/png": path.with_suffix(".png").read_bytes(), "text/plain": caption},
             {"reprolib_file": f"{name}.png", "reprolib_caption": caption},
         )
-        _show({"text/markdown": f"*{caption}* {seen}", "text/plain": f"{caption} {seen}"})
+        show({"text/markdown": f"*{caption}* {seen}", "text/plain": f"{caption} {seen}"})
 
     def stamp(self, name: str) -> dict[str, Any]:
         """What a figure's file says of itself; `reprolib explain` reads it back."""
@@ -205,7 +214,7 @@ class Study:
     def claim(self, claim_id: str, rows: pd.DataFrame) -> None:
         """Judge one claim from unit-level rows by `claims.toml`, show its verdict, and keep its entry in `verdicts`."""
         self.verdicts[claim_id] = entry = claims.judge(claim_id, rows, self.settings.scale.name)
-        _show({"text/markdown": _claim_line(entry), "text/plain": _claim_line(entry)})
+        show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
 
     def finish(self) -> None:
         """Judge every claim of the finding, write rows.csv.gz and results.json, show the verdict table."""
@@ -231,40 +240,62 @@ class Study:
         store.write_json(path, results)
         self.verdicts = {entry["id"]: entry for entry in judged}
         table_of_verdicts = claims.verdict_table(results)
-        _show({"text/markdown": markdown_table(table_of_verdicts), "text/plain": table_of_verdicts.to_string(index=False)})
+        show({"text/markdown": markdown_table(table_of_verdicts), "text/plain": table_of_verdicts.to_string(index=False)})
+
+    def _shared_roles(self) -> tuple[str, ...]:
+        return tuple(role for role in SHARED_ROLES if role in self.settings.scale.roles)
 
     def _specs(self) -> list[zoo.Spec]:
-        roles = [role for role in ("standard", "robust", "untrained") if role in self.settings.scale.roles]
+        """What is trained first where it is missing."""
+        roles = [role for role in self._shared_roles() if role in self.settings.scale.on_demand]
         return [spec for role in roles for spec in self._role_specs(role)] + list(self._judge_specs().values())
 
     def _role_specs(self, role: str) -> list[zoo.Spec]:
         scale = self.settings.scale
         recipe = scale.roles[role]
-        seeds = [seed for architecture, name, seed in scale.entries() if (architecture, name) == (scale.architecture, recipe)]
-        if role in JUDGES:
-            seeds = list(range(self.settings["seeds"]))
+        # The arms and their snapshots have as many seeds as the reader asks for, the others what the table trains.
+        seeds = list(range(self.settings["seeds"])) if role in (*JUDGES, "std_matched") else scale.seeds_of(scale.architecture, recipe)
         return [zoo.Spec(recipe, scale.architecture, scale.dataset, seed, scale.name) for seed in seeds or [0]]
 
     def _judge_specs(self) -> dict[str, zoo.Spec]:
         scale = self.settings.scale
         return {kind: zoo.Spec(scale.roles[kind], scale.judge_architecture, scale.dataset, scale.judge_seed, scale.name) for kind in JUDGES}
 
-    def _obtained(self, specs: Sequence[zoo.Spec]) -> list[Network]:
-        missing = [spec for spec in specs if not spec.path.exists()]
+    def _train(self, specs: Sequence[zoo.Spec]) -> None:
+        """Train what is missing, where the images are here."""
+        missing = [spec for spec in specs if not spec.path.exists() and not zoo.not_applicable(spec)]
         if missing and self.can_measure:
-            jobs = int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1))
-            pool.train_specs(missing, jobs, self.device, self.report)
-        loaded = []
-        for spec in specs:
-            if spec.path.exists() or self.can_measure:
-                if spec.name not in self._networks:
-                    self._networks[spec.name] = zoo.load(spec, self.device)
-                loaded.append(self._networks[spec.name])
-        return loaded
+            pool.train_specs(missing, int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1)), self.device, self.report)
+
+    def _loaded(self, specs: Sequence[zoo.Spec]) -> list[Network]:
+        """Those in the zoo, but for controls that do not match what they control for."""
+        there = [spec for spec in specs if spec.path.exists() and not _mismatch(spec)]
+        for spec in there:
+            if spec.name not in self._networks:
+                self._networks[spec.name] = zoo.load(spec, self.device)
+        return [self._networks[spec.name] for spec in there]
+
+    def _say_what_is_missing(self, roles: Sequence[str]) -> None:
+        """One line for what is not in the zoo, one for each control that cannot be."""
+        absent = []
+        for spec in [spec for role in roles for spec in self._role_specs(role)]:
+            if why := zoo.not_applicable(spec):
+                print(f"{spec.name} is not applicable: {why}.")
+            elif why := _mismatch(spec):
+                print(f"{spec.name} is left out: {why}.")
+            elif not spec.path.exists():
+                absent.append(spec)
+        if absent:
+            only = " ".join(f"--only {spec.name}" for spec in absent)
+            minutes = sum(pool.estimated_minutes(spec) for spec in absent)
+            print(
+                f"Not trained yet: {', '.join(spec.name for spec in absent)} (about {max(1, round(minutes))} minutes of one core): "
+                f"`reprolib train --scale {self.settings.scale.name} {only}`."
+            )
 
     def _network_names(self) -> list[str]:
         if self._rows is not None:
-            return sorted(set(self._rows["network"]) - {"judge"})
+            return sorted(set(self._rows["network"]) - {"judge", "pca", "pixels"})
         return sorted(network.sha256[:12] for network in self._networks.values())
 
     def _provenance(self) -> dict[str, Any]:
@@ -282,33 +313,10 @@ class Study:
         }
 
 
-def markdown_table(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table, bars inside cells escaped."""
-    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-
-
-def _claim_line(entry: Mapping[str, Any]) -> str:
-    if entry["estimate"] is None:
-        return f"**{entry['id']}: {entry['verdict']}** {entry['reason']}"
-    interval = f"{entry['estimate']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
-    return f"**{entry['id']}: {entry['verdict']}** ({entry['primary']} {interval}, n = {entry['n']}) {entry['reason']}"
-
-
-def _show(content: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
-    """Show a mime bundle in a notebook; plain text elsewhere."""
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
-        get_ipython = None
-    if get_ipython is None or get_ipython() is None:
-        print(content["text/plain"])
-        return
-    import base64
-
-    bundle = {kind: base64.b64encode(value).decode() if isinstance(value, bytes) else value for kind, value in content.items()}
-    display(bundle, raw=True, metadata=dict(metadata or {}))
+def _mismatch(spec: zoo.Spec) -> str:
+    """Why a matched control that was chosen is none: no state was near enough. Empty otherwise."""
+    match = (zoo.card_of(spec) or {}).get("matching")
+    return "" if match is None or match["matched"] else f"the nearest state is {100 * match['distance']:.1f} points from {match['robust']}"
 
 
 def _shown(path: Path) -> str:

@@ -66,9 +66,11 @@ def orthonormal(d: int, n: int, seed: int = 0) -> Tensor:
     return torch.linalg.qr(torch.randn((d, n), generator=generator(seed)))[0]
 
 
-def network(architecture: str = "tinycnn", seed: int = 0, n_classes: int = 4, dtype: torch.dtype = torch.float32) -> Network:
+def network(
+    architecture: str = "tinycnn", seed: int = 0, n_classes: int = 4, dtype: torch.dtype = torch.float32, size_px: int = 32
+) -> Network:
     """A network in eval mode whose BatchNorm is far from the identity, so that a forgotten or doubled one shows."""
-    made = build(architecture, n_classes, MEAN, STD, seed)
+    made = build(architecture, n_classes, MEAN, STD, seed, size_px)
     draw = generator(seed + 1)
     for module in made.modules():
         if isinstance(module, nn.BatchNorm2d):

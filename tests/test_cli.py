@@ -226,9 +226,12 @@ def test_a_folder_without_results_is_missing_data(repository: Path, capsys: pyte
 def test_train_lists_what_is_there_and_what_is_missing(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--scale", "smoke", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:2] == ["network", "state"]
-    assert [line.split()[1] for line in lines[1:]] == ["missing"] * (len(lines) - 1)
-    assert any(line.split()[0] == "tinycnn-std-s0" for line in lines)
+    assert lines[0].split() == ["network", "state", "clean", "adversarial", "minutes", "precision", "hardware", "check"]
+    assert [line.split()[1] for line in lines[1:-1]] == ["missing"] * (len(lines) - 2)
+    assert any(line.split()[:3] == ["tinycnn-std-s0", "missing", "~0.02"] for line in lines)
+    assert re.fullmatch(r"0 there, \d missing: about 1 min left, \d+ at a time \(by the estimates: none was trained here\)", lines[-1])
+    assert main(["train", "--scale", "smoke", "--list", "--only", "*-std-s0", "--jobs", "1"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["network", "tinycnn-std-s0", "0"]
 
 
 def test_data_status_says_for_each_set_where_it_is_or_how_to_get_it(

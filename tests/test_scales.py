@@ -4,7 +4,8 @@ import pytest
 
 from reprolib import data, scales
 from reprolib.errors import BadInput
-from reprolib.scales import FINDINGS, SCALES
+from reprolib.scales import CIFAR, FINDINGS, LAPTOP, SCALES, SHARED_ROLES, SMOKE
+from reprolib.training.recipes import recipe, without_attack
 
 
 def test_an_unknown_scale_names_the_nearest() -> None:
@@ -27,8 +28,60 @@ def test_the_table_trains_what_the_findings_ask_for_by_default(name: str) -> Non
     assert len(entries) == len(set(entries))
     for role in ("standard", "robust"):
         for seed in range(scale.seeds):
-            assert (scale.architecture, scale.roles[role], seed) in entries
-        assert (scale.judge_architecture, scale.roles[role], scale.judge_seed) in entries
+            assert (scale.architecture, scale.roles[role], seed, scale.dataset) in entries
+        assert (scale.judge_architecture, scale.roles[role], scale.judge_seed, scale.dataset) in entries
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_every_role_has_networks_in_the_table_and_names_a_recipe(name: str) -> None:
+    scale = SCALES[name]
+    assert set(scale.roles) <= {*SHARED_ROLES, "std_fewer"}
+    assert set(scale.on_demand) <= set(SHARED_ROLES)
+    for role in scale.roles:
+        assert scale.seeds_of(scale.architecture, scale.roles[role]), role
+    assert SHARED_ROLES[:2] == ("standard", "robust")
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_a_matched_control_stands_behind_its_arms_and_their_states_are_kept(name: str) -> None:
+    scale, entries = SCALES[name], list(SCALES[name].entries())
+    for seed in scale.seeds_of(scale.architecture, "std_matched"):
+        place = entries.index((scale.architecture, "std_matched", seed, scale.dataset))
+        for role in ("standard", "robust"):
+            assert entries.index((scale.architecture, scale.roles[role], seed, scale.dataset)) < place
+    line = scale.line(scale.architecture, scale.roles["standard"], scale.dataset)
+    assert line is not None
+    assert line.snapshots_per_epoch == 8
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_an_adversarial_network_stands_behind_its_standard_twin(name: str) -> None:
+    entries = list(SCALES[name].entries())
+    for i, (architecture, recipe_id, seed, dataset) in enumerate(entries):
+        if recipe(recipe_id).norm is not None:
+            twin = (architecture, without_attack(recipe(recipe_id)).id, seed, dataset)
+            if twin in entries:
+                assert entries.index(twin) < i
+
+
+def test_only_cifar_leaves_controls_to_the_command() -> None:
+    assert CIFAR.on_demand == ("standard", "robust", "untrained")
+    for scale in (SMOKE, LAPTOP):
+        assert scale.on_demand == SHARED_ROLES
+
+
+def test_the_laptop_trains_both_margin_sets_on_the_small_network() -> None:
+    sets = {(*what, seed, dataset) for *what, seed, dataset in LAPTOP.entries() if dataset != LAPTOP.dataset}
+    names = ("shapetexture_2to1", "shapetexture_1to2")
+    assert sets == {("tinycnn", recipe_id, seed, name) for recipe_id in ("std", "l2_15") for seed in (0, 1) for name in names}
+
+
+def test_a_line_on_another_set_is_not_mistaken_for_the_scales_own() -> None:
+    assert CIFAR.seeds_of("resnet8", "std") == []
+    assert CIFAR.line("resnet8", "std", "cifar10") is None
+    line = CIFAR.line("resnet8", "std", "fashion_mnist")
+    assert line is not None
+    assert line.minutes > 0
 
 
 @pytest.mark.parametrize("name", SCALES)

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 import reprolib
-from reprolib import data, store
+from reprolib import data, scales, store
+from reprolib.display import markdown_table
 from reprolib.errors import BadInput, MissingData
 from reprolib.results.tidy import write_rows
-from reprolib.study import Study, injected_names, markdown_table
+from reprolib.study import Study, injected_names
+from reprolib.training import zoo
 
 
 @pytest.fixture
@@ -75,6 +79,85 @@ def test_injected_names_are_those_of_papermills_cell_alone() -> None:
 def test_a_role_the_scale_does_not_have_is_named(study: Study) -> None:
     with pytest.raises(BadInput, match=r"role 'robst' is not at scale smoke; allowed: .*did you mean 'robust'"):
         study.networks("robst")
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, made: dict[str, dict[str, object]]) -> list[str]:
+    """Stand-ins for networks of smoke by name, with these entries on their cards; returns the list of what is asked to be trained."""
+    asked: list[str] = []
+
+    def load(spec: zoo.Spec, device: str) -> SimpleNamespace:
+        return SimpleNamespace(card={"name": spec.name, **made[spec.name]}, sha256="0" * 64)
+
+    def train(specs: list[zoo.Spec], *more: object) -> None:
+        asked.extend(spec.name for spec in specs)
+
+    monkeypatch.setattr(zoo.Spec, "path", property(lambda spec: store.root() / ("pyproject.toml" if spec.name in made else "nowhere")))
+    monkeypatch.setattr("reprolib.study.zoo.load", load)
+    monkeypatch.setattr("reprolib.study.zoo.card_of", lambda spec: made.get(spec.name))
+    monkeypatch.setattr("reprolib.study.zoo.not_applicable", lambda spec: "")
+    monkeypatch.setattr("reprolib.study.pool.train_specs", train)
+    return asked
+
+
+def names(nets: dict[str, list]) -> dict[str, list[str]]:
+    return {role: [network.card["name"] for network in found] for role, found in nets.items()}
+
+
+ALL = ("std", "l2_075", "l2_025", "gauss_20", "blur", "std_matched", "untrained")
+
+
+def test_without_roles_every_role_that_findings_share_is_given_the_arms_first(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = planted(monkeypatch, {f"tinycnn-{recipe}-s0": {} for recipe in ALL})
+    found = names(study.networks())
+    assert list(found) == ["standard", "robust", "robust_small", "gauss", "blur", "std_matched", "untrained"]
+    assert found["standard"] == ["tinycnn-std-s0"]
+    assert found["robust_small"] == ["tinycnn-l2_025-s0"]
+    assert asked == []
+
+
+def test_what_a_scale_does_not_train_on_demand_comes_back_empty_with_the_command(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = planted(monkeypatch, {"tinycnn-std-s0": {}, "tinycnn-l2_075-s0": {}})
+    study.settings = replace(study.settings, scale=replace(scales.SMOKE, on_demand=("standard", "robust", "untrained")))
+    capsys.readouterr()
+    found = names(study.networks("standard", "robust", "gauss", "blur", "untrained"))
+    assert asked == ["tinycnn-untrained-s0"]
+    assert found["standard"] == ["tinycnn-std-s0"]
+    assert found["gauss"] == found["blur"] == []
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("Not trained yet: tinycnn-gauss_20-s0, tinycnn-blur-s0")
+    assert "`reprolib train --scale smoke --only tinycnn-gauss_20-s0 --only tinycnn-blur-s0" in said[0]
+
+
+def test_a_scale_that_trains_on_demand_trains_what_is_missing_and_nothing_else(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = planted(monkeypatch, {"tinycnn-std-s0": {}})
+    study.networks("standard", "blur")
+    assert asked == ["tinycnn-blur-s0"]
+
+
+def test_a_matched_control_that_does_not_match_is_left_out_and_said_so(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    match = {"matched": False, "distance": 0.034, "robust": "tinycnn-l2_075-s0"}
+    planted(monkeypatch, {"tinycnn-std_matched-s0": {"matching": match}})
+    capsys.readouterr()
+    assert names(study.networks("std_matched")) == {"std_matched": []}
+    assert capsys.readouterr().out == "tinycnn-std_matched-s0 is left out: the nearest state is 3.4 points from tinycnn-l2_075-s0.\n"
+    planted(monkeypatch, {"tinycnn-std_matched-s0": {"matching": match | {"matched": True}}})
+    assert names(study.networks("std_matched")) == {"std_matched": ["tinycnn-std_matched-s0"]}
+
+
+def test_a_matched_control_that_is_not_applicable_is_not_asked_for_and_said_so(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = planted(monkeypatch, {})
+    monkeypatch.setattr("reprolib.study.zoo.not_applicable", lambda spec: "they are equally accurate")
+    capsys.readouterr()
+    assert names(study.networks("std_matched")) == {"std_matched": []}
+    assert asked == []
+    assert capsys.readouterr().out == "tinycnn-std_matched-s0 is not applicable: they are equally accurate.\n"
 
 
 def test_finishing_without_rows_is_refused(study: Study) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reprolib.data import shapes
-from reprolib.data.shapetexture import ROTATION_DEG, SCALE_JITTER, TINT_RMS, World, compose, draw, field_of
+from reprolib.data.shapetexture import SCALE_JITTER, TINT_RMS, World, compose, draw, field_of
 from reprolib.errors import BadInput, nearest
 
 RATIOS = {"2to1": 2.0, "1to1": 1.0, "1to2": 0.5}  # shape margin over texture margin
 
-# Poses tried to align a pair: 9 turns and 7 scales over the world's jitter, half-pixel offsets, and every whole-pixel shift.
-N_TURNS, N_SCALES, OFFSETS_PX = 9, 7, (0.0, 0.5)
+# Poses tried to align a pair: turns 5 degrees apart and 7 scales over the world's jitter, half-pixel offsets, every whole-pixel shift.
+TURN_DEG, N_SCALES, OFFSETS_PX = 5.0, 7, (0.0, 0.5)
 
 Array = NDArray[np.float64]
 
@@ -108,7 +109,7 @@ def _shape_margins(world: World, n: int) -> tuple[Array, Array]:
     drawn = draw(world, np.arange(n))
     nothing = np.zeros_like(drawn.background)
     margins, differences = [], []
-    for one, other in _alignments(world.size, world.shapes):
+    for one, other in _alignments(world.size, world.shapes, world.rotation_deg):
         a, b = (compose(drawn, np.broadcast_to(figure, nothing.shape), world.delta, nothing) for figure in (one, other))
         margins.append(float(_distance(a, b).mean()) / 2)
         differences.append(float(np.sum((one - other) ** 2)))
@@ -138,9 +139,9 @@ def _upright(name: str, size: int) -> Array:
 
 
 @lru_cache(maxsize=8)
-def _alignments(size: int, names: tuple[str, ...]) -> tuple[tuple[Array, Array], ...]:
+def _alignments(size: int, names: tuple[str, ...], rotation_deg: float) -> tuple[tuple[Array, Array], ...]:
     """Coverages of each pair of shapes where they differ least: one upright, the other in the best of the poses tried."""
-    turns = np.linspace(-ROTATION_DEG, ROTATION_DEG, N_TURNS)
+    turns = np.linspace(-rotation_deg, rotation_deg, 2 * math.ceil(rotation_deg / TURN_DEG) + 1)
     scales = np.linspace(1 - SCALE_JITTER, 1 + SCALE_JITTER, N_SCALES)
     grid = np.array(list(itertools.product(turns, scales, OFFSETS_PX, OFFSETS_PX)))
     cx, cy = 0.5 + grid[:, 2] / size, 0.5 + grid[:, 3] / size

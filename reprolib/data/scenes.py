@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reprolib.data import shapes, textures
-from reprolib.data.shapetexture import BACKGROUND_RMS, GREY, ROTATION_DEG, SCALE_JITTER, TINT_NAMES, World, tints
+from reprolib.data.shapetexture import GREY, SCALE_JITTER, TINT_NAMES, World, tints
 from reprolib.errors import BadInput
 
 KINDS = ("single", "several", "blob", "single", "several", "frame")  # of scene i: KINDS[i mod 6]
@@ -125,7 +125,7 @@ def _scene(world: World, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         mask = layer.covered > 0.5
         labels[:3, mask] = np.array([layer.tint, layer.texture, layer.shape])[:, None]
         labels[3, mask] = layer.part[mask]
-    background = GREY[0] + (GREY[1] - GREY[0]) * u[1] + BACKGROUND_RMS * textures.power_law_field(u[None, 2:_SCENE], world.size)[0]
+    background = GREY[0] + (GREY[1] - GREY[0]) * u[1] + world.background_rms * textures.power_law_field(u[None, 2:_SCENE], world.size)[0]
     return np.rint(255 * np.clip(background + lift, 0, 1) * colour).astype(np.uint8), labels
 
 
@@ -142,10 +142,10 @@ def _layers(world: World, i: int, u: NDArray[np.float64]) -> Iterator[_Layer]:
     behind = _field(world, own[0], texture) if kind == "frame" else flat
     yield _Layer(ones, behind, 1 + under, 1 + texture if kind == "frame" else 0, 0, flat.astype(np.uint8))
     if kind in ("single", "frame"):
-        yield _object(world, own[0], _pose(own[0], 1.0), shape, texture if kind == "single" else -1, tint)
+        yield _object(world, own[0], _pose(world, own[0], 1.0), shape, texture if kind == "single" else -1, tint)
         return
     side = int(u[0] < 0.5)
-    poses = [_pose(own[k], SMALL, side, k) for k in range(2)]
+    poses = [_pose(world, own[k], SMALL, side, k) for k in range(2)]
     yield _object(world, own[0], poses[0], shape, texture if kind == "several" else -1, tint)
     if kind == "several":
         yield _object(world, own[1], poses[1], *crossing(j + 1, len(world.shapes), len(world.textures)))
@@ -173,10 +173,10 @@ def _field(world: World, own: NDArray[np.float64], texture: int) -> NDArray[np.f
     return world.c * textures.texture(world.textures[texture], uniforms, world.size, world.period_px)[0]
 
 
-def _pose(own: NDArray[np.float64], base: float, side: int | None = None, half: int = 0) -> NDArray[np.float64]:
+def _pose(world: World, own: NDArray[np.float64], base: float, side: int | None = None, half: int = 0) -> NDArray[np.float64]:
     """Centroid x and y, scale, rotation (4,) anywhere in the frame, or within the first or second half of it along axis `side`."""
     scale = base * (1 + SCALE_JITTER * (2 * own[2] - 1))
     low, high = np.full(2, shapes.REACH * scale), np.full(2, 1 - shapes.REACH * scale)
     if side is not None:
         low[side], high[side] = 0.5 * half + shapes.REACH * scale, 0.5 * (half + 1) - shapes.REACH * scale
-    return np.array([*(low + (high - low) * own[:2]), scale, ROTATION_DEG * (2 * own[3] - 1)])
+    return np.array([*(low + (high - low) * own[:2]), scale, world.rotation_deg * (2 * own[3] - 1)])

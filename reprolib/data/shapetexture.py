@@ -14,8 +14,11 @@ Never mirror these images in training: a mirror turns the grating at 45 degrees 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,15 +42,17 @@ HELD_OUT_SHAPES, HELD_OUT_TEXTURES = ("hexagon", "heart"), ("zigzag", "rings")
 TINT_NAMES = ("red", "orange", "lime", "green", "mint", "cyan", "azure", "blue", "violet", "rose", "grey")
 TINT_RMS = 0.9
 
-SCALE_JITTER, ROTATION_DEG = 0.15, 20.0
+SCALE_JITTER = 0.15  # of lengths, either way
 GREY = (0.4, 0.6)  # range of the background's mean
-BACKGROUND_RMS = 0.04  # of the background's 1/f field
 CHUNK = 128  # items rendered at once, so that what is at work stays small; images do not depend on it
 
 
 @dataclass(frozen=True)
 class World:
     """A set of images: class k pairs shapes[k] with textures[k]. Lengths in px, contrasts in units of [0, 1].
+
+    rotation_deg: figures are turned by up to so much either way (textures are not). background_rms: of the background's 1/f
+    field. The more of either, the longer shapes take to learn, whatever the margins; `reprolib calibrate` sets the second.
 
     Raises BadInput for unknown shapes or textures, unequal counts, or numbers out of range.
     """
@@ -58,6 +63,8 @@ class World:
     delta: float = 0.2
     c: float = 0.15
     period_px: float = 5.0
+    rotation_deg: float = 20.0
+    background_rms: float = 0.04
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,7 +75,10 @@ class World:
         if len(self.shapes) != len(self.textures) or len(self.shapes) < 2:
             counts = f"{len(self.shapes)} shapes and {len(self.textures)} textures"
             raise BadInput(f"{counts} are given, allowed are equal counts of at least 2: class k is shape k with texture k")
-        ranges = (("size", 8, 512), ("delta", 0, 1), ("c", 0, 1), ("period_px", 2, 512), ("seed", 0, 2**63))
+        ranges = (
+            ("size", 8, 512), ("delta", 0, 1), ("c", 0, 1), ("period_px", 2, 512), ("rotation_deg", 0, 180), ("background_rms", 0, 0.5),
+            ("seed", 0, 2**63),
+        )  # fmt: skip
         for what, low, high in ranges:
             if not low <= getattr(self, what) <= high:
                 raise BadInput(f"{what}={getattr(self, what)} is outside [{low}, {high}]")
@@ -186,11 +196,11 @@ def draw(world: World, index: NDArray[np.int64], n_textures: int = 0) -> Drawn:
     u = np.stack([np.random.Generator(np.random.Philox(key)).random(places) for key in keys])
     scale = 1 + SCALE_JITTER * (2 * u[:, 2] - 1)
     room = 0.5 - shapes.REACH * scale
-    pose = np.stack([0.5 + room * (2 * u[:, 0] - 1), 0.5 + room * (2 * u[:, 1] - 1), scale, ROTATION_DEG * (2 * u[:, 3] - 1)], axis=1)
+    pose = np.stack([0.5 + room * (2 * u[:, 0] - 1), 0.5 + room * (2 * u[:, 1] - 1), scale, world.rotation_deg * (2 * u[:, 3] - 1)], axis=1)
     tint = np.floor(len(TINT_NAMES) * u[:, 4]).astype(np.int64)
     sign = np.where(u[:, 5] < 0.5, -1, 1)
     grey = GREY[0] + (GREY[1] - GREY[0]) * u[:, 6]
-    background = grey[:, None, None] + BACKGROUND_RMS * textures.power_law_field(u[:, _BACKGROUND], world.size)
+    background = grey[:, None, None] + world.background_rms * textures.power_law_field(u[:, _BACKGROUND], world.size)
     return Drawn(u, pose, tint, sign, background)
 
 
@@ -252,15 +262,39 @@ def _names(world: World, variant: str) -> tuple[tuple[str, ...], tuple[str, ...]
     return (HELD_OUT_SHAPES, HELD_OUT_TEXTURES) if variant == "held_out" else (world.shapes, world.textures)
 
 
+CALIBRATION_FILE = Path(__file__).with_name("calibration.json")  # written by `reprolib calibrate`
+MARGIN_SETS = {"shapetexture": 1.0, "shapetexture_2to1": 2.0, "shapetexture_1to2": 0.5}  # shape margin over texture margin
+
+
+def calibration() -> dict[str, Any]:
+    """What `reprolib calibrate` found: contrasts, margins and how well each cue is learnt alone; {} before its first run."""
+    told: dict[str, Any] = json.loads(CALIBRATION_FILE.read_text()) if CALIBRATION_FILE.exists() else {}
+    return told
+
+
+def _calibrated(name: str) -> World:
+    """The world of a margin set as calibrated; the default one before the first calibration."""
+    told = calibration().get("sets", {}).get(name, {})
+    return World(**{knob: told[knob] for knob in ("delta", "c", "rotation_deg", "background_rms") if knob in told})
+
+
 # What `load` knows by name: the world (of its training split) and how many training and test images it has.
 WORLDS: dict[str, tuple[World, dict[str, int]]] = {
-    "shapetexture": (World(), {"train": 16_000, "test": 2_000}),
+    **{name: (_calibrated(name), {"train": 16_000, "test": 2_000}) for name in MARGIN_SETS},
     "shapetexture_gratings": (World(size=16, shapes=SHAPES[:4], textures=TEXTURES[:4], period_px=4.0), {"train": 600, "test": 200}),
 }
 
+
+def _normaliser(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Those of a margin set as calibrated; before the first calibration those of the default world."""
+    told = calibration().get("sets", {}).get(name, {})
+    mean, std = told.get("mean", (0.4456, 0.4489, 0.4497)), told.get("std", (0.1350, 0.1338, 0.1337))
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
 # Mean and standard deviation per channel over the training split, in units of [0, 1] (a test computes them again).
 NORMALISERS = {
-    "shapetexture": ((0.4456, 0.4489, 0.4497), (0.1350, 0.1338, 0.1337)),
+    **{name: _normaliser(name) for name in MARGIN_SETS},
     "shapetexture_gratings": ((0.4394, 0.4488, 0.4449), (0.1326, 0.1348, 0.1326)),
 }
 
@@ -268,6 +302,11 @@ NORMALISERS = {
 def world_of(name: str, split: str) -> World:
     """The world that split "train" or "test" of set `name` is rendered from: the splits differ in their seed."""
     return dataclasses.replace(WORLDS[name][0], seed={"train": 0, "test": 1}[split])
+
+
+def world_key(world: World) -> str:
+    """64 hexadecimal digits: the content key of a world and the generator's version."""
+    return store.content_key({"version": VERSION, "world": dataclasses.asdict(world)})
 
 
 def fingerprint(name: str) -> str:

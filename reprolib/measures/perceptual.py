@@ -138,12 +138,11 @@ def high_frequency_fraction(delta: Tensor, cutoff: float = 0.25) -> Tensor:
     return (power * (frequency > cutoff)).sum(dim=(1, 2)) / power.sum(dim=(1, 2))
 
 
-def spectrum_slope(delta: Tensor) -> Tensor:
-    """Slope of log power over log frequency, power averaged in rings one cycle per image wide: -2 for natural images, 0 for white noise.
+def radial_spectrum(delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Power by radial frequency: averaged in rings one cycle per image wide, from one cycle per (shorter) side to half a cycle per pixel.
 
-    delta: (n, c, h, w), sides of at least 8 px; each channel's mean is removed, channels are summed. Rings reach from one cycle
-    per (shorter) side to half a cycle per pixel; rings without power are left out of the fit.
-    Returns nan where fewer than 3 rings hold power, for instance for a constant, or for a single grating.
+    delta: (n, c, h, w), sides of at least 8 px; each channel's mean is removed, channels are summed. Returns the rings' mean
+    frequencies in cycles per pixel (rings,) and their power (n, rings), zero for a constant.
     """
     power, frequency = _power_spectrum(delta)
     _check_side(delta, 8)
@@ -153,11 +152,21 @@ def spectrum_slope(delta: Tensor) -> Tensor:
     inside = (ring >= 1) & (ring <= n_rings)
     members = F.one_hot(ring[inside] - 1, n_rings).to(power)
     members = members / members.sum(dim=0)
-    ring_power = power[:, inside] @ members
-    log_frequency = (frequency[inside] @ members).log()
-    floor = (16 * torch.finfo(power.dtype).eps) ** 2 * power.sum(dim=(1, 2))  # the Fourier transform's own rounding
+    return frequency[inside] @ members, power[:, inside] @ members
+
+
+def spectrum_slope(delta: Tensor) -> Tensor:
+    """Slope of log power over log frequency in the rings of `radial_spectrum`: -2 for natural images, 0 for white noise.
+
+    delta: (n, c, h, w), sides of at least 8 px. Rings without power are left out of the fit. Returns nan where fewer than 3 rings hold
+    power, for instance for a constant, or for a single grating.
+    """
+    frequency, ring_power = radial_spectrum(delta)
+    log_frequency = frequency.log()
+    total = _power_spectrum(delta)[0].sum(dim=(1, 2))
+    floor = (16 * torch.finfo(ring_power.dtype).eps) ** 2 * total  # the Fourier transform's own rounding
     held = ring_power > floor[:, None]
-    weight = held.to(power)
+    weight = held.to(ring_power)
     log_power = torch.where(held, ring_power, 1).log()
     count = weight.sum(dim=1)
     x = log_frequency - (weight @ log_frequency / count)[:, None]

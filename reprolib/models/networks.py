@@ -184,6 +184,63 @@ class TinyCNN(Network):
             yield name, x
 
 
+class LeNet(Network):
+    """conv5x5-pool-conv5x5-pool-dense-dense with ReLU and max-pooling, then linear. Widths: LeCun et al. 1998 (LeNet-5).
+
+    No BatchNorm. The maps are those before pooling; dense layers count as maps of 1 x 1.
+    """
+
+    def __init__(self, architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], size_px: int) -> None:
+        super().__init__()
+        side = ((size_px - 4) // 2 - 4) // 2
+        if side < 1:
+            raise BadInput(f"size_px={size_px} is too small for lenet: images of at least 16 px a side")
+        self.architecture, self.n_classes, self.n_features = architecture, n_classes, 84
+        self.normaliser = Normaliser(mean, std)
+        self.convs = nn.ModuleList([nn.Conv2d(len(mean), 6, 5), nn.Conv2d(6, 16, 5)])
+        self.dense = nn.ModuleList([nn.Linear(16 * side * side, 120), nn.Linear(120, 84)])
+        self.linear = nn.Linear(84, n_classes)
+        self.layer_names = ("conv1", "conv2", "dense1", "dense2")
+        _initialise(self)
+
+    def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """See `Network.maps`."""
+        x = self.normaliser(x)
+        for name, conv in zip(self.layer_names, self.convs, strict=False):
+            x = F.relu(conv(x))
+            yield name, x
+            x = F.max_pool2d(x, 2)
+        yield from _dense_maps(x, self.dense, self.layer_names[2:], straight_through)
+
+
+class MLP(Network):
+    """Two hidden layers of 256 with ReLU on the pixels, then linear; its layers count as maps of 1 x 1."""
+
+    def __init__(
+        self, architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], size_px: int, width: int = 256
+    ) -> None:
+        super().__init__()
+        self.architecture, self.n_classes, self.n_features = architecture, n_classes, width
+        self.normaliser = Normaliser(mean, std)
+        self.dense = nn.ModuleList([nn.Linear(len(mean) * size_px * size_px, width), nn.Linear(width, width)])
+        self.linear = nn.Linear(width, n_classes)
+        self.layer_names = ("dense1", "dense2")
+        _initialise(self)
+
+    def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """See `Network.maps`."""
+        yield from _dense_maps(self.normaliser(x), self.dense, self.layer_names, straight_through)
+
+
+def _dense_maps(x: Tensor, dense: nn.ModuleList, names: Sequence[str], straight_through: bool) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, (n, width, 1, 1)) of each dense layer after its ReLU; x: images or maps."""
+    x = x.flatten(1)
+    for name, layer in zip(names, dense, strict=True):
+        before = layer(x)
+        x = straight_through_relu(before) if straight_through and name == names[-1] else F.relu(before)
+        yield name, x[:, :, None, None]
+
+
 _RESNETS: dict[str, dict[str, object]] = {
     "pool": {"stem": (7, 2), "widths": (16, 32, 64), "n_blocks": 2},
     "w8": {"stem": (7, 1), "widths": (16, 32, 64), "n_blocks": 1},
@@ -192,14 +249,15 @@ _RESNETS: dict[str, dict[str, object]] = {
     "resnet18": {"stem": (3, 1), "widths": (64, 128, 256, 512), "n_blocks": 2},
 }
 
-ARCHITECTURES: tuple[str, ...] = ("tinycnn", *_RESNETS)
+ARCHITECTURES: tuple[str, ...] = ("tinycnn", *_RESNETS, "lenet", "mlp")
 
 
-def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], seed: int) -> Network:
+def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], seed: int, size_px: int = 32) -> Network:
     """A freshly initialised network; equal seeds give equal weights whatever was drawn before.
 
-    architecture: one of ARCHITECTURES. mean, std: per-channel normaliser in [0, 1] units.
-    Raises BadInput for an unknown architecture.
+    architecture: one of ARCHITECTURES. mean, std: per-channel normaliser in [0, 1] units, one value for each channel of the
+    images. size_px: side of the images; only `lenet` and `mlp` depend on it, the others take images of any size.
+    Raises BadInput for an unknown architecture, and for images too small for it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -207,6 +265,8 @@ def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequenc
             return TinyCNN(architecture, n_classes, mean, std)
         if architecture in _RESNETS:
             return ResNet(architecture, n_classes, mean, std, **_RESNETS[architecture])  # type: ignore[arg-type]
+        if architecture in ("lenet", "mlp"):
+            return (LeNet if architecture == "lenet" else MLP)(architecture, n_classes, mean, std, size_px)
     raise BadInput(f"architecture {architecture!r} is unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}")
 
 

@@ -8,7 +8,7 @@ steps; no random start in L2 (the default of MadryLab/robustness), a random one 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ class Recipe:
     norm, eps: the ball of adversarial training in pixel units (None and 0 for none). noise: standard deviation of Gaussian
     noise on every training image. blur_px: standard deviation of a Gaussian blur of every training image. target: weight
     of the true class in the loss, the rest spread evenly. trained: False for the untrained control, whose BatchNorm
-    statistics are estimated on training images.
+    statistics are estimated on training images. n_images, epochs: in the place of the scale's (0: the scale's). matched:
+    True for the control that is a snapshot of the standard network, as accurate as the robust one (`training.matching`).
     """
 
     id: str
@@ -35,6 +36,9 @@ class Recipe:
     blur_px: float = 0.0
     target: float = 1.0
     trained: bool = True
+    n_images: int = 0
+    epochs: int = 0
+    matched: bool = False
 
     @property
     def random_start(self) -> bool:
@@ -64,11 +68,20 @@ class Recipe:
         return {name: value for name, value in used.items() if name in ("id", "version") or value != getattr(Recipe, name)}
 
 
+FEWER: dict[str, tuple[int, int]] = {"2k": (2_000, 80), "8k": (8_000, 75), "12k": (12_000, 50)}
+"""Images and epochs of the recipes `std_2k` (the steps of `laptop`), `std_8k` and `std_12k` (those of `cifar`)."""
+
 RECIPES: dict[str, Recipe] = {
     recipe.id: recipe
     for recipe in (
         Recipe("std"),
         Recipe("untrained", trained=False),
+        Recipe("std_matched", matched=True),
+        # As many steps on fewer images: a standard network that is less accurate, and not for want of training.
+        *(Recipe(f"std_{name}", n_images=n, epochs=epochs) for name, (n, epochs) in FEWER.items()),
+        # The pair that overfits. Source: Rice et al. 2020 (arXiv 2002.11569), who overfit on all of CIFAR-10 in 200 epochs.
+        Recipe("std_5k", n_images=5_000, epochs=80),
+        Recipe("linf_8_5k", norm="linf", eps=8 / 255, n_images=5_000, epochs=80),
         *(
             Recipe(f"gauss_{name}", noise=noise)
             for name, noise in {"05": 0.05, "10": 0.1, "15": 0.15, "20": 0.2, "30": 0.3, "40": 0.4}.items()
@@ -89,3 +102,8 @@ def recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise BadInput(f"recipe {name!r} is unknown; allowed: {', '.join(RECIPES)}{nearest(name, RECIPES)}")
     return RECIPES[name]
+
+
+def without_attack(how: Recipe) -> Recipe:
+    """The recipe that is the same but for the attack: what an adversarial one is compared with."""
+    return next(other for other in RECIPES.values() if other == replace(how, id=other.id, version=other.version, norm=None, eps=0.0))

@@ -8,91 +8,31 @@ card beside it. Written atomically, locked while training, resumed from the last
 from __future__ import annotations
 
 import json
-import os
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from reprolib import data, provenance, scales, store
-from reprolib.errors import BadInput, CorruptFile, MissingData
+from reprolib import data, scales, store
+from reprolib.data import Images
+from reprolib.errors import CorruptFile, MissingData
 from reprolib.models.networks import Network, build, weights_sha256
-from reprolib.perturb.attacks import adversarial_accuracy, noise_accuracy, predictions
+from reprolib.perturb.attacks import adversarial_accuracy, predictions
+from reprolib.training import cards, matching
 from reprolib.training.loop import estimate_batch_norm, train
-from reprolib.training.recipes import Recipe, recipe
+from reprolib.training.recipes import recipe, without_attack
+from reprolib.training.specs import Spec, shown, snapshot_folder, spec_of, state_path, zoo_folder
 
-VERSION = 1
-"""Of the meaning of training itself (optimiser, initialisation, augmentation); bumped when that changes."""
+__all__ = ["Spec", "card_of", "load", "network", "not_applicable", "obtain", "snapshot_folder", "spec_of", "zoo_folder"]
 
-
-@dataclass(frozen=True)
-class Spec:
-    """Which network: recipe id, architecture id, data set name, seed, and the scale whose schedule trains it."""
-
-    recipe: str
-    architecture: str
-    dataset: str
-    seed: int
-    scale: str
-
-    @property
-    def name(self) -> str:
-        """Readable and unique within a scale, e.g. `w8-l2_05-s0`."""
-        return f"{self.architecture}-{self.recipe}-s{self.seed}"
-
-    def description(self) -> dict[str, Any]:
-        """Everything meant to shape the weights, as plain JSON."""
-        schedule = scales.scale(self.scale).schedule.describe()
-        if not recipe(self.recipe).trained:
-            schedule = {"n_images": schedule["n_images"]}
-        if recipe(self.recipe).norm is None:
-            schedule.pop("eps_ramp", None)  # of adversarial radii alone
-        return {
-            "version": VERSION,
-            "recipe": dict(recipe(self.recipe).describe()),
-            "architecture": self.architecture,
-            "data": data.fingerprint(self.dataset),
-            "seed": self.seed,
-            "schedule": schedule,
-        }
-
-    @property
-    def key(self) -> str:
-        """64 hexadecimal digits of `description`."""
-        return store.content_key(self.description())
-
-    @property
-    def path(self) -> Path:
-        """Where the weights are kept; the card lies beside them, ending in .json."""
-        return zoo_folder() / self.scale / f"{self.name}-{self.key[:12]}.safetensors"
-
-
-def spec_of(name: str, scale: str) -> Spec:
-    """The network of that name at a scale, e.g. `w8-l2_05-s0`; raises BadInput when it is no such name."""
-    try:
-        architecture, recipe_id, seed = name.rsplit("-", 2)
-        if not seed.startswith("s"):
-            raise ValueError(seed)
-        return Spec(recipe(recipe_id).id, architecture, scales.scale(scale).dataset, int(seed[1:]), scale)
-    except ValueError as error:
-        raise BadInput(f"network {name!r} is not <architecture>-<recipe>-s<seed>, e.g. w8-l2_05-s0 ({error})") from None
-
-
-def zoo_folder() -> Path:
-    """`$REPROLIB_ZOO` if set (relative paths count from the root), else `data/zoo`."""
-    return store.root() / os.environ.get("REPROLIB_ZOO", "data/zoo")
-
-
-def snapshot_folder(spec: Spec) -> Path:
-    """Where the states kept during a training lie (bf16, named by epochs done); empty or absent when none were asked for."""
-    return zoo_folder().parent / "snapshots" / spec.scale / f"{spec.name}-{spec.key[:12]}"
+Report = Callable[[str], None]
 
 
 def network(
-    recipe: str, architecture: str, dataset: str, seed: int, scale: str, device: str = "cpu", report: Callable[[str], None] | None = None
+    recipe: str, architecture: str, dataset: str, seed: int, scale: str, device: str = "cpu", report: Report | None = None
 ) -> Network:
     """The trained network of that description, in eval mode: loaded, or trained now and kept.
 
@@ -108,38 +48,44 @@ def network(
 def load(spec: Spec, device: str = "cpu") -> Network:
     """A network of the zoo in eval mode, fp32, with `card` and `sha256` attributes.
 
-    Raises MissingData when it has not been trained, CorruptFile when weights and card do not belong together.
+    Raises MissingData when it has not been trained or is not applicable, CorruptFile when weights and card do not belong
+    together.
     """
     if not spec.path.exists():
+        if why := not_applicable(spec):
+            raise MissingData(f"network {spec.name} of scale {spec.scale} is not applicable: {why}")
         raise MissingData(
-            f"network {spec.name} of scale {spec.scale} is not in {_shown(spec.path.parent)}; "
+            f"network {spec.name} of scale {spec.scale} is not in {shown(spec.path.parent)}; "
             f"train it with `reprolib train --scale {spec.scale} --only {spec.name}`"
         )
     tensors, _ = store.read_safetensors(spec.path)
-    net = _fresh(spec)
     try:
-        net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
         card = json.loads(spec.path.with_suffix(".json").read_text())
-    except (RuntimeError, OSError, json.JSONDecodeError) as error:
-        raise CorruptFile(f"{_shown(spec.path)} or its card cannot be read ({error}); delete both and train again") from error
+        told = card["data"]
+        net = _fresh(spec, told.get("n_classes", scales.scale(spec.scale).n_classes), told.get("size_px", 32))
+        net.load_state_dict(_floats(tensors))
+    except (RuntimeError, OSError, json.JSONDecodeError, KeyError) as error:
+        raise CorruptFile(f"{shown(spec.path)} or its card cannot be read ({error}); delete both and train again") from error
     sha256 = weights_sha256(net)
     if card.get("sha256") != sha256:
         raise CorruptFile(
-            f"{_shown(spec.path)}: the weights' sha256 {sha256[:12]} is not the card's {str(card.get('sha256'))[:12]}; delete both and train again"
+            f"{shown(spec.path)}: the weights' sha256 {sha256[:12]} is not the card's {str(card.get('sha256'))[:12]}; delete both and train again"
         )
     net.card, net.sha256 = card, sha256
     return net.eval().requires_grad_(False).to(device)
 
 
-def obtain(spec: Spec, device: str, report: Callable[[str], None], wait: bool = True) -> bool:
+def obtain(spec: Spec, device: str, report: Report, wait: bool = True) -> bool:
     """Train the network of `spec` and put it into the zoo, unless another process does or did; whether it is there afterwards.
 
+    A matched control is chosen among the states of the standard network, which is trained first where it has to be, like
+    the robust one; where it is not applicable that is reported, and it is not there.
     wait: whether to wait for another process that is training it.
     """
     try:
         with store.lock(spec.path, timeout_s=-1 if wait else 0):
             if not spec.path.exists():
-                _train_and_keep(spec, device, report)
+                return _match_and_keep(spec, device, report, wait) if recipe(spec.recipe).matched else _train_and_keep(spec, device, report)
     except TimeoutError:
         return False
     return True
@@ -151,111 +97,163 @@ def card_of(spec: Spec) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _train_and_keep(spec: Spec, device: str, report: Callable[[str], None]) -> None:
-    preset, how = scales.scale(spec.scale), recipe(spec.recipe)
-    training, test = data.load(spec.dataset, "train"), data.load(spec.dataset, "test")
-    n = preset.schedule.n_images or len(training.y)
-    x, y = training.x[:n].to(device), training.y[:n].to(device)
-    net = _fresh(spec).to(device)
-    report(f"{spec.name}: training on {n} images of {spec.dataset}" if how.trained else f"{spec.name}: initialising")
+def not_applicable(spec: Spec) -> str:
+    """Why a matched control needs not be: the networks it would be chosen by are equally accurate. Empty otherwise, and while unknown."""
+    if not recipe(spec.recipe).matched or not all(arm.path.exists() for arm in spec.arms()):
+        return ""
+    standard, robust = (_first_accuracy(arm) for arm in spec.arms())
+    return matching.not_applicable(standard, robust)
+
+
+def manipulation(spec: Spec) -> dict[str, Any] | None:
+    """Whether adversarial training did its work (`cards.manipulation`), from its card or from two; None where that is not known."""
+    card, how = card_of(spec), recipe(spec.recipe)
+    if card is None or how.norm is None or "manipulation" in card:
+        return card.get("manipulation") if card else None
+    standard = card_of(_standard(spec))
+    both = [cards.under_attack(one, how.norm, how.eps) if one else None for one in (card, standard)]
+    return cards.manipulation(how, *both)
+
+
+def _train_and_keep(spec: Spec, device: str, report: Report) -> bool:
+    how = recipe(spec.recipe)
+    sets = data.load(spec.dataset, "train"), data.load(spec.dataset, "test")
+    net = _fresh(spec, len(sets[0].classes), sets[0].x.shape[-1]).to(device)
+    x, y = _training_images(spec, sets[0], device)
+    report(f"{spec.name}: training on {len(x)} images of {spec.dataset}" if how.trained else f"{spec.name}: initialising")
     told: dict[str, Any] = {"history": [], "seconds": 0.0, "precision": "fp32", "resumed": 0}
-    state = zoo_folder().parent / "training" / spec.scale / f"{spec.name}-{spec.key[:12]}.safetensors"
     if how.trained:
-        per_epoch = preset.snapshots_per_epoch(spec.architecture, spec.recipe)
-        told = train(
-            net, x, y, how, preset.schedule, spec.seed, (preset.norm, preset.eps), state,
-            (snapshot_folder(spec), per_epoch) if per_epoch else None,
-            lambda progress: report(f"{spec.name}: {progress}"),
-        )  # fmt: skip
+        told = _train(spec, net, x, y, _snapshots(spec), report)
     else:
         estimate_batch_norm(net, x[:4096])
-    test_x, test_y = test.x.to(device).float() / 255, test.y.to(device)
-    is_half = _shorten(net, test_x, test_y)
-    measured = measure(
-        net, test_x, test_y, how, preset, spec.seed == 0 and spec.architecture == preset.architecture, told["precision"], report, spec.name
-    )
-    card = {
-        "name": spec.name,
-        "scale": spec.scale,
-        "key": spec.key,
-        "description": spec.description(),
-        "sha256": weights_sha256(net),
-        "weights": "bf16" if is_half else "fp32",
-        **measured,
-        "training": {k: told[k] for k in ("seconds", "precision", "resumed", "history")},
-        "data": {"name": training.name, "train": training.sha256, "test": test.sha256},
-        "hardware": provenance.hardware(device),
-        "versions": provenance.versions(),
+    test_x, test_y = sets[1].x.to(device).float() / 255, sets[1].y.to(device)
+    is_half = cards.shorten(net, test_x, test_y)
+    measured = cards.measure(spec, net, test_x, test_y, told["precision"], report)
+    if how.norm is not None:
+        measured |= _check(spec, measured, test_x, test_y, told["precision"], device, report)
+    _keep(spec, net, measured, told, is_half, sets, device, report)
+    state_path(spec).unlink(missing_ok=True)
+    return True
+
+
+def _match_and_keep(spec: Spec, device: str, report: Report, wait: bool) -> bool:
+    """Choose the state of the standard network that is as accurate as the robust one, and keep it as a network of its own."""
+    for arm in spec.arms():
+        if not arm.path.exists() and not obtain(arm, device, report, wait):
+            return False
+    if why := not_applicable(spec):
+        report(f"{spec.name}: not applicable: {why}")
+        return False
+    began = time.monotonic()
+    standard, robust = spec.arms()
+    folder, per_epoch = snapshots = _snapshots(standard) or (snapshot_folder(standard), 8)
+    precision = load(standard).card["training"]["precision"]
+    sets = data.load(spec.dataset, "train"), data.load(spec.dataset, "test")
+    net = _fresh(spec, len(sets[0].classes), sets[0].x.shape[-1]).to(device)
+    if len(list(folder.glob("*.safetensors"))) < per_epoch * standard.schedule.epochs:  # they are not shipped: made anew
+        report(f"{standard.name}: training again, for its states")
+        with store.lock(standard.path):
+            _train(standard, net, *_training_images(standard, sets[0], device), snapshots, report, precision)
+            state_path(standard).unlink(missing_ok=True)
+    test_x, test_y = sets[1].x.to(device).float() / 255, sets[1].y.to(device)
+    n = scales.scale(spec.scale).n_test
+    accuracies = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        _load_state(net, path)
+        accuracies[path.stem] = (predictions(net, test_x[:n]) == test_y[:n]).float().mean().item()
+    match = matching.nearest(accuracies, _first_accuracy(robust))
+    _load_state(net, folder / f"{match.name}.safetensors")
+    measured = cards.measure(spec, net, test_x, test_y, precision, report)
+    measured["matching"] = {
+        "matched": match.matched,
+        "epoch": float(match.name),
+        "accuracy": match.accuracy,
+        "robust_accuracy": match.target,
+        "distance": match.distance,
+        "n": min(n, len(test_x)),
+        "standard": standard.name,
+        "robust": robust.name,
     }
+    told = {"history": [], "seconds": round(time.monotonic() - began, 1), "precision": precision, "resumed": 0}
+    _keep(spec, net, measured, told, True, sets, device, report)
+    if not match.matched:
+        report(f"{spec.name}: no state lies within {matching.WITHIN:.0%} of {match.target:.1%}: it is no control, and its card says so")
+    return True
+
+
+def _keep(
+    spec: Spec, net: Network, measured: Mapping[str, Any], told: Mapping[str, Any], is_half: bool, sets: tuple[Images, Images], device: str,
+    report: Report,
+) -> None:  # fmt: skip
+    card = cards.write(spec, net, measured, told, is_half, sets, device)
     tensors = {name: t.to(torch.bfloat16) if is_half and t.dim() > 1 else t for name, t in net.state_dict().items()}
     store.write_json(spec.path.with_suffix(".json"), card)
     store.write_safetensors(spec.path, tensors, {"key": spec.key})  # the weights come last: their presence means "done"
-    state.unlink(missing_ok=True)
-    report(f"{spec.name}: kept; {summary(card)}")
+    report(f"{spec.name}: kept; {cards.summary(card)}")
 
 
-def measure(
-    net: Network,
-    x: Tensor,
-    y: Tensor,
-    how: Recipe,
-    preset: scales.Scale,
-    is_first: bool,
-    precision: str,
-    report: Callable[[str], None],
-    name: str,
+def _train(
+    spec: Spec, net: Network, x: Tensor, y: Tensor, snapshots: tuple[Path, int] | None, report: Report, precision: str | None = None
 ) -> dict[str, Any]:
-    """Clean accuracy, PGD-20 x 3 restarts, accuracy under noise of equal norm and gradient-zero share for a card.
+    preset = scales.scale(spec.scale)
+    return train(
+        net, x, y, recipe(spec.recipe), spec.schedule, spec.seed, (preset.norm, preset.eps), state_path(spec), snapshots,
+        lambda progress: report(f"{spec.name}: {progress}"), precision,
+    )  # fmt: skip
 
-    x: float test images (n, c, h, w) in [0, 1]. The attack uses the scale's first `n_test` images, all of them for the first
-    seed of std and of the main robust arm in the scale's main architecture (clean accuracy always all).
-    """
-    report(f"{name}: measuring")
-    is_main = how.id in (preset.roles["standard"], preset.roles["robust"]) and is_first and preset.is_evidence
-    n = len(x) if is_main else min(preset.n_test, len(x))
-    balls = [(preset.norm, preset.eps)]
-    if how.norm is not None and (how.norm, how.eps) not in balls:
-        balls.append((how.norm, how.eps))
-    attacked = []
-    for norm, eps in balls:
-        result = adversarial_accuracy(net, x[:n], y[:n], norm, eps, precision=precision)
-        first = result.correct[: preset.n_test].float().mean().item()
-        attacked.append(
-            result.describe()
-            | {"first_n": min(n, preset.n_test), "first_value": first, "noise": noise_accuracy(net, x[:n], y[:n], norm, eps)}
+
+def _check(spec: Spec, measured: dict[str, Any], x: Tensor, y: Tensor, precision: str, device: str, report: Report) -> dict[str, Any]:
+    """The manipulation check for the card of a robust network, against its standard twin where that is in the zoo."""
+    how, twin = recipe(spec.recipe), _standard(spec)
+    if not twin.path.exists() or how.norm is None:
+        return {}
+    standard = load(twin, device)
+    accuracy = cards.under_attack(standard.card, how.norm, how.eps)
+    if accuracy is None:
+        n = min(scales.scale(spec.scale).n_test, len(x))
+        accuracy = adversarial_accuracy(standard, x[:n], y[:n], how.norm, how.eps, precision=precision).value
+    found = cards.manipulation(how, cards.under_attack(measured, how.norm, how.eps), accuracy)
+    if found and not found["holds"]:
+        report(
+            f"{spec.name}: fails the manipulation check: {found['robust']:.1%} under attack, {found['standard']:.1%} in {twin.name}; "
+            f"{100 * cards.LEAST_DIFFERENCE:.0f} points are needed"
         )
-    correct = predictions(net, x) == y
-    return {
-        "clean": {"value": correct.float().mean().item(), "n": len(x), "first_value": correct[: preset.n_test].float().mean().item()},
-        "adversarial": attacked,
-    }
+    return {"manipulation": found}
 
 
-def summary(card: Mapping[str, Any]) -> str:
-    """One line of a card: clean accuracy, accuracy under attack, minutes of training."""
-    attack = card["adversarial"][0]
-    return (
-        f"clean {card['clean']['value']:.1%}, under PGD-{attack['steps']} x {attack['restarts']} at {attack['norm']} {attack['eps']:.4g} "
-        f"{attack['value']:.1%} (n = {attack['n']}), {card['training']['seconds'] / 60:.1f} min"
-    )
+def _standard(spec: Spec) -> Spec:
+    """The network of the same recipe without its attack, on the same data from the same seed."""
+    return Spec(without_attack(recipe(spec.recipe)).id, spec.architecture, spec.dataset, spec.seed, spec.scale)
 
 
-def _fresh(spec: Spec) -> Network:
+def _first_accuracy(spec: Spec) -> float:
+    card = card_of(spec)
+    if card is None:
+        raise CorruptFile(f"{shown(spec.path)} has no card; delete it and train again")
+    return card["clean"]["first_value"]
+
+
+def _snapshots(spec: Spec) -> tuple[Path, int] | None:
+    line = scales.scale(spec.scale).line(spec.architecture, spec.recipe, spec.dataset)
+    return (snapshot_folder(spec), line.snapshots_per_epoch) if line and line.snapshots_per_epoch else None
+
+
+def _training_images(spec: Spec, training: Images, device: str) -> tuple[Tensor, Tensor]:
+    n = spec.schedule.n_images or len(training)
+    return training.x[:n].to(device), training.y[:n].to(device)
+
+
+def _fresh(spec: Spec, n_classes: int, size_px: int) -> Network:
     mean, std = data.normaliser(spec.dataset)
-    return build(spec.architecture, scales.scale(spec.scale).n_classes, mean, std, spec.seed)
+    return build(spec.architecture, n_classes, mean, std, spec.seed, size_px)
 
 
-def _shorten(net: Network, x: Tensor, y: Tensor) -> bool:
-    """Round the weights (not the BatchNorm vectors) to bf16 in place if that changes the accuracy by at most .1 point; whether it did."""
-    full = {name: t.clone() for name, t in net.state_dict().items()}
-    before = (predictions(net, x) == y).float().mean().item()
-    net.load_state_dict({name: t.to(torch.bfloat16).to(t.dtype) if t.dim() > 1 else t for name, t in full.items()})
-    if abs((predictions(net, x) == y).float().mean().item() - before) <= 0.001:
-        return True
-    net.load_state_dict(full)
-    return False
+def _load_state(net: Network, path: Path) -> None:
+    """Put a kept state into `net`: its bf16 weights, and the BatchNorm statistics it had then (kept in full)."""
+    tensors, _ = store.read_safetensors(path)
+    net.load_state_dict(_floats(tensors))
+    net.eval()
 
 
-def _shown(path: Path) -> str:
-    """A path relative to the root where it lies below it."""
-    return str(path.relative_to(store.root())) if path.is_relative_to(store.root()) else str(path)
+def _floats(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}

@@ -7,7 +7,7 @@ import torch
 
 from reprolib import data, store
 from reprolib.data import shapetexture
-from reprolib.errors import BadInput
+from reprolib.errors import BadInput, MissingData
 
 
 @pytest.fixture
@@ -18,13 +18,34 @@ def empty_root(tmp_path, monkeypatch):
     return tmp_path
 
 
+OTHER_IMAGES = ("tiny_imagenet_20", "textures", "cue_conflict", "edges", "silhouettes")  # read from folders, never trained on
+TRAINED_ON = tuple(name for name in data.NAMES if name not in OTHER_IMAGES)
+
+
 @pytest.mark.parametrize("name", data.NAMES)
-def test_fingerprint_and_normaliser_need_no_data(name, empty_root):
+def test_fingerprint_needs_no_data(name, empty_root):
     assert re.fullmatch("[0-9a-f]{64}", data.fingerprint(name))
+    assert not list(empty_root.iterdir())
+
+
+@pytest.mark.parametrize("name", TRAINED_ON)
+def test_normaliser_has_a_number_per_channel_and_needs_no_data(name, empty_root):
     mean, std = data.normaliser(name)
-    assert len(mean) == len(std) == 3
+    assert len(mean) == len(std) == (1 if name == "fashion_mnist" else 3)
     assert all(0 < value < 1 for value in (*mean, *std))
     assert not list(empty_root.iterdir())
+
+
+@pytest.mark.parametrize("name", OTHER_IMAGES)
+def test_a_set_without_a_training_split_has_no_normaliser(name):
+    with pytest.raises(
+        BadInput, match=f"data set '{name}' has no training split, hence no normaliser; allowed are {', '.join(TRAINED_ON)}$"
+    ):
+        data.normaliser(name)
+
+
+def test_every_world_of_shapetexture_is_a_data_set():
+    assert set(shapetexture.WORLDS) <= set(data.NAMES)
 
 
 def test_fingerprints_tell_sets_apart():
@@ -62,12 +83,17 @@ def test_a_generated_set_is_rendered_once_and_then_read_from_the_cache(empty_roo
 def test_status_says_what_is_found_and_how_to_get_the_rest(empty_root):
     rows = {row["name"]: row for row in data.status()}
     assert tuple(rows) == data.NAMES
-    assert {name: row["found"] for name, row in rows.items()} == {"cifar10": False, "shapetexture": True, "shapetexture_gratings": True}
-    assert rows["cifar10"]["where"] is None
-    assert "REPROLIB_DATA" in rows["cifar10"]["how"]
+    assert {name for name, row in rows.items() if row["found"]} == set(shapetexture.WORLDS)
+    for name in set(data.NAMES) - set(shapetexture.WORLDS):
+        assert rows[name]["where"] is None
+        assert "REPROLIB_DATA" in rows[name]["how"]
+        assert ("reprolib data fetch" in rows[name]["how"]) == rows[name]["is_fetchable"] == (name not in OTHER_IMAGES)
     assert (rows["cifar10"]["scales"], rows["shapetexture"]["scales"]) == (("cifar", "gpu"), ("laptop",))
     (store.root() / "data" / "cifar10" / "cifar-10-batches-py").mkdir(parents=True)
-    assert data.status()[0]["found"]
+    (store.root() / "data" / "dtd-subset-96").mkdir()
+    rows = {row["name"]: row for row in data.status()}
+    assert {name for name, row in rows.items() if row["found"]} == {"cifar10", "textures", *shapetexture.WORLDS}
+    assert rows["textures"]["where"] == str(store.root() / "data" / "dtd-subset-96")
 
 
 def test_fetching_a_generated_set_does_nothing(empty_root):
@@ -75,13 +101,19 @@ def test_fetching_a_generated_set_does_nothing(empty_root):
     assert not list(empty_root.iterdir())
 
 
+@pytest.mark.parametrize("name", OTHER_IMAGES)
+def test_fetching_a_set_that_nobody_offers_says_where_to_put_it(name, empty_root):
+    with pytest.raises(MissingData, match=f"is not here: put the files that reprolib/data/checksums/{name}.sha256 lists into {empty_root}"):
+        data.fetch(name)
+
+
 @pytest.mark.parametrize("function", [lambda name: data.load(name, "train"), data.fingerprint, data.normaliser, data.fetch])
 def test_unknown_names_are_refused_with_the_nearest(function):
-    allowed = "cifar10, shapetexture, shapetexture_gratings"
+    allowed = ", ".join(data.NAMES)
     with pytest.raises(BadInput, match=f"data set 'cifar-10' is unknown, allowed are {allowed}; did you mean 'cifar10'?"):
         function("cifar-10")
 
 
 def test_unknown_splits_are_refused_with_the_nearest():
-    with pytest.raises(BadInput, match="split='tests' is unknown, allowed are train, test; did you mean 'test'?"):
+    with pytest.raises(BadInput, match="split='tests' is unknown for shapetexture, allowed are train, test; did you mean 'test'?"):
         data.load("shapetexture", "tests")

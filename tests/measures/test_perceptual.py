@@ -172,6 +172,23 @@ def test_high_frequency_fraction_of_white_noise_is_the_area_outside_the_cutoff()
     assert p.high_frequency_fraction(noise, cutoff=0.0).tolist() == pytest.approx([1.0] * 8)
 
 
+@pytest.mark.parametrize("cycles", [1, 5, 16])
+def test_radial_spectrum_holds_a_gratings_power_in_its_own_ring(cycles):
+    frequency, power = p.radial_spectrum(0.3 + 0.1 * grating(cycles))
+    assert frequency.shape == (grating(cycles).shape[-1] // 2,)
+    assert frequency[0].item() == pytest.approx(1 / grating(cycles).shape[-1], rel=0.3)
+    assert power.argmax(dim=1).tolist() == [cycles - 1]
+    assert (power.sum() - power.max()).item() == pytest.approx(0, abs=1e-12)
+    assert p.radial_spectrum(-2 * grating(cycles))[1].max().item() == pytest.approx(400 * power.max().item())
+
+
+def test_radial_spectrum_of_white_noise_is_flat_and_of_a_constant_nothing():
+    _, power = p.radial_spectrum(images(64, 3, 32, 32))
+    mean = power.mean(dim=0)
+    assert (mean / mean.mean() - 1).abs().max() < 0.1
+    assert (p.radial_spectrum(torch.full((1, 3, 32, 32), 0.3))[1] == 0).all()
+
+
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0])
 def test_spectrum_slope_finds_the_exponent_a_field_was_made_with(exponent):
     field = power_law_field(exponent)

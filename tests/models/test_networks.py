@@ -39,8 +39,50 @@ def test_each_architecture_has_the_size_of_the_table(architecture, millions, dig
     assert network.linear.in_features == n_features
 
 
-def test_every_architecture_is_in_the_table():
-    assert set(ARCHITECTURES) == {"tinycnn", "pool", "w8", "resnet8", "net14", "resnet18"}
+def test_every_architecture_is_in_the_tables():
+    assert set(ARCHITECTURES) == {"tinycnn", "pool", "w8", "resnet8", "net14", "resnet18", "lenet", "mlp"}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "n_parameters", "layers", "shapes"),
+    [
+        # 5x5 convolutions to 6 and 16 channels, pooled to 14 and 5 px; dense layers of 120 and 84
+        (
+            "lenet",
+            6 * (75 + 1) + 16 * (150 + 1) + 120 * (400 + 1) + 84 * (120 + 1) + 10 * (84 + 1),
+            ("conv1", "conv2", "dense1", "dense2"),
+            [(6, 28, 28), (16, 10, 10), (120, 1, 1), (84, 1, 1)],
+        ),
+        ("mlp", 256 * (3072 + 1) + 256 * (256 + 1) + 10 * (256 + 1), ("dense1", "dense2"), [(256, 1, 1), (256, 1, 1)]),
+    ],
+)
+def test_the_architectures_with_dense_layers_are_those_of_the_table(architecture, n_parameters, layers, shapes):
+    network = fresh(architecture).eval()
+    assert sum(p.numel() for p in network.parameters()) == n_parameters
+    assert network.layer_names == layers
+    assert [tuple(value.shape[1:]) for _, value in network.maps(torch.zeros(1, 3, 32, 32))] == shapes
+    assert network.linear.in_features == network.n_features == shapes[-1][0]
+
+
+def test_lenet_pools_between_its_convolutions_by_the_maximum():
+    network = fresh("lenet").eval()
+    x = problems.images(2, 3, 32, 32)
+    maps = dict(network.maps(x))
+    pooled = [maps["conv1"][:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    by_hand = torch.relu(nn.functional.conv2d(torch.stack(pooled).amax(dim=0), network.convs[1].weight, network.convs[1].bias))
+    torch.testing.assert_close(maps["conv2"], by_hand)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_grey_images_of_28_px_are_taken_too(architecture):
+    network = build(architecture, 10, (0.3,), (0.35,), 0, size_px=28).eval()
+    assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_images_too_small_for_lenet_are_refused():
+    with pytest.raises(BadInput, match="size_px=15 is too small for lenet: images of at least 16 px a side"):
+        build("lenet", 10, MEAN, STD, 0, size_px=15)
+    assert build("lenet", 10, MEAN, STD, 0, size_px=16)(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +107,7 @@ def test_stems_and_maps_have_the_sides_of_the_table(architecture, stem, sides):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_maps_come_under_their_names_in_order_and_after_their_activation(architecture):
-    network = problems.network(architecture)
+    network = problems.network(architecture, size_px=16)
     maps = list(network.maps(problems.images(2, 3, 16, 16)))
     assert tuple(name for name, _ in maps) == network.layer_names
     assert len(set(network.layer_names)) == len(network.layer_names)
@@ -76,7 +118,7 @@ def test_the_maps_come_under_their_names_in_order_and_after_their_activation(arc
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_logits_are_the_linear_head_of_the_pooled_last_map(architecture):
-    network = problems.network(architecture)
+    network = problems.network(architecture, size_px=16)
     x = problems.images(3, 3, 16, 16)
     *_, (_, last) = network.maps(x)
     logits = network(x)
@@ -86,7 +128,7 @@ def test_the_logits_are_the_linear_head_of_the_pooled_last_map(architecture):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_image_alone_decides_its_logits(architecture):
-    network = problems.network(architecture, dtype=torch.float64)
+    network = problems.network(architecture, dtype=torch.float64, size_px=16)
     x = problems.images(4, 3, 16, 16, dtype=torch.float64)
     torch.testing.assert_close(network(x), torch.cat([network(image[None]) for image in x]))
     assert torch.equal(network(x), network(x))
@@ -94,7 +136,7 @@ def test_the_image_alone_decides_its_logits(architecture):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_images_are_normalised_exactly_once(architecture):
-    network = problems.network(architecture, dtype=torch.float64)
+    network = problems.network(architecture, dtype=torch.float64, size_px=16)
     tally = problems.tallied(network)
     x = problems.images(2, 3, 16, 16, dtype=torch.float64)
     logits = network(x)
@@ -150,7 +192,7 @@ def test_an_unknown_architecture_is_refused_with_the_nearest():
     with pytest.raises(BadInput) as refusal:
         fresh("resnet-18")
     assert str(refusal.value) == (
-        "architecture 'resnet-18' is unknown; allowed: tinycnn, pool, w8, resnet8, net14, resnet18; did you mean 'resnet18'?"
+        "architecture 'resnet-18' is unknown; allowed: tinycnn, pool, w8, resnet8, net14, resnet18, lenet, mlp; did you mean 'resnet18'?"
     )
 
 
@@ -167,7 +209,7 @@ def test_the_straight_through_relu_is_a_relu_whose_gradient_is_the_identity():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_straight_through_changes_no_map_and_no_gradient_but_through_the_last_relu(architecture):
-    network = problems.network(architecture, dtype=torch.float64)
+    network = problems.network(architecture, dtype=torch.float64, size_px=16)
     x = problems.images(2, 3, 16, 16, dtype=torch.float64).requires_grad_()
     plain, through = list(network.maps(x)), list(network.maps(x, straight_through=True))
     for i, ((_, one), (name, other)) in enumerate(zip(plain, through, strict=True)):

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reprolib import store
+from reprolib import provenance, scales, store
 from reprolib.errors import BadInput
 from reprolib.training import pool, zoo
 
@@ -71,6 +73,70 @@ def test_a_pattern_that_matches_nothing_names_what_there_is() -> None:
 
 def test_patterns_pick_networks_in_the_order_of_work() -> None:
     assert [spec.name for spec in pool.specs("smoke", ["*-s1"])] == ["tinycnn-std-s1", "tinycnn-l2_075-s1"]
+
+
+def plant(spec: zoo.Spec, minutes: float, **more: Any) -> None:
+    """A card of a network that took `minutes` to train on this kind of machine, and a file in the place of its weights."""
+    card = {
+        "clean": {"value": 0.9, "first_value": 0.9},
+        "adversarial": [{"norm": "l2", "eps": scales.SMOKE.eps, "value": 0.4, "first_value": 0.4}],
+        "training": {"seconds": 60 * minutes, "precision": "fp32", "history": [{}]},
+        "hardware": provenance.hardware(),
+    } | more
+    store.write_json(spec.path.with_suffix(".json"), card)
+    store.write_bytes(spec.path, b"")
+
+
+def test_the_time_left_is_the_estimates_at_the_pace_of_what_was_trained_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    table = pool.specs("smoke")
+    whole = sum(pool.estimated_minutes(spec) for spec in table)
+    assert pool.pace("smoke") == (1.0, 0)
+    assert pool.minutes_left("smoke") == pytest.approx(whole)
+    first, second = zoo.spec_of("tinycnn-std-s0", "smoke"), zoo.spec_of("tinycnn-std-s1", "smoke")
+    plant(first, 3 * pool.estimated_minutes(first))
+    assert pool.pace("smoke") == (pytest.approx(3), 1)
+    assert pool.minutes_left("smoke") == pytest.approx(3 * (whole - pool.estimated_minutes(first)))
+    plant(second, 1000, hardware={"machine": "of another kind", "capability": "none"})
+    plant(zoo.spec_of("tinycnn-untrained-s0", "smoke"), 0, training={"seconds": 0, "precision": "fp32", "history": []})
+    assert pool.pace("smoke") == (pytest.approx(3), 1)  # neither tells how fast trainings are here
+    assert pool.minutes_left("smoke", ["*-std-s*"]) == 0
+
+
+def test_the_totals_count_what_is_there_missing_and_not_applicable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    assert re.fullmatch(r"0 there, 9 missing: about 1 min left, 2 at a time \(by the estimates: .*\)", pool.totals("smoke", jobs=2))
+    plant(zoo.spec_of("tinycnn-std-s0", "smoke"), 200)
+    plant(ROBUST, 300)  # as accurate as the standard one
+    line = pool.totals("smoke")
+    assert line.startswith("2 there, 6 missing, 1 not applicable: about 21 h 40 min left, 1 at a time")
+    assert "10000.0 times the estimates, as the 2 trained on this kind of machine took" in line
+    assert pool.totals("smoke", [ROBUST.name]) == "1 there, 0 missing"
+
+
+def test_the_list_shows_minutes_precision_hardware_and_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    plant(
+        zoo.spec_of("tinycnn-std-s0", "smoke"), 0.5, adversarial=[{"norm": "l2", "eps": scales.SMOKE.eps, "value": 0.3, "first_value": 0.3}]
+    )
+    plant(ROBUST, 0.5, clean={"value": 0.7, "first_value": 0.7})
+    plant(zoo.spec_of("tinycnn-std_matched-s0", "smoke"), 0, matching={"matched": False, "distance": 0.031})
+    listed = pool.list_pool("smoke").set_index("network")
+    assert listed.loc[ROBUST.name, ["minutes", "precision", "check"]].tolist() == ["0.5", "fp32", "+10 points: fails"]
+    assert listed.loc[ROBUST.name, "hardware"] == provenance.hardware()["capability"]
+    assert listed.loc["tinycnn-std_matched-s0", "check"] == "3.1 points off: no match"
+    assert listed.loc["tinycnn-blur-s0", ["minutes", "precision", "hardware", "check"]].tolist() == ["~0.02", "", "", ""]
+    plant(ROBUST, 0.5, manipulation={"difference": 0.27, "holds": True})
+    assert pool.list_pool("smoke", [ROBUST.name])["check"].tolist() == ["+27 points"]
+
+
+def test_training_says_after_each_network_how_long_the_rest_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    lines: list[str] = []
+    pool.train_pool("smoke", only=["tinycnn-untrained-s0"], report=lines.append)
+    assert lines[0].startswith("0 there, 1 missing: about 1 min left")
+    assert "tinycnn-untrained-s0: kept; " in lines[-2]
+    assert lines[-1] == "1 there, 0 missing"
 
 
 def test_the_list_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 import torch
 
+from reprolib.findings.invertibility import external
 from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, invert_task, last_map_px, make_task, ratios
-from reprolib.findings.invertibility.tidying import code_size_rows, deciding_taus, reach_rows, reach_table, tidy
+from reprolib.findings.invertibility.parts import PARTS, Bench
+from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, code_size_rows, deciding_taus, kind_of, reach_rows, reach_table, tidy
 from reprolib.models.networks import Network
 from reprolib.study import Study
+
+NOISE_ONLY = ("untrained", "blur")
+"""Roles that start from noise alone; the others from every start."""
+
+CONVERGED = (*ARMS, "robust_small")
+"""Roles inverted once more with twice the steps: those whose quantities a claim with the control "converged" compares."""
+
+SHOWN = ("standard", "gauss", "robust_small", "robust", "robust_large", "untrained")
+"""Rows of the hero grid, top to bottom."""
 
 CODE_SIZES = (1, 2, 4, 8)
 N_CODE_SIZE = 24
@@ -22,8 +33,9 @@ N_CODE_SIZE = 24
 class Measured:
     """What the notebook draws from: rows, the deciding tau per kind of start, and pictures (None where there are no images).
 
-    reach: share of targets that reached each tau, per arm, seed and kind of start. cells, sizes, frames: what
-    `plots.hero_grid`, `plots.code_size` and `explore.invertibility` draw.
+    taus: per kind of start, "noise" and "image", and for targets from "outside". reach: share of targets that reached each
+    tau, per arm, seed and kind of start. cells, sizes, frames: what `plots.hero_grid`, `plots.code_size` and
+    `explore.invertibility` draw. pictures: what the figures of the parts (keys of `PARTS`) draw; empty where there are no images.
     """
 
     rows: pd.DataFrame
@@ -32,57 +44,92 @@ class Measured:
     cells: list[dict[str, Any]] | None = None
     sizes: dict[str, Any] | None = None
     frames: dict[str, Any] | None = None
+    pictures: dict[str, Any] = field(default_factory=dict)
 
 
 def run(study: Study, nets: Mapping[str, Sequence[Network]], judges: Mapping[str, Network]) -> Measured:
     """The whole protocol on the networks of each role; where the images are absent, the committed rows stand in.
 
-    The first role's networks and the second's invert from every start, other roles' (controls) from the first noise image.
+    A role without networks is left out, with every row it would have. Networks of `NOISE_ONLY` invert from noise, all others
+    from every start. Then come the `PARTS`.
     """
     if not study.can_measure:
         rows = study.committed_rows()
         return Measured(rows, deciding_taus(rows), reach_table(rows))
     settings = study.settings
-    task = make_task(study.images("test"), settings["n_targets"], settings["n_noise"], study.device)
+    task = make_task(study.images("test"), settings["n_targets"], settings["n_noise"], study.device, settings.values.get("n_grey", 0))
     eyes = Eyes(judges)
     steps, step, pool = settings["steps"], settings["step"], settings["pool"]
-    every = list(task.starts)
     measured_taus = sorted({*TAUS, settings["tau"]} - {0.0}, reverse=True)
     inverted, twice = [], []
     for role, networks in nets.items():
-        is_arm = role in ("standard", "robust")
+        starts = [start for start in task.starts if role not in NOISE_ONLY or kind_of(start) == "noise"]
         for network in networks:
-            inverted.append(
-                invert_task(role, network, task, steps, step, pool, every if is_arm else every[:1], report=study.report, taus=measured_taus)
-            )
-            if is_arm:
+            inverted.append(invert_task(role, network, task, steps, step, pool, starts, report=study.report, taus=measured_taus))
+            if role in CONVERGED:
                 n = settings["n_converged"]
-                twice.append(invert_task(role, network, task, 2 * steps, step, pool, every, n, study.report, measured_taus))
+                twice.append(invert_task(role, network, task, 2 * steps, step, pool, starts, n, study.report, measured_taus))
     reach = reach_rows(inverted, task)
     taus = deciding_taus(reach)
     if settings["tau"]:
         taus = dict.fromkeys(taus, settings["tau"])
-    by_k = {}
-    for k in CODE_SIZES:
-        if k <= min(last_map_px(nets[role][0], task.targets.shape[-1]) for role in ("standard", "robust")):
-            firsts = [(role, nets[role][0]) for role in ("standard", "robust")]
-            n = min(len(task.ids), N_CODE_SIZE)
-            by_k[k] = [invert_task(role, net, task, steps, step, k, every[:1], n, study.report, measured_taus) for role, net in firsts]
+    by_k = _code_sizes(study, nets, task, measured_taus)
     rows = pd.concat([reach, tidy(inverted, twice, task, eyes, taus), code_size_rows(by_k, task, eyes)], ignore_index=True)
+    bench = Bench(study, nets, judges, task, eyes, inverted, rows, taus, measured_taus)
+    parts = {name: part(bench) for name, part in PARTS.items()}
+    rows = _joined(rows, *(part.rows for part in parts.values()))
+    rows = _joined(rows, _carried_over(study, rows))
+    if (rows["claim"] == CLAIMS["outside"]).any():
+        taus["outside"] = settings["tau"] or deciding_taus(rows)["outside"]
     sizes = {"targets": task.targets[:6], "k": {k: {one.role: one.runs["noise_0"].x[:6] for one in runs} for k, runs in by_k.items()}}
-    arms = [one for one in inverted if one.role in ("standard", "robust")]
-    return Measured(rows, taus, reach_table(rows), hero_cells(inverted, task, eyes, taus), sizes, frames(arms, task, eyes))
+    return Measured(
+        rows, taus, reach_table(rows), hero_cells(inverted, task, eyes, taus), sizes,
+        frames([one for one in inverted if one.role in ARMS], task, eyes), {name: part.pictures for name, part in parts.items()},
+    )  # fmt: skip
+
+
+def _carried_over(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """Committed rows of what cannot be measured here: somebody else's networks, and sets from outside whose files are absent.
+
+    Rows of a network of ours only where it is the one that was measured now. None in a run with a turned knob.
+    """
+    if study.settings.overridden or not (study.folder / "rows.csv.gz").exists():
+        return rows.iloc[:0]
+    committed = study.committed_rows()
+    absent = ~pd.MultiIndex.from_frame(committed[["claim", "quantity"]]).isin(pd.MultiIndex.from_frame(rows[["claim", "quantity"]]))
+    is_external = (committed["claim"] == external.CLAIM) & (study.settings.scale.dataset == external.DATASET)
+    is_outside = (committed["claim"] == CLAIMS["outside"]) & committed["network"].isin(rows["network"])
+    return committed[absent & (is_external | is_outside)]
+
+
+def _joined(*frames: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+
+
+def _code_sizes(study: Study, nets: Mapping[str, Sequence[Network]], task: Task, taus: Sequence[float]) -> dict[int, list[Inverted]]:
+    """Inversions from `noise_0` by the code's side k, of the first network of each arm; sides up to that of their last maps."""
+    settings = study.settings
+    firsts = {role: nets[role][0] for role in ARMS if nets.get(role)}
+    largest = min((last_map_px(network, task.targets.shape[-1]) for network in firsts.values()), default=0)
+    n = min(len(task.ids), N_CODE_SIZE)
+    return {
+        k: [
+            invert_task(role, network, task, settings["steps"], settings["step"], k, ["noise_0"], n, study.report, taus)
+            for role, network in firsts.items()
+        ]
+        for k in CODE_SIZES
+        if k <= largest
+    }
 
 
 def hero_cells(inverted: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> list[dict[str, Any]]:
     """What `plots.hero_grid` draws: one cell a network of seed 0, its inverses at the deciding tau (the last iterate where not reached)."""
     cells = []
-    for one in inverted:
-        if one.network.card["description"]["seed"] != 0:
-            continue
+    of_seed_0 = [one for one in inverted if one.network.card["description"]["seed"] == 0 and one.role in SHOWN]
+    for one in sorted(of_seed_0, key=lambda one: SHOWN.index(one.role)):
         inverses, d_rel, d_img = {}, {}, {}
         for start, run in one.runs.items():
-            tau = taus["image" if start == "image" else "noise"]
+            tau = taus[kind_of(start)]
             reached = run.reached[tau]
             inverses[start] = torch.where(reached.view(-1, 1, 1, 1), run.at[tau], run.x)
             d_rel[start] = torch.where(reached, run.at_distance[tau], run.distance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -11,62 +12,92 @@ from torch import Tensor
 
 from reprolib.findings.invertibility.inverting import EVERY, TAUS, Eyes, Inverted, Task, ratios
 from reprolib.measures import perceptual
+from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Inversion
 
 REACH_NEEDED = 0.9
 
+ARMS = ("standard", "robust")
+"""The arms that are compared: their reach chooses the taus."""
 
-def deciding_taus(rows: pd.DataFrame) -> dict[str, float]:
-    """Per kind of start ("noise", "image") the smallest tau that at least 90 % of the targets reach in every standard and robust network.
+CLAIMS = {"noise": "INV-2", "image": "INV-1", "grey": "grey", "outside": "INV-5"}
+"""Under which claim the rows of a kind of start (or of targets from outside) are kept; grey starts are shown, and belong to none."""
 
-    rows: with the "reach@<tau>" rows of INV-1 (image starts) and INV-2 (noise starts). Chosen from the reach alone; the
-    largest tau where none is reached so often.
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of the protocol measured: tidy rows, and what its figure draws (empty where rows alone are drawn)."""
+
+    rows: pd.DataFrame
+    pictures: dict[str, Any] = field(default_factory=dict)
+
+
+def kind_of(start: str) -> str:
+    """The kind of a start: "noise" of noise_0, noise_1, ...; "image" and "grey" of themselves."""
+    return start.split("_")[0]
+
+
+def deciding_taus(rows: pd.DataFrame, arms: Sequence[str] = ARMS) -> dict[str, float]:
+    """Per kind ("noise" and "image" starts, "outside" targets) the smallest tau that 90 % of the targets reach in every network of `arms`.
+
+    rows: with the "reach@<tau>" rows of INV-1 (image starts), INV-2 (noise starts) and, where they were measured, INV-5
+    (targets from outside). Chosen from the reach alone; the largest tau where none is reached so often. Grey starts have no
+    say and go by the tau of the noise starts.
     """
     taus = {}
-    for kind, claim in (("noise", "INV-2"), ("image", "INV-1")):
-        found = rows[(rows["claim"] == claim) & rows["quantity"].str.startswith("reach@") & rows["arm"].isin(["standard", "robust"])]
+    for kind in ("noise", "image", "outside"):
+        found = rows[(rows["claim"] == CLAIMS[kind]) & rows["quantity"].str.startswith("reach@") & rows["arm"].isin(list(arms))]
+        if found.empty and kind == "outside":
+            continue
         shares = found.groupby(["quantity", "network"])["value"].mean().groupby("quantity").min()
         enough = [float(str(name).removeprefix("reach@")) for name, share in shares.items() if share >= REACH_NEEDED]
         taus[kind] = min(enough, default=max(TAUS))
-    return taus
+    return taus | ({"grey": taus["noise"]} if (rows["claim"] == CLAIMS["grey"]).any() else {})
 
 
 def reach_rows(inverted: Sequence[Inverted], task: Task) -> pd.DataFrame:
     """Rows "reach@<tau>" (0 or 1 per target and start) of INV-1 for image starts and INV-2 for noise starts."""
     rows: list[dict[str, Any]] = []
     for one in inverted:
+        base = identity(one.role, one.network)
         for start, run in one.runs.items():
-            for tau in run.reached:
-                name, claim = f"reach@{tau:g}", "INV-1" if start == "image" else "INV-2"
-                rows += [_identity(one) | _row(claim, name, unit, start, run.reached[tau][i], True) for i, unit in enumerate(task.ids)]
+            rows += reached_rows(base, CLAIMS[kind_of(start)], start, run, task.ids)
     return pd.DataFrame(rows)
+
+
+def reached_rows(base: Mapping[str, Any], claim: str, start: str, run: Inversion, units: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows "reach@<tau>" of one network's run from one start, under `claim`."""
+    return [
+        {**base, **row(claim, f"reach@{tau:g}", unit, start, reached[i], True)}
+        for tau, reached in run.reached.items()
+        for i, unit in enumerate(units)
+    ]
 
 
 def tidy(inverted: Sequence[Inverted], twice: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> pd.DataFrame:
     """Unit-level rows of INV-1 to INV-3 but for the reach, the convergence control, trajectories and the networks' cards.
 
     inverted: every network's run. twice: the same with twice the steps on the first targets. taus: deciding tau per kind of
-    start, "noise" and "image".
+    start, "noise", "image" and, where it is one of them, "grey".
     """
     rows: list[dict[str, Any]] = []
     for one in inverted:
-        base = _identity(one)
+        base = identity(one.role, one.network)
         rows += _card_rows(one, base)
         for start, run in one.runs.items():
             share = run.zero_gradient.float().mean()  # such targets stay at their start: reported, not silently a failure of the network
-            rows.append(base | _row("inversion", "zero_gradient_share", "all", start, share, True))
-            rows += _run_rows(base, start, run, task, eyes, taus["image" if start == "image" else "noise"])
+            rows.append(base | row("inversion", "zero_gradient_share", "all", start, share, True))
+            rows += run_rows(base, start, run, task, eyes, taus[kind_of(start)])
         rows += _trajectory_rows(base, one.runs["noise_0"], task, eyes)
     for one in twice:
+        base = identity(one.role, one.network)
         single = next(i for i in inverted if i.network.sha256 == one.network.sha256)
         for start in one.runs:
-            tau = taus["image" if start == "image" else "noise"]
+            tau = taus[kind_of(start)]
             for factor, run in (("x1", single.runs[start]), ("x2", one.runs[start])):
                 for i in range(len(one.runs[start].distance)):
-                    rows.append(
-                        _identity(one)
-                        | _row("converged", "final_distance", task.ids[i], f"{start}|{factor}", run.distance[i], run.reached[tau][i])
-                    )
+                    told = row("converged", "final_distance", task.ids[i], f"{start}|{factor}", run.distance[i], run.reached[tau][i])
+                    rows.append(base | told)
     rows += _judge_rows(task, eyes)
     return pd.DataFrame(rows)
 
@@ -80,26 +111,33 @@ def code_size_rows(by_k: Mapping[int, Sequence[Inverted]], task: Task, eyes: Eye
             targets, start = task.targets[: len(x)], task.starts["noise_0"][: len(x)]
             ratio = eyes.distance("standard", x, targets) / eyes.distance("standard", start, targets)
             for quantity, values in (("distance_ratio", ratio), ("pixel_correlation", perceptual.pixel_correlation(x, targets))):
-                rows += [_identity(one) | _row("code_size", quantity, task.ids[i], f"k={k}", values[i], True) for i in range(len(x))]
+                base = identity(one.role, one.network)
+                rows += [base | row("code_size", quantity, task.ids[i], f"k={k}", values[i], True) for i in range(len(x))]
     return pd.DataFrame(rows)
 
 
 def reach_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Share of targets that reached each tau: one row per arm, seed and kind of start, one column per tau."""
-    found = rows[rows["quantity"].str.startswith("reach@")]
-    found = found.assign(tau=found["quantity"].str.removeprefix("reach@"), start=found["claim"].map({"INV-1": "image", "INV-2": "noise"}))
+    """Share of targets that reached each tau: one row per arm, seed and kind of start (or "outside"), one column per tau."""
+    kinds = {claim: kind for kind, claim in CLAIMS.items()}
+    found = rows[rows["quantity"].str.startswith("reach@") & rows["claim"].isin(list(kinds))]
+    found = found.assign(tau=found["quantity"].str.removeprefix("reach@"), start=found["claim"].map(kinds))
     table = found.pivot_table(index=["start", "arm", "seed"], columns="tau", values="value", aggfunc="mean")
     return table[sorted(table.columns, key=lambda tau: float(str(tau)), reverse=True)].round(3)
 
 
-def _run_rows(base: dict[str, Any], start: str, run: Inversion, task: Task, eyes: Eyes, deciding: float) -> list[dict[str, Any]]:
-    claim = "INV-1" if start == "image" else "INV-2"
-    at_start = {kind: eyes.distance(kind, task.starts[start], task.targets) for kind in ("standard", "robust")}
-    everyone = torch.ones(len(task.ids), dtype=torch.bool)
+def run_rows(base: Mapping[str, Any], start: str, run: Inversion, task: Task, eyes: Eyes, deciding: float) -> list[dict[str, Any]]:
+    """Rows of INV-1 (image start) or of INV-2 and INV-3 (noise start) of one network's run: every tau, the last iterate, and what decides.
+
+    base: who was inverted (`identity`). deciding: the tau whose rows have the claims' own quantities. Grey starts: claim "grey".
+    """
+    kind = kind_of(start)
+    claim = CLAIMS[kind]
+    at_start = {judge: eyes.distance(judge, task.starts[start], task.targets) for judge in ("standard", "robust")}
+    everyone = torch.ones(len(task.ids), dtype=torch.bool, device=task.targets.device)
     rows: list[dict[str, Any]] = []
 
     def add(claim: str, quantity: str, values: Tensor, reached: Tensor) -> None:
-        rows.extend(base | _row(claim, quantity, task.ids[i], start, values[i], reached[i]) for i in range(len(task.ids)))
+        rows.extend({**base, **row(claim, quantity, task.ids[i], start, values[i], reached[i])} for i in range(len(task.ids)))
 
     for tau in (*run.reached, None):
         x, reached = (run.x, everyone) if tau is None else (run.at[tau], run.reached[tau])
@@ -107,7 +145,7 @@ def _run_rows(base: dict[str, Any], start: str, run: Inversion, task: Task, eyes
         seen = eyes.classes("standard", x)
         ratio, recognised = eyes.distance("standard", x, task.targets) / at_start["standard"], (seen == task.y) & reached
         add(claim, f"distance_ratio@{name}", ratio, reached)
-        if start != "image":
+        if kind == "noise":
             add("INV-3", f"recognised@{name}", recognised.float(), reached)
         if tau != deciding:
             continue
@@ -115,12 +153,26 @@ def _run_rows(base: dict[str, Any], start: str, run: Inversion, task: Task, eyes
         add(claim, "distance_ratio_robust_judge", eyes.distance("robust", x, task.targets) / at_start["robust"], reached)
         for measure in (perceptual.ssim, perceptual.pixel_correlation, perceptual.edge_correlation, perceptual.lowpass_mse):
             add(claim, measure.__name__, measure(x, task.targets), reached)
-        if start == "image":
+        if kind == "image":
             add("INV-3", "recognised_start", (seen == task.start_y).float(), reached)
-        else:
+        if kind == "noise":
             add("INV-3", "recognised", recognised.float(), reached)
             add("INV-3", "recognised_robust_judge", ((eyes.classes("robust", x) == task.y) & reached).float(), reached)
     return rows
+
+
+def identity(role: str, network: Network) -> dict[str, Any]:
+    """Who was measured: the columns arm, recipe, architecture, seed and network of a row; from the network's card."""
+    described = network.card["description"]
+    return {
+        "arm": role, "recipe": described["recipe"]["id"], "architecture": described["architecture"],
+        "seed": described["seed"], "network": network.sha256[:12],
+    }  # fmt: skip
+
+
+def row(claim: str, quantity: str, unit: object, unit_2: str, value: object, reached: object) -> dict[str, Any]:
+    """What was measured: the other columns of a row; value and reached may be tensors of one element."""
+    return {"claim": claim, "quantity": quantity, "unit": str(unit), "unit_2": unit_2, "value": float(value), "reached": bool(reached)}  # type: ignore[arg-type]
 
 
 def _trajectory_rows(base: dict[str, Any], run: Inversion, task: Task, eyes: Eyes) -> list[dict[str, Any]]:
@@ -130,8 +182,8 @@ def _trajectory_rows(base: dict[str, Any], run: Inversion, task: Task, eyes: Eye
         if step % (2 * EVERY) and step != run.steps[-1]:
             continue
         for i, unit in enumerate(task.ids):
-            rows.append(base | _row("trajectory", "d_rel", unit, f"noise_0|{step}", run.trajectory[k, i], True))
-            rows.append(base | _row("trajectory", "distance_ratio", unit, f"noise_0|{step}", by_step[k, i], True))
+            rows.append(base | row("trajectory", "d_rel", unit, f"noise_0|{step}", run.trajectory[k, i], True))
+            rows.append(base | row("trajectory", "distance_ratio", unit, f"noise_0|{step}", by_step[k, i], True))
     return rows
 
 
@@ -142,7 +194,7 @@ def _card_rows(one: Inverted, base: dict[str, Any]) -> list[dict[str, Any]]:
         "clean_accuracy": clean["first_value"], "adversarial_accuracy": attack["first_value"],
         "noise_accuracy": attack["noise"], "gradient_zero_share": attack["gradient_zero_share"],
     }  # fmt: skip
-    return [base | _row("networks", quantity, "test", "", value, True) for quantity, value in told.items()]
+    return [base | row("networks", quantity, "test", "", value, True) for quantity, value in told.items()]
 
 
 def _judge_rows(task: Task, eyes: Eyes) -> list[dict[str, Any]]:
@@ -152,19 +204,7 @@ def _judge_rows(task: Task, eyes: Eyes) -> list[dict[str, Any]]:
     seen = eyes.classes("standard", task.targets)
     rows = []
     for i, unit in enumerate(task.ids):
-        rows.append(base | _row("INV-3", "judge_ceiling", unit, "", seen[i] == task.y[i], True))
+        rows.append(base | row("INV-3", "judge_ceiling", unit, "", seen[i] == task.y[i], True))
         same = (seen == task.y[i]).float()
-        rows.append(base | _row("INV-3", "judge_floor", unit, "", (same.sum() - same[i]) / (len(seen) - 1), True))
+        rows.append(base | row("INV-3", "judge_floor", unit, "", (same.sum() - same[i]) / (len(seen) - 1), True))
     return rows
-
-
-def _identity(one: Inverted) -> dict[str, Any]:
-    described = one.network.card["description"]
-    return {
-        "arm": one.role, "recipe": described["recipe"]["id"], "architecture": described["architecture"],
-        "seed": described["seed"], "network": one.network.sha256[:12],
-    }  # fmt: skip
-
-
-def _row(claim: str, quantity: str, unit: object, unit_2: str, value: object, reached: object) -> dict[str, Any]:
-    return {"claim": claim, "quantity": quantity, "unit": str(unit), "unit_2": unit_2, "value": float(value), "reached": bool(reached)}  # type: ignore[arg-type]

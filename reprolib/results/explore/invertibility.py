@@ -17,7 +17,7 @@ from torch import Tensor
 from reprolib.errors import BadInput
 from reprolib.results import style
 from reprolib.results.explore.presence import is_wanted
-from reprolib.results.plots.inverses import pixels
+from reprolib.results.plots.canvas import pixels
 
 if TYPE_CHECKING:
     import ipywidgets

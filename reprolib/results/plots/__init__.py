@@ -1,7 +1,17 @@
 """Figures from tidy rows and images, one file per finding; they draw means and quantiles and compute no other statistic."""
 
+from reprolib.results.plots.ablations import ablations, layer_pictures
+from reprolib.results.plots.controls import controls
+from reprolib.results.plots.interpolation import interpolation
 from reprolib.results.plots.inverses import code_size, hero_grid
 from reprolib.results.plots.invertibility import distances, judges, trajectories
+from reprolib.results.plots.outside import outside
+from reprolib.results.plots.trend import trend
 from reprolib.results.plots.verdicts import verdicts
+from reprolib.results.plots.visualisation import additions, extremes, spectra
+from reprolib.results.plots.visualisation import visualisation as units
 
-__all__ = ["code_size", "distances", "hero_grid", "judges", "trajectories", "verdicts"]
+__all__ = [
+    "ablations", "additions", "code_size", "controls", "distances", "extremes", "hero_grid", "interpolation", "judges", "layer_pictures", "outside", "spectra",
+    "trajectories", "trend", "units", "verdicts",
+]  # fmt: skip

@@ -9,22 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
 from reprolib.errors import BadInput, nearest
 from reprolib.results import style
+from reprolib.results.plots.canvas import GROUP_IN, LABEL_IN, PAD_IN, Page
 from reprolib.results.plots.rows import network_means, of_claim
 
 D_REL = r"$d_\mathrm{rel}$"
 D_IMG = r"$d_\mathrm{img}$"
 KEY = f"{D_REL}: distance to the target in representation space (1 = two random images); {D_IMG}: perceptual distance to the target (1 = the start's)"
-LABEL_IN = 0.92  # inches left for the rows' names
-PAD_IN = 0.035
-GROUP_IN = 0.14  # between two targets, or two networks
 NUMBERS_IN = 0.15
 CELL_KEYS = ("label", "role", "targets", "starts", "inversions", "d_rel", "d_img")
 
@@ -55,7 +51,7 @@ def hero_grid(cells: Sequence[Mapping[str, Any]], targets: Sequence[int] = (0, 1
     start_top = top + target_side + 0.17
     rows_top = start_top + side + 0.22
     pitch = side + NUMBERS_IN + 0.09
-    page = _Page(style.WIDE, rows_top + len(cells) * pitch + 0.17)
+    page = Page(style.WIDE, rows_top + len(cells) * pitch + 0.17)
     page.label("target", top + target_side / 2)
     page.label("start", start_top + side / 2)
     for g, target in enumerate(targets):
@@ -106,7 +102,7 @@ def code_size(images: Mapping[str, Any], rows: pd.DataFrame, channels: int = 64,
     pitch = side + PAD_IN
     header = 0.2
     pictures = header + pitch + 0.08 + len(by_k) * pitch
-    page = _Page(style.WIDE, pictures + 2.1)
+    page = Page(style.WIDE, pictures + 2.1)
     page.label("target", header + side / 2)
     fractions = {k: channels * k * k / (3 * height * width) for k in {*by_k, *found["k"]}}
     for row, k in enumerate(sorted(by_k)):
@@ -126,46 +122,7 @@ def code_size(images: Mapping[str, Any], rows: pd.DataFrame, channels: int = 64,
     return page.figure
 
 
-class _Page:
-    """A figure measured in inches from the top left corner."""
-
-    def __init__(self, width_in: float, height_in: float) -> None:
-        self.width, self.height = width_in, height_in
-        self.figure = style.figure(width_in, height_in, layout="none")
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        return self.figure.add_axes((x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height))
-
-    def picture(self, image: Tensor, x: float, y: float, side: float, frame: str | None = None) -> None:
-        axes = self.axes(x, y, side, side)
-        axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set_visible(frame is not None)
-            spine.set(color=frame or "none", linewidth=1.0)
-
-    def text(self, words: str, x: float, y: float, **look: Any) -> None:
-        self.figure.text(x / self.width, 1 - y / self.height, words, **{"fontsize": 7, **look})
-
-    def label(self, words: str, y: float, colour: str = style.INK, bar: tuple[str, float, float] | None = None) -> None:
-        """A row's name in the left margin, with a vertical (colour, top, height) bar beside the pictures."""
-        self.text(words, LABEL_IN - 0.1, y, ha="right", va="center", color=colour, linespacing=1.15)
-        if bar is not None:
-            strip = self.axes(LABEL_IN - 0.065, bar[1], 0.04, bar[2])
-            strip.set_facecolor(bar[0])
-            strip.set(xticks=[], yticks=[])
-            strip.spines[:].set_visible(False)
-
-
-def pixels(image: Tensor) -> NDArray[Any]:
-    """(c, h, w) in [0, 1] or uint8 to what imshow takes: (h, w, 3), or (h, w) for one channel, clipped to [0, 1]."""
-    image = image.detach().cpu()
-    image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
-    image = image.clamp(0, 1)
-    return image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
-
-
-def _inverse(page: _Page, cell: Mapping[str, Any], start: str, target: int, x: float, y: float, side: float) -> None:
+def _inverse(page: Page, cell: Mapping[str, Any], start: str, target: int, x: float, y: float, side: float) -> None:
     page.picture(cell["inversions"][start][target], x, y, side)
     left, right = {"ha": "left", "color": style.FAINT}, {"ha": "right", "fontweight": "bold"}
     for name, place, look in (("d_rel", x + 0.02, left), ("d_img", x + side - 0.02, right)):

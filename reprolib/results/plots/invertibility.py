@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from reprolib.errors import BadInput, nearest
 from reprolib.results import style
-from reprolib.results.plots.canvas import axes_for, beside
+from reprolib.results.plots.canvas import axes_for, beside, tint
 from reprolib.results.plots.rows import network_means, of_claim, unit_means
 
 TAUS = (0.5, 0.35, 0.2, 0.1, 0.05)
@@ -100,7 +100,7 @@ def judges(rows: pd.DataFrame, ax: Axes | None = None, claim: str = "INV-3") -> 
             if means.empty:
                 continue
             x = i + (j - (len(bars) - 1) / 2) * width
-            face = _tint(look.colour, strength)
+            face = tint(look.colour, strength)
             ax.bar(x, means["value"].mean(), 0.92 * width, color=face, edgecolor=look.colour, hatch=hatch, linewidth=0.8)
             _dots(ax, x, means["value"], "black", look.marker, size=11)
     for quantity, words, line in (
@@ -112,7 +112,7 @@ def judges(rows: pd.DataFrame, ax: Axes | None = None, claim: str = "INV-3") -> 
             ax.axhline(level.mean(), **line, zorder=2.5)
             beside(ax, words, level.mean())
     grey = style.FAINT
-    handles = [Patch(facecolor=_tint(grey, strength), edgecolor=grey, hatch=hatch, label=label) for _, label, strength, hatch in bars]
+    handles = [Patch(facecolor=tint(grey, strength), edgecolor=grey, hatch=hatch, label=label) for _, label, strength, hatch in bars]
     ax.set_xticks(range(len(arms)), [style.role(arm).label.replace(", ", ",\n") for arm in arms])
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.55, len(arms) - 0.45)
@@ -178,10 +178,3 @@ def _dots(ax: Axes, x: float, values: pd.Series, colour: str, marker: str, size:
     n = len(values)
     offsets = [x + (k - (n - 1) / 2) * 0.06 for k in range(n)]
     ax.scatter(offsets, values, s=size, color=colour, marker=marker, linewidths=0.4, edgecolors="white", zorder=3)
-
-
-def _tint(colour: str, strength: float) -> tuple[float, float, float]:
-    """`colour` mixed with white: strength 1 is the colour, 0 is white."""
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (1 - strength * (1 - channel) for channel in channels)
-    return red, green, blue

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from reprolib.errors import BadInput
 from reprolib.results import plots, style
-from reprolib.results.plots.inverses import pixels
+from reprolib.results.plots.canvas import pixels
 
 COLUMNS = ["claim", "quantity", "arm", "recipe", "architecture", "seed", "network", "unit", "unit_2", "value", "reached"]
 EMPTY = pd.DataFrame(columns=COLUMNS)

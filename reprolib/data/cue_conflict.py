@@ -1,0 +1,112 @@
+"""The original cue-conflict stimuli: the shape of one category in the texture of another. Source: Geirhos et al. 2019 (ICLR).
+
+1,280 stimuli (80 a shape category, 80 a texture category), and beside them 160 edge images and 160 filled silhouettes, 10
+a category. The stimuli here are RESIZED COPIES (224 px PNG to 96 px JPEG); edges and silhouettes are the originals. Shrink
+them by `images.shrink`: 96 = 3 x 32, 224 = 7 x 32. Licence: CC BY 4.0, ATTRIBUTION belongs under what shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+from reprolib.data import folders
+from reprolib.data.folders import FolderSet
+from reprolib.data.images import Images, pick
+from reprolib.errors import BadInput, nearest
+
+ATTRIBUTION = (
+    "Cue-conflict stimuli, edges and silhouettes: Geirhos et al., ImageNet-trained CNNs are biased towards texture (ICLR 2019), "
+    "github.com/rgeirhos/texture-vs-shape, CC BY 4.0; resized"
+)
+
+CATEGORIES = (
+    *("airplane", "bear", "bicycle", "bird", "boat", "bottle", "car", "cat"),
+    *("chair", "clock", "dog", "elephant", "keyboard", "knife", "oven", "truck"),
+)
+
+# The categories that CIFAR-10 has too, under its name for them; a boat is nearest to a ship.
+IN_CIFAR10 = {
+    "airplane": "airplane",
+    "bird": "bird",
+    "boat": "ship",
+    "car": "automobile",
+    "cat": "cat",
+    "dog": "dog",
+    "truck": "truck",
+}
+
+
+def _set(name: str, title: str, folder: str) -> FolderSet:
+    scales = ("cifar", "gpu", "imagenet")
+    return FolderSet(name, title, f"cue-conflict/{folder}", None, {category: category for category in CATEGORIES}, scales)
+
+
+STIMULI = _set("cue_conflict", "the cue-conflict set (1,280 stimuli, resized to 96 px)", "images_96")
+EDGES = _set("edges", "the set of edge images (160 at 224 px) that belongs to the cue-conflict stimuli", "edges_224")
+SILHOUETTES = _set(
+    "silhouettes", "the set of filled silhouettes (160 at 224 px) that belongs to the cue-conflict stimuli", "filled-silhouettes_224"
+)
+
+_STEM = re.compile(r"([a-z]+)\d+-([a-z]+)\d+\.")
+
+
+@dataclass(frozen=True)
+class Stimuli:
+    """Cue-conflict images with both their categories.
+
+    images: (n, 3, h, w), labelled by shape. shape, texture: n category names each, one of CATEGORIES.
+    """
+
+    images: Images
+    shape: tuple[str, ...]
+    texture: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load(root: str | os.PathLike[str] | None = None) -> Stimuli:
+    """All 1,280 stimuli, (n, 3, 96, 96), in the order of their shape categories, then of their file names.
+
+    80 of them have one category for both cues; `conflicts` leaves these out. Raises MissingData and CorruptFile as
+    `folders.load` does.
+    """
+    names = [_STEM.match(path.split("/")[1]) for path in folders.paths(STIMULI)]
+    shape, texture = zip(*(name.groups() for name in names if name), strict=True)
+    return Stimuli(folders.load(STIMULI, root), shape, texture)
+
+
+def conflicts(stimuli: Stimuli, categories: Collection[str] = CATEGORIES) -> Stimuli:
+    """The stimuli whose two cues differ and are both among `categories`: 1,200 of all, 210 of those IN_CIFAR10.
+
+    Raises BadInput for a category that is none of CATEGORIES.
+    """
+    _check(categories)
+    pairs = enumerate(zip(stimuli.shape, stimuli.texture, strict=True))
+    kept = [i for i, (shape, texture) in pairs if shape != texture and shape in categories and texture in categories]
+    return Stimuli(
+        pick(stimuli.images, torch.tensor(kept, dtype=torch.int64)),
+        tuple(stimuli.shape[i] for i in kept),
+        tuple(stimuli.texture[i] for i in kept),
+    )
+
+
+def of(source: Images, categories: Collection[str]) -> Images:
+    """The images of `source` ("edges", "silhouettes") whose label is among `categories`; labels keep their meaning.
+
+    Raises BadInput for a category that is none of CATEGORIES.
+    """
+    _check(categories)
+    wanted = torch.tensor([name in categories for name in source.classes])
+    return pick(source, wanted[source.y].nonzero().flatten())
+
+
+def _check(categories: Collection[str]) -> None:
+    for category in categories:
+        if category not in CATEGORIES:
+            raise BadInput(f"category {category!r} is unknown, allowed are {', '.join(CATEGORIES)}{nearest(category, CATEGORIES)}")

@@ -1,0 +1,126 @@
+"""Fashion-MNIST (28 px, grey) from its official .gz files, whose md5 is checked. Source: Xiao et al. 2017 (arXiv 1708.07747).
+
+Licence: MIT, copyright 2017 Zalando SE. The files are read packed: the md5s that are known are those of the packed files.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.datasets import FashionMNIST
+from torchvision.datasets.utils import download_url
+
+from reprolib import store
+from reprolib.data.images import Images, images
+from reprolib.errors import CorruptFile, MissingData, StorageError
+
+FOLDER = Path("FashionMNIST") / "raw"
+
+# The md5 that torchvision checks (torchvision.datasets.FashionMNIST).
+MD5: dict[str, str] = dict(FashionMNIST.resources)
+
+# Over all training pixels, in units of [0, 1]; one channel (a test computes them again).
+MEAN = (0.2860,)
+STD = (0.3530,)
+
+SIZE_PX = 28
+
+_PREFIX = {"train": "train", "test": "t10k"}
+_DIMENSIONS = {"images": 3, "labels": 1}
+
+
+def fingerprint() -> str:
+    """A content key over the official md5s: known without reading the files, which are refused when they differ."""
+    return store.content_key({"set": "fashion_mnist", "md5": MD5})
+
+
+def places(root: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The folders that are looked into, in order: below `root` when given, then below `$REPROLIB_DATA` and `data/`."""
+    roots = ([Path(root)] if root is not None else []) + store.data_roots()
+    return [place for base in roots for place in (base / "fashion-mnist" / FOLDER, base / FOLDER)]
+
+
+def find(root: str | os.PathLike[str] | None = None) -> Path | None:
+    """The first of `places` that exists (its files are not checked), or None."""
+    return next((place for place in places(root) if place.is_dir()), None)
+
+
+def check(folder: Path) -> None:
+    """Raise CorruptFile unless `folder` holds the four official .gz files with the official md5. Nothing is unpacked."""
+    for name, expected in MD5.items():
+        path = folder / name
+        cure = f"delete {folder} and put the official .gz files there again, or run `reprolib data fetch fashion_mnist`"
+        if not path.is_file():
+            raise CorruptFile(f"{path} is missing while its folder is there (expected md5 {expected}): {cure}")
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if found != expected:
+            raise CorruptFile(
+                f"{path} has md5 {found}, expected {expected}: it is truncated ({path.stat().st_size} bytes) or altered; {cure}"
+            )
+
+
+def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
+    """The 60,000 training ("train") or 10,000 test ("test") images, (n, 1, 28, 28), in the official order.
+
+    `images.as_rgb` makes them fit networks of three channels. Raises MissingData when no folder is found and CorruptFile
+    when a file is not the official one.
+    """
+    folder = find(root)
+    if folder is None:
+        raise MissingData(
+            f"Fashion-MNIST is not here: put its folder {FOLDER} into {store.root() / 'data' / 'fashion-mnist'}, or name the place "
+            "that holds it in REPROLIB_DATA, or run `reprolib data fetch fashion_mnist`; the scales smoke and laptop work without it"
+        )
+    check(folder)
+    pixels = _read(folder, split, "images").view(-1, 1, SIZE_PX, SIZE_PX)
+    return images(pixels, _read(folder, split, "labels"), tuple(FashionMNIST.classes), "fashion_mnist")
+
+
+def fetch() -> Path:
+    """Download Fashion-MNIST into `data/fashion-mnist/` by torchvision, unless an intact copy is found; returns its folder.
+
+    Raises MissingData when there is no network, CorruptFile when what came is not an official file, StorageError when it
+    cannot be written.
+    """
+    own = store.root() / "data" / "fashion-mnist" / FOLDER
+    found = find()
+    if found is not None:
+        try:
+            check(found)
+            return found
+        except CorruptFile:
+            # What is broken in our own folder is downloaded again; a broken copy elsewhere is the user's to mend.
+            if found != own:
+                raise
+    for name, md5 in MD5.items():
+        url = f"{FashionMNIST.mirrors[0]}{name}"
+        try:
+            with store.lock(own):
+                # File by file, and not by the class: that one hides whether the network failed or the file was another.
+                download_url(url, root=str(own), filename=name, md5=md5)
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            raise MissingData(
+                f"Fashion-MNIST could not be downloaded from {url} ({error}): fetch its four .gz files where there is a network "
+                f"and put them into {own}; the scales smoke and laptop work without it"
+            ) from error
+        except RuntimeError as error:
+            raise CorruptFile(f"{own / name} is not the official file (expected md5 {md5}): delete it and fetch again") from error
+        except OSError as error:
+            raise StorageError(f"cannot write Fashion-MNIST into {own} ({error}): make room there and fetch again") from error
+    check(own)
+    return own
+
+
+def _read(folder: Path, split: str, what: str) -> Tensor:
+    """The bytes of an idx file behind its header (a magic number and one size per dimension, 4 bytes each), flat."""
+    dimensions = _DIMENSIONS[what]
+    with gzip.open(folder / f"{_PREFIX[split]}-{what}-idx{dimensions}-ubyte.gz") as file:
+        return torch.from_numpy(np.frombuffer(file.read(), np.uint8)[4 + 4 * dimensions :].copy())

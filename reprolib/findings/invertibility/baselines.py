@@ -1,0 +1,100 @@
+"""A linear baseline: how invertible is a code of the same size that is no network at all, the principal components of the pixels?
+
+Shown beside the networks, no claim's control. A linear code fixes an image on its span and says nothing of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from reprolib import store
+from reprolib.data import Images
+from reprolib.errors import BadInput
+from reprolib.findings.invertibility.inverting import TAUS, Eyes, Task, invert_code
+from reprolib.findings.invertibility.tidying import Part, kind_of, run_rows
+
+CLAIM = "baseline"
+ROLE = "pca"
+QUANTITIES = ("distance_ratio", "pixel_correlation", "recognised")
+VERSION = 1
+N_FITTED = 4000
+"""Training images the components are fitted to: more than the 3,072 numbers of a 32 px image."""
+
+IDENTITY = {"arm": ROLE, "recipe": ROLE, "architecture": "linear", "seed": 0, "network": ROLE}
+"""Who was measured, in the rows."""
+
+N_PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components of images of d pixel values: mean (d,), directions (d, k), orthonormal, the largest variance first.
+
+    key: identifies the images they were fitted to, and k. share: of the images' variance that the components hold.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    key: str
+    share: float
+
+    def code(self, x: Tensor) -> Tensor:
+        """The code (n, k) of images x (n, c, h, w) in [0, 1]: their coordinates along the components."""
+        return (x.flatten(1) - self.mean) @ self.directions
+
+
+def principal_components(images: Images, k: int, device: str | torch.device = "cpu") -> Components:
+    """The first k components of the first `N_FITTED` images' pixels in [0, 1]; fewer where the images have no more; fitted once, then cached.
+
+    Raises BadInput for k < 1 or fewer than 2 images.
+    """
+    if k < 1 or len(images) < 2:
+        raise BadInput(f"k={k} components of {len(images)} images are not allowed: give at least 1 component and 2 images")
+    described = {"version": VERSION, "data": images.sha256, "n_fitted": N_FITTED}
+
+    def compute() -> dict[str, Tensor]:
+        pixels = images.x[:N_FITTED].flatten(1).to(device).float() / 255
+        mean = pixels.mean(dim=0)
+        centred = pixels - mean
+        variance, directions = torch.linalg.eigh(centred.T @ centred / (len(pixels) - 1))
+        return {"mean": mean, "variance": variance.flip(0).clamp_min(0), "directions": directions.flip(1)}
+
+    kept = {name: tensor.to(device) for name, tensor in store.cache("components", described, compute).items()}
+    rank = min(k, len(kept["mean"]), min(N_FITTED, len(images)) - 1)
+    share = float(kept["variance"][:rank].sum() / kept["variance"].sum())
+    return Components(kept["mean"], kept["directions"][:, :rank], store.content_key({**described, "k": rank}), share)
+
+
+def measure(
+    train: Images,
+    task: Task,
+    eyes: Eyes,
+    n_numbers: int,
+    deciding: Mapping[str, float],
+    steps: int,
+    step: float,
+    taus: Sequence[float] = TAUS,
+    report: Callable[[str], None] = lambda line: None,
+) -> Part:
+    """Rows under "baseline" of the code of `n_numbers` principal components of the training images, inverted as the networks are.
+
+    n_numbers: as many as the networks' code has. deciding: tau per kind of start. Quantities: those of `QUANTITIES`, from every
+    noise start at its deciding tau. pictures: targets and inverses (t, 3, h, w) from the first noise start, share (of variance).
+    """
+    components = principal_components(train, n_numbers, task.targets.device)
+    size = components.directions.shape[1]
+    starts = [start for start in task.starts if kind_of(start) == "noise"]
+    _, runs = invert_code(
+        components.code, {"components": components.key}, task, steps, step, starts, len(task.ids),
+        lambda: report(f"PCA of pixels: inverting {len(task.ids)} targets from {len(starts)} starts, {steps} steps, {size} numbers"), taus,
+    )  # fmt: skip
+    rows = pd.DataFrame([told for start, run in runs.items() for told in run_rows(IDENTITY, start, run, task, eyes, deciding["noise"])])
+    rows = rows[rows["quantity"].isin(QUANTITIES)].assign(claim=CLAIM)
+    first = runs[starts[0]].at[deciding["noise"]]
+    pictures = {"targets": task.targets[:N_PICTURES], "inverses": first[:N_PICTURES], "share": components.share}
+    return Part(rows, pictures)

@@ -1,0 +1,141 @@
+"""Somebody else's networks: a ResNet-20 trained plainly and one trained on PGD adversaries, inverted as ours are.
+
+Shown beside ours (one seed, no verdict of its own): does the finding hold on a pair that this project did not train?
+Source of the networks: EhanW/advrob-cifar10 (MIT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from reprolib import store
+from reprolib.findings.invertibility.inverting import TAUS, Eyes, Task, invert_task, sha256_of
+from reprolib.findings.invertibility.tidying import Part, deciding_taus, identity, kind_of, reach_rows, row, run_rows
+from reprolib.models.checkpoints import load_public
+from reprolib.models.networks import Network
+from reprolib.perturb.attacks import adversarial_accuracy, predictions
+
+CLAIM = "external"
+DATASET = "cifar10"
+VERSION = 1
+N_TARGETS = 32
+"""Targets at most, the first of the task: these networks cost several times what ours do."""
+
+N_CHECKED = 250
+"""Test images of the accuracies that are told beside."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file below `networks/` of a data root, its sha256, and the recipe it is called by in the rows."""
+
+    file: str
+    sha256: str
+    recipe: str
+
+
+PAIR = {
+    "external_standard": Checkpoint(
+        "ehanw_resnet20_std.pth", "1a11083200835bf42ed0e415589c6c1d1c7e23f38ea186d8efd55bdaa9efccca", "ehanw_std"
+    ),
+    "external_robust": Checkpoint(
+        "ehanw_resnet20_pgd.pth", "e82e8084fb081b846d669e84b10a58e49aaa8d8739d75f21e28ff5c2ed323ef2", "ehanw_pgd"
+    ),
+}
+
+
+def networks(device: str = "cpu") -> dict[str, Network]:
+    """The pair by arm, each with a card that says recipe, architecture and seed; empty where a file is not here.
+
+    Raises CorruptFile for a file that is not the one that is meant.
+    """
+    found = {}
+    for arm, checkpoint in PAIR.items():
+        path = next((p for root in store.data_roots() if (p := root / "networks" / checkpoint.file).is_file()), None)
+        if path is None:
+            return {}
+        network = load_public(path, "resnet20", sha256=checkpoint.sha256).to(device)
+        described = {"recipe": {"id": checkpoint.recipe}, "architecture": network.architecture, "seed": 0}
+        network.card = network.card | {"name": f"{network.architecture}-{checkpoint.recipe}", "description": described}
+        found[arm] = network
+    return found
+
+
+def measure(
+    pair: Mapping[str, Network],
+    task: Task,
+    eyes: Eyes,
+    steps: int,
+    step: float,
+    pool: int,
+    norm: str,
+    eps: float,
+    checked: tuple[Tensor, Tensor],
+    taus: Sequence[float] = TAUS,
+    tau: float = 0.0,
+    report: Callable[[str], None] = lambda line: None,
+) -> Part:
+    """Rows under "external" with the quantities of INV-1 to INV-3, unit_2 the start; the deciding taus are the pair's own.
+
+    pair: one network an arm (`networks`). norm, eps: of the attack, and checked: images (n, 3, h, w) in [0, 1] with their
+    classes (n,), for the rows clean_accuracy and adversarial_accuracy (PGD-20, one random start). tau: at which inverses are
+    compared; 0: chosen by the reach of the pair, as among ours.
+    """
+    if not pair:
+        return Part(pd.DataFrame())
+    task = task.first(N_TARGETS)
+    inverted = [
+        invert_task(arm, network, task, steps, step, pool, list(task.starts), report=report, taus=taus) for arm, network in pair.items()
+    ]
+    reach = reach_rows(inverted, task)
+    deciding = deciding_taus(reach, tuple(pair))
+    told = []
+    for one in inverted:
+        base = identity(one.role, one.network)
+        for start, run in one.runs.items():
+            told += run_rows(base, start, run, task, eyes, tau or deciding[kind_of(start)])
+        for quantity, value in _accuracies(one.network, norm, eps, checked, report).items():
+            told.append(base | row(CLAIM, quantity, "test", "", value, True))
+    return Part(pd.concat([reach, pd.DataFrame(told)], ignore_index=True).assign(claim=CLAIM))
+
+
+def external_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """What the notebook shows of the pair: one row an arm, the means over targets (noise starts unless the column says image).
+
+    rows: any that hold those of "external". An empty frame where they hold none.
+    """
+    found = rows[rows["claim"] == CLAIM]
+    if found.empty:
+        return pd.DataFrame()
+    kinds = found["unit_2"].map(kind_of)
+    columns = {
+        "clean accuracy": ("clean_accuracy", ""), "accuracy under attack": ("adversarial_accuracy", ""),
+        "distance, image start": ("distance_ratio", "image"), "distance": ("distance_ratio", "noise"),
+        "distance, robust judge": ("distance_ratio_robust_judge", "noise"), "pixel correlation": ("pixel_correlation", "noise"),
+        "recognised": ("recognised", "noise"), "recognised, robust judge": ("recognised_robust_judge", "noise"),
+    }  # fmt: skip
+    means = {
+        name: found[(found["quantity"] == quantity) & (kinds == kind)].groupby("arm")["value"].mean()
+        for name, (quantity, kind) in columns.items()
+    }
+    table = pd.DataFrame(means).reindex([arm for arm in PAIR if arm in set(found["arm"])])
+    return table.round(3).rename_axis("network").reset_index()
+
+
+def _accuracies(network: Network, norm: str, eps: float, checked: tuple[Tensor, Tensor], report: Callable[[str], None]) -> dict[str, float]:
+    """Clean accuracy and accuracy under PGD-20 with one random start on the given images; measured once, then read."""
+    x, y = (part[:N_CHECKED] for part in checked)
+    described = {"version": VERSION, "network": network.sha256, "x": sha256_of(x), "norm": norm, "eps": eps}
+
+    def compute() -> dict[str, Tensor]:
+        report(f"{network.card['name']}: accuracy of {len(x)} images, clean and under attack")
+        clean = (predictions(network, x) == y).float().mean()
+        return {"clean": clean, "attacked": torch.tensor(adversarial_accuracy(network, x, y, norm, eps, restarts=1).value)}
+
+    kept = store.cache("accuracy", described, compute)
+    return {"clean_accuracy": float(kept["clean"]), "adversarial_accuracy": float(kept["attacked"])}

@@ -1,0 +1,81 @@
+"""INV-4: how far apart are the inverses of one target that were found from different starts? Source of the question: Engstrom et al. 2019.
+
+The measure is this project's: the mean distance over the pairs of starts, in units of the mean distance of random image pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task
+from reprolib.findings.invertibility.tidying import Part, identity, kind_of, row
+from reprolib.measures import perceptual
+
+CLAIM = "INV-4"
+N_PAIRS = 512
+SEED = 0
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def measure(inverted: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> Part:
+    """Rows of INV-4 for every network that was inverted from several starts: one value a target, 0 where all starts end in one image.
+
+    Quantities: start_spread (standard judge, decides) and start_spread_robust_judge: perceptual distances; start_spread_ssim and
+    start_spread_pixel_correlation: 1 - SSIM and 1 - correlation; start_spread_lowpass_mse. All are divided by their mean over
+    `N_PAIRS` random pairs of different test images, so that smaller is closer in each and 1 is as far apart as two random images.
+    taus: deciding tau per kind of start. unit_2 names the starts; reached: from all of them. See `start_spread` for targets
+    that were not reached.
+    """
+    distances = _distances(eyes)
+    one, other = _random_pairs(task.typical)
+    units = {quantity: float(distance(one, other).mean()) for quantity, distance in distances.items()}
+    rows: list[dict[str, Any]] = []
+    for inverse in inverted:
+        if len(inverse.runs) < 2:
+            continue
+        base, starts = identity(inverse.role, inverse.network), "+".join(inverse.runs)
+        runs = [(taus[kind_of(start)], run) for start, run in inverse.runs.items()]
+        at = torch.stack([run.at[tau] for tau, run in runs])
+        reached = torch.stack([run.reached[tau] for tau, run in runs])
+        for quantity, distance in distances.items():
+            spread = start_spread(at, reached, lambda a, b, d=distance, u=units[quantity]: d(a, b) / u)  # type: ignore[misc]
+            rows += [base | row(CLAIM, quantity, unit, starts, spread[i], reached[:, i].all()) for i, unit in enumerate(task.ids)]
+    return Part(pd.DataFrame(rows))
+
+
+def start_spread(inverses: Tensor, reached: Tensor, distance: Distance) -> Tensor:
+    """Mean distance (n,) over the pairs of s starts; inverses: (s, n, 3, h, w); reached: (s, n); distance: in units of random pairs.
+
+    A pair of which one inverse was not reached counts 1, like two random images: the starts themselves would not do in its
+    place, for two images of grey noise are close to each other, and a network that reaches nothing would score well.
+    """
+    pairs = list(combinations(range(len(inverses)), 2))
+    one, other = (torch.cat([inverses[pair[side]] for pair in pairs]) for side in (0, 1))
+    both = torch.cat([reached[a] & reached[b] for a, b in pairs])
+    apart = torch.where(both, distance(one, other), 1.0)
+    return apart.view(len(pairs), -1).mean(dim=0)
+
+
+def _distances(eyes: Eyes) -> dict[str, Distance]:
+    return {
+        "start_spread": lambda a, b: eyes.distance("standard", a, b),
+        "start_spread_robust_judge": lambda a, b: eyes.distance("robust", a, b),
+        "start_spread_ssim": lambda a, b: 1 - perceptual.ssim(a, b),
+        "start_spread_pixel_correlation": lambda a, b: 1 - perceptual.pixel_correlation(a, b),
+        "start_spread_lowpass_mse": perceptual.lowpass_mse,
+    }
+
+
+def _random_pairs(images: Tensor) -> tuple[Tensor, Tensor]:
+    """`N_PAIRS` pairs of different images out of n >= 2, drawn from a fixed generator."""
+    generator, n = torch.Generator().manual_seed(SEED), len(images)
+    first = torch.randint(n, (N_PAIRS,), generator=generator)
+    second = (first + torch.randint(1, n, (N_PAIRS,), generator=generator)) % n  # a shift by 1 to n - 1 never meets itself
+    return images[first.to(images.device)], images[second.to(images.device)]

@@ -1,0 +1,88 @@
+"""How well one representation can be rotated onto another: orthogonal Procrustes similarity, less its value for shuffled rows.
+
+The second metric of block structure. Source: Ding et al. 2021 (arXiv 2108.01661). It is as biased as biased CKA: independent
+features of n examples score near 1 once they have about n dimensions. Hence n >= 10 p, and the value for shuffled rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reprolib.errors import BadInput
+from reprolib.measures.gram import centred, check_finite
+
+ROWS_PER_DIMENSION = 10
+SHUFFLES = 5
+
+
+def procrustes_distance(x: Tensor, y: Tensor) -> float:
+    """2 - 2 ||A' B||_* for the centred representations A, B of Frobenius norm 1: 0 when one is a rotation (and scaling) of the other.
+
+    x: (n, p), y: (n, q), rows aligned. Returns a value in [0, 2]. Raises BadInput when the row counts differ or a side is constant.
+    """
+    a, b = _normalised([x], "x"), _normalised([y], "y")
+    _check_rows(a, b, 0)
+    return 2 - 2 * _nuclear(a, b)[0, 0]
+
+
+def procrustes_similarity(
+    xs: Sequence[Tensor], ys: Sequence[Tensor] | None = None, shuffles: int = SHUFFLES, generator: torch.Generator | None = None
+) -> NDArray[np.float64]:
+    """1 - distance / 2 of every pair of layers of one batch, minus its mean over row shuffles of the second side: (Lx, Ly).
+
+    xs, ys: one tensor (n, p) a layer, spatially averaged; ys absent: xs with itself. About 0 for independent layers; below 1
+    for equal ones. The same shuffles serve all pairs. generator: a CPU generator; a fixed one unless given. shuffles=0 gives
+    the plain similarity. Raises BadInput when n < 10 p for some layer, or one is constant.
+    """
+    a = _normalised(xs, "x")
+    b = a if ys is None else _normalised(ys, "y")
+    _check_rows(a, b, ROWS_PER_DIMENSION)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    found = _nuclear(a, b)
+    if shuffles < 1:
+        return found
+    n = len(a[0])
+    orders = [torch.randperm(n, generator=generator).to(a[0].device) for _ in range(shuffles)]
+    return found - np.mean([_nuclear(a, [one[order] for one in b]) for order in orders], axis=0)
+
+
+def _normalised(layers: Sequence[Tensor], side: str) -> list[Tensor]:
+    """Each layer in float64, centred, of Frobenius norm 1."""
+    found = []
+    for i, layer in enumerate(layers):
+        name = f"layer {i} of {side}"
+        one = centred(layer.double(), name)
+        check_finite(one, name)
+        norm = torch.linalg.matrix_norm(one)
+        if norm == 0:
+            raise BadInput(f"{name} is constant over its {len(one)} rows, so Procrustes is undefined: leave it out")
+        found.append(one / norm)
+    return found
+
+
+def _nuclear(a: Sequence[Tensor], b: Sequence[Tensor]) -> NDArray[np.float64]:
+    """||A_i' B_j||_*, the sum of singular values, of every pair: (La, Lb); one product for all pairs."""
+    products = torch.cat([*a], dim=1).T @ torch.cat([*b], dim=1)
+    found = np.empty((len(a), len(b)))
+    for i, rows in enumerate(products.split([one.shape[1] for one in a])):
+        for j, block in enumerate(rows.split([one.shape[1] for one in b], dim=1)):
+            found[i, j] = float(torch.linalg.svdvals(block).sum())
+    return found
+
+
+def _check_rows(a: Sequence[Tensor], b: Sequence[Tensor], per_dimension: int) -> None:
+    n = len(a[0])
+    for one in (*a, *b):
+        if len(one) != n:
+            raise BadInput(f"layers have {n} and {len(one)} rows: give features of the same examples in the same order")
+    widest = max(one.shape[1] for one in (*a, *b))
+    if n < per_dimension * widest:
+        raise BadInput(
+            f"n={n} examples of {widest} dimensions: Procrustes needs n >= {per_dimension * widest} ({per_dimension} a dimension), "
+            "or any two representations look alike; give a larger batch, or features averaged over positions"
+        )

@@ -1,0 +1,163 @@
+"""What is kept of every layer during one forward pass, taken the moment the layer has run: by default its Gram matrix.
+
+A layer's output is reduced inside the hook, before an in-place ReLU or addition can overwrite it, and is then let go, so
+memory grows with layers x n^2. Used by block structure; anything that can be said of one layer at a time fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, overload
+
+import torch
+from torch import Tensor, nn
+
+from reprolib.errors import BadInput, nearest
+from reprolib.measures.cka import MinibatchCKA
+from reprolib.measures.gram import full_precision, gram
+from reprolib.models.layers import eval_mode
+from reprolib.models.networks import Network
+
+PIXELS = "pixels"
+"""The images themselves, as a layer."""
+POOLED = "pooled"
+"""The last post-activation map of a `Network`, averaged over its positions."""
+LAYER_SETS = ("activations", "blocks", "modules")
+LISTED = (nn.Conv2d, nn.modules.batchnorm._BatchNorm, nn.ReLU, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Linear)  # the reference's list
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+T = TypeVar("T")
+
+
+def layer_set(network: Network, name: str = "activations") -> tuple[str, ...]:
+    """Names of the layers to compare, in execution order.
+
+    "activations": every post-activation map and the pooled features; "blocks": stem and block outputs instead of all maps;
+    "modules": also the output of every convolution, BatchNorm, ReLU, average pooling and linear module.
+    """
+    if name not in LAYER_SETS:
+        raise BadInput(f"layer set {name!r} is unknown; allowed: {', '.join(LAYER_SETS)}{nearest(name, LAYER_SETS)}")
+    maps = network.layer_names
+    if name == "blocks":
+        last = {layer.rpartition(".")[0]: layer for layer in maps}  # of several maps of a block the last one stays
+        maps = tuple(layer for layer in maps if "." not in layer or last[layer.rpartition(".")[0]] == layer)
+    modules = [path for path, module in network.named_modules() if isinstance(module, LISTED)] if name == "modules" else []
+    return (*modules, *maps, POOLED)
+
+
+@overload
+def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]: ...
+@overload
+def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *, reduce: Callable[[Tensor], T]) -> dict[str, T]: ...
+def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *, reduce: Callable[[Tensor], Any] = gram) -> dict[str, Any]:
+    """Reduce the output of each layer in one forward pass over images x (n, c, h, w) in [0, 1]; keys in execution order.
+
+    layers: names of modules, and of a `Network` also those of its post-activation maps and "pooled"; "pixels" is x itself.
+    Absent: `layer_set` of a `Network`, every module without children of any other model. A module that runs again is
+    "name#2", "name#3". reduce: takes (n, ...), by default to the centred Gram (n, n); it must keep no view of what it is given.
+    Runs in eval mode, without gradients, autocast or TF32; modes and hooks are as before afterwards, also after an error.
+    Raises BadInput for images outside [0, 1], unknown layers, layers that never ran, and data-parallel wrappers.
+    """
+    check_images(x)
+    _check_unwrapped(model)
+    maps = (*model.layer_names, POOLED) if isinstance(model, Network) and model.layer_names else ()
+    paths = dict(model.named_modules())
+    if layers is None:
+        layers = maps or [path for path, module in paths.items() if path and not any(module.children())]
+    _check_known(layers, (PIXELS, *maps, *(path for path in paths if path)))
+    wanted = set(layers)
+    found: dict[str, Any] = {}
+    runs: dict[str, int] = {}
+
+    def keep(name: str, value: object) -> None:
+        if not isinstance(value, Tensor):
+            raise BadInput(f"layer {name} gives a {type(value).__name__}, not a tensor: name the modules inside it")
+        runs[name] = runs.get(name, 0) + 1
+        found[name if runs[name] == 1 else f"{name}#{runs[name]}"] = reduce(value)
+
+    handles = []
+    try:
+        with eval_mode(model), torch.no_grad(), full_precision():
+            for path in wanted - {PIXELS, *maps}:
+                handles.append(paths[path].register_forward_hook(lambda module, given, value, path=path: keep(path, value)))
+            if PIXELS in wanted:
+                keep(PIXELS, x)
+            if isinstance(model, Network) and maps:
+                _run_maps(model, x, wanted, keep)
+            else:
+                model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    missed = sorted(wanted - set(found))
+    if missed:
+        raise BadInput(f"layer {missed[0]} did not run in the forward pass: leave it out, or name a module that does")
+    return found
+
+
+def minibatch_cka(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    other: nn.Module | None = None,
+    layers: Sequence[str] | None = None,
+    reduce: Callable[[Tensor], Tensor] = gram,
+) -> MinibatchCKA:
+    """CKA of all layers of a model, or between two models on the same images; batches: images (n, c, h, w) in [0, 1].
+
+    reduce: from a layer's output to its Gram, e.g. `pooled_gram`. Raises BadInput when there is no batch, or when a batch
+    runs through other layers than the first.
+    """
+    found: MinibatchCKA | None = None
+    for x in batches:
+        grams = collect(model, x, layers, reduce=reduce)
+        others = None if other is None else collect(other, x, layers, reduce=reduce)
+        if found is None:
+            sizes = (len(grams), None if others is None else len(others))
+            found = MinibatchCKA(*sizes, names_x=[*grams], names_y=None if others is None else [*others])
+        found.update_grams([*grams.values()], None if others is None else [*others.values()])
+    if found is None:
+        raise BadInput("there is no batch of images: give at least one")
+    return found
+
+
+def spatial_mean(x: Tensor) -> Tensor:
+    """A layer's output (n, c, ...) averaged over its positions, (n, c): the pooled variant, and what Procrustes compares."""
+    return x.flatten(2).mean(dim=2) if x.ndim > 2 else x.clone()
+
+
+def pooled_gram(x: Tensor) -> Tensor:
+    """The centred Gram of the spatially averaged output."""
+    return gram(spatial_mean(x))
+
+
+def check_images(x: Tensor) -> None:
+    """Raise BadInput unless x is a batch of images (n, c, h, w), floating point, in [0, 1]: the mistake is often a factor of 255."""
+    if x.ndim != 4 or not x.is_floating_point():
+        raise BadInput(f"images are {x.dtype} of shape {tuple(x.shape)}: give floats (n, c, h, w) in [0, 1] (bytes divided by 255)")
+    low, high = (float(end) for end in torch.aminmax(x)) if x.numel() else (0.0, 0.0)
+    if not (low >= 0 and high <= 1):
+        raise BadInput(f"images lie in [{low:.4g}, {high:.4g}], not in [0, 1]: divide bytes by 255, do not normalise, clamp what was moved")
+
+
+def _run_maps(network: Network, x: Tensor, wanted: set[str], keep: Callable[[str, object], None]) -> None:
+    """Every map is reduced before the network runs on."""
+    last = x
+    for name, last in network.maps(x):
+        if name in wanted:
+            keep(name, last)
+    if POOLED in wanted:
+        keep(POOLED, last.mean(dim=(2, 3)))
+    network.linear(last.mean(dim=(2, 3)))  # a hook on it may be waiting
+
+
+def _check_unwrapped(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, WRAPPERS):
+            where = f" at {path!r}" if path else ""
+            raise BadInput(f"{type(module).__name__}{where} splits batches over devices and mixes their order: give its .module")
+
+
+def _check_known(layers: Sequence[str], allowed: Sequence[str]) -> None:
+    for name in layers:
+        if name not in allowed:
+            raise BadInput(f"layer {name!r} is unknown; allowed: {', '.join(allowed)}{nearest(name, allowed)}")

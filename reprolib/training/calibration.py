@@ -1,0 +1,256 @@
+"""Are the two cues of ShapeTex equally easy to learn? Else a network's bias only tells which of them it learned sooner.
+
+Networks trained on flat shapes alone and on textures in blobs alone must agree within 5 points where their mean accuracy is
+75 %. The budget that gives 75 % is counted in steps of a complete one-cycle training. The contrasts delta
+and c are set by the ratio of the margins (`reprolib.data.margins`), so learnability is set by what leaves the margins alone:
+figures are turned any way, and the background's field is as strong as levels the cues. Definitions are this project's; that
+adversarial training keeps the cue of larger margin is why both margins are reported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from reprolib import scales, store
+from reprolib.data import margins, shapetexture
+from reprolib.data.shapetexture import World
+from reprolib.errors import BadInput, nearest
+from reprolib.models.networks import build
+from reprolib.perturb.attacks import adversarial_accuracy, predictions
+from reprolib.training.loop import train
+from reprolib.training.recipes import RECIPES, recipe
+
+CUES = {"shape": "shape_flat", "texture": "texture_blob"}  # the variant that shows this cue alone
+ARCHITECTURE = "pool"
+SEEDS = (0, 1, 2)
+WANTED = 0.75  # mean accuracy of the two cues at the budget
+TOLERANCE, CLOSE = 0.05, 0.02  # gap between them that is allowed, and at which the search stops
+PEAK_LR = 0.05  # a quarter of the laptop's: with .2, and so few steps, seeds differ by 25 points on textures
+BUDGETS = (80, 113, 160, 226)  # steps tried to find the budget: half an octave apart
+ROTATION_DEG = 180.0  # figures are turned any way: turned less, they are learnt far sooner than textures
+BACKGROUND_RMS = (0.02, 0.06)  # range of the knob
+N_TRAIN, N_TEST = 16_000, 2_000
+TRAIN_SEED, TEST_SEED = 2, 3  # of the worlds: neither the training nor the test images of the networks of the scales
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """How well each cue is learnt alone by one architecture at `budget` steps: an accuracy per seed on N_TEST images."""
+
+    architecture: str
+    budget: int
+    shape: tuple[float, ...]
+    texture: tuple[float, ...]
+
+    @property
+    def gap(self) -> float:
+        """Mean accuracy on shape minus mean accuracy on texture."""
+        return float(np.mean(self.shape) - np.mean(self.texture))
+
+    def __str__(self) -> str:
+        told = (
+            f"{cue} {np.mean(got):.1%} ({min(got):.1%} to {max(got):.1%})"
+            for cue, got in (("shape", self.shape), ("texture", self.texture))
+        )
+        return f"{self.architecture:8} {self.budget:>4} steps: {', '.join(told)}, gap {100 * self.gap:+.1f} points, {len(self.shape)} seeds"
+
+
+def accuracy(world: World, cue: str, architecture: str, seed: int, steps: int, fresh: bool = False) -> float:
+    """Test accuracy of a network trained on one cue of `world` alone, by the laptop's schedule cut to `steps` steps, at PEAK_LR.
+
+    fresh: train again though the number is known. Raises BadInput for an unknown cue or fewer than 4 steps.
+    """
+    if cue not in CUES:
+        raise BadInput(f"cue={cue!r} is unknown; allowed: {', '.join(CUES)}{nearest(cue, CUES)}")
+    if steps < 4:
+        raise BadInput(f"steps={steps} is not allowed: a training has at least 4")
+    schedule = dataclasses.replace(scales.LAPTOP.schedule, peak_lr=PEAK_LR)
+    described = {"measure": "single cue", "world": asdict(world), "set": shapetexture.VERSION, "cue": cue, "architecture": architecture,
+                 "seed": seed, "steps": steps, "schedule": schedule.describe()}  # fmt: skip
+
+    def compute() -> dict[str, torch.Tensor]:
+        passes = math.ceil(steps * schedule.batch_size / N_TRAIN)
+        n = steps * schedule.batch_size // passes
+        got, _ = _trained(world, cue, architecture, seed, dataclasses.replace(schedule, n_images=n, epochs=passes), "std")
+        return {"accuracy": torch.tensor(got, dtype=torch.float64)}
+
+    return float((compute() if fresh else store.cache("calibration", described, compute))["accuracy"])
+
+
+def learnt(world: World, architecture: str, report: Report, seeds: Sequence[int] = SEEDS) -> Learnt:
+    """Both accuracies at the budget, in steps, where their mean over cues and seeds is 75 %.
+
+    The budget is read off the learning curves (linear in log steps). Raises BadInput when no budget tried reaches it.
+    """
+    curve = []
+    for steps in BUDGETS:
+        curve.append(_mean(_both(world, architecture, seeds, steps)))
+        report(f"{architecture}, background of RMS {world.background_rms:g}: mean accuracy {curve[-1]:.1%} after {steps} steps")
+        if curve[-1] >= WANTED:
+            break
+    if len(curve) == 1 or curve[-1] < WANTED:
+        raise BadInput(
+            f"the single cues of {architecture} reach {curve[-1]:.1%} after {steps} steps, not {WANTED:.0%} between two of {BUDGETS}"
+        )
+    share = (WANTED - curve[-2]) / (curve[-1] - curve[-2])
+    budget = round(BUDGETS[len(curve) - 2] * (BUDGETS[len(curve) - 1] / BUDGETS[len(curve) - 2]) ** share)
+    found = Learnt(architecture, budget, *_both(world, architecture, seeds, budget))
+    report(str(found))
+    return found
+
+
+def find(report: Report, rounds: int = 5) -> tuple[World, Learnt]:
+    """The world at margin ratio 1:1 whose background is so strong that both cues are learnt alike, by bisection.
+
+    Stops at the first gap within CLOSE. Raises BadInput when the background cannot level the cues.
+    """
+    low, high = BACKGROUND_RMS
+    best: tuple[World, Learnt] | None = None
+    for _ in range(rounds):
+        strength = round((low + high) / 2, 3)
+        world = margins.world_at(World(rotation_deg=ROTATION_DEG, background_rms=strength), "1to1")
+        found = learnt(world, ARCHITECTURE, report)
+        if best is None or abs(found.gap) < abs(best[1].gap):
+            best = world, found
+        if abs(found.gap) <= CLOSE:
+            break
+        low, high = (strength, high) if found.gap > 0 else (low, strength)  # a background hides shapes more than textures
+    assert best is not None
+    if abs(best[1].gap) > TOLERANCE:
+        raise BadInput(f"a background of RMS {best[0].background_rms:g} leaves {best[1]}: it alone cannot level the cues within 5 points")
+    return best
+
+
+def calibrate(report: Report) -> dict[str, Any]:
+    """Find the main world, measure everything that is said of it and of the sets at other margins, and write `shapetexture.CALIBRATION_FILE`.
+
+    Returns what is written. The networks of `laptop` belong to the worlds in it: a changed file makes them train again.
+    """
+    main, found = find(report)
+    worlds = {name: margins.with_ratio(main, ratio) for name, ratio in shapetexture.MARGIN_SETS.items()}
+    worlds["shapetexture"] = main
+    scale = scales.LAPTOP
+    architectures = dict.fromkeys(e.architecture for e in scale.table if e.architecture != ARCHITECTURE)
+    told = {
+        "pack": "mixed",
+        "cues": CUES,
+        "seeds": list(SEEDS),
+        "sets": {
+            name: {
+                "ratio": shapetexture.MARGIN_SETS[name],
+                "delta": w.delta,
+                "c": w.c,
+                "rotation_deg": w.rotation_deg,
+                "background_rms": w.background_rms,
+            }
+            | {"margins": _margins(w, scale.eps)}
+            | _normaliser(w)
+            for name, w in worlds.items()
+        },
+        "learnt": _told(found),
+        "other architectures": [_told(learnt(main, architecture, report)) for architecture in architectures],
+        "other margins": {name: _told(learnt(w, "tinycnn", report)) for name, w in worlds.items() if name != "shapetexture"},
+        "robust": {cue: robust_accuracy(main, cue, report) for cue in CUES},
+        "worlds": {name: shapetexture.world_key(w) for name, w in worlds.items()},
+    }
+    store.write_json(shapetexture.CALIBRATION_FILE, told)
+    return told
+
+
+def robust_accuracy(world: World, cue: str, report: Report) -> dict[str, Any]:
+    """Whether a single cue can be learnt robustly at all: clean and PGD-20 accuracy of a network trained adversarially on it.
+
+    By the laptop's schedule and main radius. A cue that cannot be learnt so makes "robust networks prefer the other" trivially true.
+    """
+    scale = scales.LAPTOP
+    name = scale.roles["robust"]
+    described = {"measure": "robust single cue", "world": asdict(world), "set": shapetexture.VERSION, "cue": cue, "recipe": recipe(name).describe(),
+                 "architecture": ARCHITECTURE, "schedule": scale.schedule.describe()}  # fmt: skip
+
+    def compute() -> dict[str, torch.Tensor]:
+        clean, robust = _trained(world, cue, ARCHITECTURE, 0, scale.schedule, name)
+        return {"clean": torch.tensor(clean, dtype=torch.float64), "robust": torch.tensor(robust, dtype=torch.float64)}
+
+    got = store.cache("calibration", described, compute)
+    told = {
+        "recipe": name,
+        "architecture": ARCHITECTURE,
+        "clean": round(float(got["clean"]), 4),
+        "adversarial": round(float(got["robust"]), 4),
+    }
+    report(f"{cue} alone, trained adversarially ({name}): {told['clean']:.1%} clean, {told['adversarial']:.1%} under PGD-20")
+    return told
+
+
+def check(report: Report) -> list[str]:
+    """Train the single-cue networks of the committed calibration again, report both accuracies, return what is wrong ([] when nothing is)."""
+    told = shapetexture.calibration()
+    faults = []
+    for name, ratio in shapetexture.MARGIN_SETS.items():
+        world = shapetexture.WORLDS[name][0]
+        found = margins.measure(world)
+        report(
+            f"{name}: delta {world.delta}, c {world.c}; margins shape {found.shape:.3f} ({found.shape_lowest:.3f} to {found.shape_highest:.3f} "
+            f"over pairs), texture {found.texture:.3f}; ratio {found.ratio:.3f}, wanted {ratio:g}"
+        )
+        if abs(found.ratio / ratio - 1) > 0.1:
+            faults.append(f"{name}: margin ratio {found.ratio:.3f} is not within 10 % of {ratio:g}")
+    budget, world = int(told["learnt"]["budget"]), shapetexture.WORLDS["shapetexture"][0]
+    again = Learnt(ARCHITECTURE, budget, *_both(world, ARCHITECTURE, SEEDS, budget, fresh=True))
+    report(str(again))
+    if abs(again.gap) > TOLERANCE:
+        faults.append(f"single cues differ by {100 * again.gap:+.1f} points at {budget} steps; allowed: 5")
+    return faults
+
+
+def _both(
+    world: World, architecture: str, seeds: Sequence[int], steps: int, fresh: bool = False
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Accuracies of each seed on shape alone and on texture alone."""
+    shape, texture = (tuple(round(accuracy(world, cue, architecture, seed, steps, fresh), 6) for seed in seeds) for cue in CUES)
+    return shape, texture
+
+
+def _mean(both: tuple[tuple[float, ...], tuple[float, ...]]) -> float:
+    return float(np.mean([np.mean(got) for got in both]))
+
+
+def _trained(world: World, cue: str, architecture: str, seed: int, schedule: scales.Schedule, recipe_id: str) -> tuple[float, float]:
+    """Train one network on a cue alone: its test accuracy, clean and, for an adversarial recipe, under PGD-20 (else nan)."""
+    trained_on = shapetexture.items(dataclasses.replace(world, seed=TRAIN_SEED), N_TRAIN, CUES[cue])
+    tested_on = shapetexture.items(dataclasses.replace(world, seed=TEST_SEED), N_TEST, CUES[cue])
+    x, y = trained_on.x[: schedule.n_images], trained_on.y[: schedule.n_images]
+    values = trained_on.x.float() / 255
+    mean, std = values.mean((0, 2, 3)).tolist(), values.std((0, 2, 3)).tolist()
+    network = build(architecture, len(trained_on.classes), mean, std, seed)
+    used, scale = RECIPES[recipe_id], scales.LAPTOP
+    train(network, x, y, used, schedule, seed, (scale.norm, scale.eps))
+    test = tested_on.x.float() / 255
+    clean = (predictions(network, test) == tested_on.y).float().mean().item()
+    robust = adversarial_accuracy(network, test, tested_on.y, scale.norm, used.eps, steps=20, restarts=1).value if used.norm else math.nan
+    return clean, robust
+
+
+def _margins(world: World, eps: float) -> dict[str, float]:
+    found = margins.measure(world)
+    told = {name: round(value, 4) for name, value in asdict(found).items()}
+    return told | {"ratio": round(found.ratio, 4), "rho": round(eps / found.texture_energy, 4)}
+
+
+def _normaliser(world: World) -> dict[str, list[float]]:
+    """Mean and standard deviation per channel over the training split (seed 0) of a set of this world."""
+    values = shapetexture.items(dataclasses.replace(world, seed=0), N_TRAIN).x.float() / 255
+    return {"mean": [round(v, 4) for v in values.mean((0, 2, 3)).tolist()], "std": [round(v, 4) for v in values.std((0, 2, 3)).tolist()]}
+
+
+def _told(found: Learnt) -> Mapping[str, Any]:
+    return asdict(found) | {"shape": list(found.shape), "texture": list(found.texture), "gap": round(found.gap, 4)}
