@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -29,6 +30,7 @@ examples:
   reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts
   reprolib claims --audit --strict                    recompute every verdict from the committed rows
   reprolib train --scale cifar --list                 which networks exist, which are missing
+  reprolib gpu-stage --minutes 8 --jobs 4             the same on a machine with a GPU, as far as 8 minutes go
   reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins
   reprolib explain figures/laptop/invertibility/inversions.png
 
@@ -93,7 +95,7 @@ def parser() -> Parser:
         made.set_defaults(command=function)
         if scale:
             made.add_argument(
-                "--scale", default=scale, help="preset of data, networks and budgets: smoke, laptop, cifar (default: %(default)s)"
+                "--scale", default=scale, help="preset of data, networks and budgets: smoke, laptop, cifar, gpu (default: %(default)s)"
             )
         return made
 
@@ -119,6 +121,19 @@ def parser() -> Parser:
     train.add_argument("--jobs", type=int, help="networks at a time, one thread each (default: the cores, 1 on a GPU)")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     train.add_argument("--only", action="append", default=[], metavar="PATTERN", help="networks by name, such as 'w8-*-s0'; repeatable")
+
+    staged = command(
+        "gpu-stage", train_on_gpu, "on a machine with a GPU: train what is missing of cifar, then of gpu, while time is left", scale=None
+    )
+    staged.add_argument("--minutes", type=float, default=8, help="no epoch is begun that would end later (default: %(default)g)")
+    staged.add_argument(
+        "--folder", type=Path, default=Path("data/stage"), help="where everything goes; call again to continue (default: %(default)s)"
+    )
+    staged.add_argument(
+        "--jobs", type=int, default=1, help="networks at a time; several small ones fill a large GPU (default: %(default)s)"
+    )
+    staged.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    staged.add_argument("--train-only", action="store_true", help="measure nothing but each network's card")
 
     calibrate = command("calibrate", calibrate_cues, "level the two cues of the procedural images, and write the calibration", scale=None)
     calibrate.add_argument(
@@ -259,6 +274,28 @@ def train_networks(given: argparse.Namespace) -> int:
     print(pool.list_pool(given.scale, given.only).to_string(index=False, na_rep="", float_format="{:.3f}".format))
     print(pool.totals(given.scale, given.only, jobs))
     return 0
+
+
+NEEDED_TO_TRAIN = ("torch", "torchvision", "numpy", "pandas", "PIL", "safetensors", "filelock")
+"""What `reprolib.training` imports; the other dependencies serve measures, figures and notebooks."""
+
+
+def train_on_gpu(given: argparse.Namespace) -> int:
+    """`reprolib gpu-stage`."""
+    if absent := [name for name in NEEDED_TO_TRAIN if importlib.util.find_spec(name) is None]:
+        packages = " ".join({"PIL": "pillow"}.get(name, name) for name in absent)
+        raise MissingData(
+            f"{sys.executable} lacks what training needs: {packages}; install it (`{sys.executable} -m pip install {packages}`), "
+            "or name a Python that has it: make gpu-stage PYTHON=..."
+        )
+    from reprolib import parameters
+    from reprolib.training import inventory, stage
+
+    device = parameters.resolve_device(given.device)
+    hooks = () if given.train_only else ("reprolib.findings.invertibility.staging",)
+    told = stage.stage(given.minutes, given.folder, device, lambda line: print(line, flush=True), given.jobs, hooks)
+    print("\n".join(inventory.lines(told)))
+    return int("failed" in told["counts"])
 
 
 def calibrate_cues(given: argparse.Namespace) -> int:

@@ -184,7 +184,7 @@ LAPTOP = Scale(
         "robust": "l2_15",
         "robust_small": "l2_075",
         "robust_large": "l2_3",
-        "gauss": "gauss_20",
+        "gauss": "gauss_40",
         "blur": "blur",
         "std_matched": "std_matched",
         "std_fewer": "std_2k",
@@ -196,7 +196,7 @@ LAPTOP = Scale(
         Entry("pool", "std", (0, 1, 2), 1.0, snapshots_per_epoch=8),
         Entry("pool", "l2_15", (0, 1, 2), 3.5, snapshots_per_epoch=1),
         Entry("pool", "untrained", (0,), 0.1),
-        Entry("pool", "gauss_20", (0, 1), 1.1),
+        Entry("pool", "gauss_40", (0, 1), 1.1),
         Entry("pool", "blur", (0, 1), 1.3),
         Entry("pool", "std_matched", (0, 1, 2), 0.2),
         Entry("pool", "l2_075", (0, 1), 3.5),
@@ -210,8 +210,8 @@ LAPTOP = Scale(
             for margins in ("2to1", "1to2")
             for recipe, minutes in (("std", 0.7), ("l2_15", 1.5))
         ),
-        # Noises out of which `gauss` is chosen by clean accuracy (`training.matching`).
-        *(Entry("pool", f"gauss_{noise}", (0,), 1.1) for noise in ("10", "15", "30", "40")),
+        # Noises out of which `gauss` is chosen by clean accuracy (`training.matching`): none comes near the robust networks' 85 %.
+        *(Entry("pool", f"gauss_{noise}", (0,), 1.1) for noise in ("10", "15", "20", "30")),
         Entry("pool", "std_2k", (0,), 1.0),
     ),
     findings={
@@ -241,7 +241,7 @@ CIFAR = Scale(
     architecture="w8",
     judge_architecture="net14",
     judge_seed=0,
-    seeds=2,  # of three in the table: the third pair is still to be trained
+    seeds=3,
     norm="l2",
     eps=0.5,
     roles={
@@ -250,7 +250,7 @@ CIFAR = Scale(
         "robust_small": "l2_025",
         "robust_large": "l2_1",
         "robust_linf": "linf_8",
-        "gauss": "gauss_20",
+        "gauss": "gauss_15",
         "blur": "blur",
         "std_matched": "std_matched",
         "std_fewer": "std_8k",
@@ -272,12 +272,11 @@ CIFAR = Scale(
         Entry("w8", "untrained", (0,), 0.1),
         # 3: controls and the small radius; `gauss` is chosen out of the noises by clean accuracy (`training.matching`)
         Entry("w8", "std_matched", (0, 1, 2), 1),
-        Entry("w8", "gauss_20", (0,), 8),
+        Entry("w8", "gauss_15", (0,), 8),
         Entry("w8", "blur", (0,), 9),
         Entry("w8", "l2_025", (0,), 20),
-        Entry("w8", "gauss_15", (0,), 8),
-        Entry("w8", "gauss_30", (0,), 8),
-        Entry("w8", "gauss_20", (1,), 8),
+        Entry("w8", "gauss_20", (0,), 8),
+        Entry("w8", "gauss_15", (1,), 8),
         Entry("w8", "blur", (1,), 9),
         Entry("w8", "l2_025", (1,), 20),
         Entry("w8", "std_8k", (0,), 7),

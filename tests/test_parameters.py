@@ -48,7 +48,7 @@ def test_fractions_and_numbers_as_text_are_read(given: object, read: float) -> N
     ("given", "message"),
     [
         ({"scael": "smoke"}, r"parameter 'scael' is unknown in invertibility; allowed: scale, .*did you mean 'scale'"),
-        ({"scale": "smok"}, r"scale='smok' is not allowed; allowed: smoke, laptop, cifar; did you mean 'smoke'"),
+        ({"scale": "smok"}, r"scale='smok' is not allowed; allowed: smoke, laptop, cifar, gpu; did you mean 'smoke'"),
         ({"steps": "banana"}, r"steps='banana' is not allowed: it takes int \(10 to 10000, or 0 for the scale's preset\)"),
         ({"steps": 12.5}, r"steps=12.5 is not allowed: it takes int"),
         ({"steps": True}, r"steps=True is not allowed"),

@@ -4,12 +4,14 @@ import pytest
 
 from reprolib import data, scales
 from reprolib.errors import BadInput
-from reprolib.scales import CIFAR, FINDINGS, LAPTOP, SCALES, SHARED_ROLES, SMOKE
+from reprolib.models.networks import build
+from reprolib.scales import CIFAR, FINDINGS, GPU, LAPTOP, SCALES, SHARED_ROLES, SMOKE
 from reprolib.training.recipes import recipe, without_attack
+from reprolib.training.specs import Spec
 
 
 def test_an_unknown_scale_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match=r"scale='latop' is unknown; allowed: smoke, laptop, cifar; did you mean 'laptop'\?"):
+    with pytest.raises(BadInput, match=r"scale='latop' is unknown; allowed: smoke, laptop, cifar, gpu; did you mean 'laptop'\?"):
         scales.scale("latop")
 
 
@@ -25,11 +27,12 @@ def test_every_scale_settles_every_finding_and_names_known_things(name: str) -> 
 @pytest.mark.parametrize("name", SCALES)
 def test_the_table_trains_what_the_findings_ask_for_by_default(name: str) -> None:
     scale, entries = SCALES[name], list(SCALES[name].entries())
+    judges = list(SCALES[scale.judge_scale or name].entries())
     assert len(entries) == len(set(entries))
     for role in ("standard", "robust"):
         for seed in range(scale.seeds):
             assert (scale.architecture, scale.roles[role], seed, scale.dataset) in entries
-        assert (scale.judge_architecture, scale.roles[role], scale.judge_seed, scale.dataset) in entries
+        assert (scale.judge_architecture, scale.roles[role], scale.judge_seed, scale.dataset) in judges
 
 
 @pytest.mark.parametrize("name", SCALES)
@@ -51,7 +54,7 @@ def test_a_matched_control_stands_behind_its_arms_and_their_states_are_kept(name
             assert entries.index((scale.architecture, scale.roles[role], seed, scale.dataset)) < place
     line = scale.line(scale.architecture, scale.roles["standard"], scale.dataset)
     assert line is not None
-    assert line.snapshots_per_epoch == 8
+    assert line.snapshots_per_epoch == (4 if name == "gpu" else 8)  # ResNet-18's states are 140 times as large as W8's
 
 
 @pytest.mark.parametrize("name", SCALES)
@@ -68,6 +71,40 @@ def test_only_cifar_leaves_controls_to_the_command() -> None:
     assert CIFAR.on_demand == ("standard", "robust", "untrained")
     for scale in (SMOKE, LAPTOP):
         assert scale.on_demand == SHARED_ROLES
+
+
+def test_no_notebook_trains_a_network_of_the_gpu_scale() -> None:
+    assert GPU.on_demand == ()
+    assert GPU.minutes_on == "cuda"
+    assert {scale.minutes_on for scale in SCALES.values() if scale is not GPU} == {"cpu"}
+
+
+def test_the_gpu_scale_is_judged_by_the_small_networks_of_cifar() -> None:
+    assert (GPU.judge_scale, GPU.judge_architecture, GPU.dataset) == ("cifar", CIFAR.architecture, CIFAR.dataset)
+    assert [scale.name for scale in SCALES.values() if scale.judge_scale] == ["gpu"]
+    assert all(GPU.roles[role] == CIFAR.roles[role] for role in ("standard", "robust"))
+
+
+def test_the_inner_attack_has_ten_steps_in_linf_at_the_gpu_scale_and_the_schedules_elsewhere() -> None:
+    assert {recipe_id: Spec(recipe_id, "resnet18", "cifar10", 0, "gpu").schedule.attack_steps for recipe_id in ("l2_05", "linf_8")} == {
+        "l2_05": 7,
+        "linf_8": 10,
+    }
+    assert Spec("linf_8", "w8", "cifar10", 0, "cifar").schedule.attack_steps == CIFAR.schedule.attack_steps == 3
+    assert Spec("linf_8", "resnet18", "cifar10", 0, "gpu").description()["schedule"]["attack_steps"] == 10
+
+
+def test_the_network_of_the_gpu_scale_has_seventeen_maps_which_its_code_makes_eighteen() -> None:
+    network = build(GPU.architecture, GPU.n_classes, *data.normaliser(GPU.dataset), seed=0)
+    assert len(network.layer_names) == 17
+    assert network.n_features == 512
+    assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(11.17e6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["cifar", "gpu"])
+def test_an_inversion_may_walk_three_times_the_distance_between_images(name: str) -> None:
+    preset, d90 = SCALES[name].findings["invertibility"], 21.2  # of CIFAR-10, measured from noise and from images
+    assert 5 * preset["steps"] * preset["step"] >= 3 * d90
 
 
 def test_the_laptop_trains_both_margin_sets_on_the_small_network() -> None:

@@ -9,7 +9,7 @@ from reprolib.data import margins, shapes
 from reprolib.data.shapetexture import SHAPES, TEXTURES, TINT_RMS, World, world_of
 from reprolib.errors import BadInput
 
-WORLD = world_of("shapetexture", "train")
+WORLD = World()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_identical_shapes_have_no_margin_and_a_pair_of_two_is_its_own_median():
 
 def test_alignment_finds_the_smallest_difference_that_any_pose_gives():
     """No random pose of one brings it nearer to the other than the pose found, but for what lies between the poses tried."""
-    ((one, other),) = margins._alignments(32, ("triangle", "star"))
+    ((one, other),) = margins._alignments(32, ("triangle", "star"), 20.0)
     found = np.sum((one - other) ** 2)
     u = np.random.default_rng(0).random((4, 300))
     poses = 0.5 + (6 * u[0] - 3) / 32, 0.5 + (6 * u[1] - 3) / 32, 0.85 + 0.3 * u[2], 40 * u[3] - 20
@@ -62,7 +62,7 @@ def test_alignment_finds_the_smallest_difference_that_any_pose_gives():
 
 
 def test_aligned_figures_lie_whole_in_the_frame():
-    for one, other in margins._alignments(32, SHAPES):
+    for one, other in margins._alignments(32, SHAPES, 20.0):
         for figure in (one, other):
             assert figure[[0, -1]].max() == figure[:, [0, -1]].max() == 0
             assert 0.65 < figure.mean() / shapes.AREA < 1.4

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from reprolib.data import distort, shapes, shapetexture, variants
-from reprolib.data.shapetexture import Batch, classes, items, render, world_of
+from reprolib.data.shapetexture import Batch, World, classes, items, render, world_of
 from reprolib.errors import BadInput
 
-WORLD = world_of("shapetexture", "test")
+WORLD = World(seed=1)
 SMALL = world_of("shapetexture_gratings", "test")
 
 

@@ -26,7 +26,7 @@ def outside(pictures: Mapping[str, Any], n: int = 4) -> Figure:
     were taken. n: targets shown of each set. Raises BadInput where there is no picture.
     """
     targets, inverses = pictures.get("targets", {}), pictures.get("inverses", {})
-    arms = style.in_order({arm for of_set in inverses.values() for arm in of_set})
+    arms = style.in_order([arm for of_set in inverses.values() for arm in of_set])
     if not targets or not arms or n < 1:
         raise BadInput(f"nothing to draw: {len(targets)} sets, {len(arms)} networks and n={n}; give at least one of each")
     shown = {name: min(n, len(images)) for name, images in targets.items()}
