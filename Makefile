@@ -7,6 +7,8 @@ FROM_NOTHING ?=
 TORCH_INDEX  ?=
 PYTHON       ?= python3
 VENV         ?= .venv
+MINUTES      ?= 8
+STAGE        ?= data/stage
 
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -16,12 +18,13 @@ NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.ver
 SHELL   := bash
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test smoke lab check format clean
+.PHONY: help figures test smoke lab gpu-stage check format clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo 'Variables: SCALE=smoke|laptop|cifar  FINDING=all|invertibility  JOBS=notebooks at a time (the cores)'
+	@echo 'Variables: SCALE=smoke|laptop|cifar|gpu  FINDING=all|invertibility  JOBS=notebooks at a time (the cores)'
+	@echo '           MINUTES=8 and STAGE=data/stage: time and folder of gpu-stage, where JOBS is networks at a time (1)'
 	@echo '           FROM_NOTHING=1 (train again, compare verdicts)  TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'
 
 figures: $(STAMP) ## regenerate every figure and verdict of a scale: figures/<scale>/<finding>/
@@ -35,6 +38,10 @@ smoke: $(STAMP) ## run every notebook at the smallest scale, in seconds; its ver
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+# Installs nothing: the machine has torch already, and possibly no network.
+gpu-stage: ## on a machine with a GPU: train what is missing of cifar, then of gpu, while time is left; call again to continue
+	PYTHONPATH=. $(PYTHON) -m reprolib gpu-stage --minutes $(MINUTES) --folder $(STAGE) $(if $(JOBS),--jobs $(JOBS))
 
 check: $(STAMP) ## lint, format, types; notebooks stripped and in step with their .py twins
 	$(BIN)/ruff check .

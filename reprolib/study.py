@@ -259,7 +259,10 @@ class Study:
 
     def _judge_specs(self) -> dict[str, zoo.Spec]:
         scale = self.settings.scale
-        return {kind: zoo.Spec(scale.roles[kind], scale.judge_architecture, scale.dataset, scale.judge_seed, scale.name) for kind in JUDGES}
+        return {
+            kind: zoo.Spec(scale.roles[kind], scale.judge_architecture, scale.dataset, scale.judge_seed, scale.judge_scale or scale.name)
+            for kind in JUDGES
+        }
 
     def _train(self, specs: Sequence[zoo.Spec]) -> None:
         """Train what is missing, where the images are here."""

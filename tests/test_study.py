@@ -160,6 +160,15 @@ def test_a_matched_control_that_is_not_applicable_is_not_asked_for_and_said_so(
     assert capsys.readouterr().out == "tinycnn-std_matched-s0 is not applicable: they are equally accurate.\n"
 
 
+def test_the_judges_may_come_from_another_scale(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {spec.scale for spec in study._judge_specs().values()} == {"smoke"}
+    monkeypatch.setattr(study, "settings", replace(study.settings, scale=scales.GPU))
+    assert {kind: (spec.scale, spec.name) for kind, spec in study._judge_specs().items()} == {
+        "standard": ("cifar", "w8-std-s0"),
+        "robust": ("cifar", "w8-l2_05-s0"),
+    }
+
+
 def test_finishing_without_rows_is_refused(study: Study) -> None:
     with pytest.raises(BadInput, match="no rows to judge"):
         study.finish()

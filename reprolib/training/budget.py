@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -81,14 +82,18 @@ def choose(call: Call, tried: Collection[Path]) -> Spec | None:
     else fits but an epoch of it does: it is continued over several calls. A matched control waits for its arms.
     """
     left = call.left()
-    candidates = missing(call.staged) if left > 0 else []
-    away = absent(candidates)
-    can_begin = [spec for spec in candidates if spec.path not in tried and spec.dataset not in away and _has_its_arms(spec)]
-    paces = {scale: pace(call, scale) for scale in call.staged}
-    needs = [(spec, *seconds_needed(spec, paces[spec.scale])) for spec in can_begin]
+    if left <= 0:
+        return None
+    needs = [need for need in _needs(call) if need[0].path not in tried]
     fits = (spec for spec, to_its_end, _ in needs if to_its_end <= left)
     too_long = (spec for spec, _, epoch in needs if epoch * spec.schedule.epochs > 60 * call.minutes and epoch <= left)
     return next(fits, None) or next(too_long, None)
+
+
+def minutes_for_more(call: Call) -> float:
+    """Minutes that another call should have: as many as this one, or the whole ones in which an epoch at least can be trained."""
+    shortest = min((min(to_its_end, epoch) for _, to_its_end, epoch in _needs(call)), default=0.0) / 60
+    return call.minutes if shortest <= call.minutes else float(math.ceil(shortest))
 
 
 def seconds_needed(spec: Spec, pace: float) -> tuple[float, float]:
@@ -104,12 +109,16 @@ def seconds_needed(spec: Spec, pace: float) -> tuple[float, float]:
 
 
 def pace(call: Call, scale: str) -> float:
-    """How many times their estimates the networks of a scale took in this folder on this kind of hardware; a guess before the first."""
+    """How many times their estimates the networks of a scale took in this folder on this kind of hardware; a guess before the first.
+
+    Interrupted ones count by their share of epochs.
+    """
     here, took, estimated = kind(provenance.hardware(call.device)), 0.0, 0.0
     for spec in pool.specs(scale):
         record, how = call.record(spec), recipe(spec.recipe)
-        if how.trained and not how.matched and record.get("finished") and kind(record["hardware"]) == here:
-            took, estimated = took + record["seconds"], estimated + 60 * pool.estimated_minutes(spec)
+        if how.trained and not how.matched and kind(record.get("hardware", {})) == here:
+            share = 1.0 if record["finished"] else epochs_done(spec) / spec.schedule.epochs
+            took, estimated = took + record["seconds"] * (share > 0), estimated + 60 * share * pool.estimated_minutes(spec)
     return took / estimated if estimated else PRIOR.get((scales.scale(scale).minutes_on, call.device), 1.0)
 
 
@@ -123,6 +132,15 @@ def epochs_done(spec: Spec) -> int:
 def kind(hardware: dict[str, Any]) -> dict[str, Any]:
     """The hardware but for the number of threads."""
     return {name: value for name, value in hardware.items() if name != "threads"}
+
+
+def _needs(call: Call) -> list[tuple[Spec, float, float]]:
+    """The missing networks that could be begun now, with what `seconds_needed` says of them."""
+    candidates = missing(call.staged)
+    away = absent(candidates)
+    paces = {scale: pace(call, scale) for scale in call.staged}
+    can_begin = [spec for spec in candidates if spec.dataset not in away and _has_its_arms(spec)]
+    return [(spec, *seconds_needed(spec, paces[spec.scale])) for spec in can_begin]
 
 
 def _has_its_arms(spec: Spec) -> bool:

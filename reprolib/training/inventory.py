@@ -16,14 +16,13 @@ def summarise(call: Call, seconds: float | None = None) -> dict[str, Any]:
     networks = [_entry(call, spec, away) for scale in call.staged for spec in pool.specs(scale)]
     states = [network["state"] for network in networks]
     where = shown(call.folder)
-    again = f"make gpu-stage MINUTES={call.minutes:g} STAGE={where}" + (f" JOBS={call.jobs}" if call.jobs > 1 else "")
+    again = f"make gpu-stage MINUTES={budget.minutes_for_more(call):g} STAGE={where}" + (f" JOBS={call.jobs}" if call.jobs > 1 else "")
     is_done = set(states) <= {"there", "not applicable"}
     told = {
         "minutes": call.minutes,
         "seconds": None if seconds is None else round(seconds, 1),
         "jobs": call.jobs,
         "hardware": provenance.hardware(call.device),
-        "versions": provenance.versions(),
         "counts": {state: states.count(state) for state in dict.fromkeys(states)},
         "networks": networks,
         "waiting_for": away,

@@ -80,7 +80,8 @@ def train(
 
     probe_ball: (norm, eps) of the attack shown in the progress. state: file from which an interrupted run resumes, and
     which is written after each epoch. snapshots: (folder, states kept per epoch). precision: "bf16" or "fp32"; chosen by
-    `choose_precision` when None. Returns {"history": [...], "seconds", "precision", "resumed": times}.
+    `choose_precision` when None. report: called when an epoch is kept; what it raises ends the training there, to be resumed.
+    Returns {"history": [...], "seconds", "precision", "resumed": times}.
     """
     device = next(network.parameters()).device
     network.to(memory_format=torch.channels_last).train()
@@ -129,9 +130,9 @@ def train(
         history.append(
             {"epoch": epoch + 1, "loss": round(total / count, 5), "clean": clean, "adversarial": adversarial, "seconds": round(spent, 2)}
         )
-        report(Progress(epoch + 1, schedule.epochs, total / count, clean, adversarial, seconds, spent * (schedule.epochs - epoch - 1)))
         if state is not None:
             _save(network, optimiser, state, {"history": history, "precision": precision, "resumed": n_resumed})
+        report(Progress(epoch + 1, schedule.epochs, total / count, clean, adversarial, seconds, spent * (schedule.epochs - epoch - 1)))
     network.eval()
     return {"history": history, "seconds": round(seconds, 1), "precision": precision, "resumed": n_resumed}
 

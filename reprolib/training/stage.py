@@ -133,7 +133,7 @@ def _train(call: Call, spec: Spec, report: Report) -> None:
             name, epoch, epochs = found[1], int(found[2]), int(found[3])
             first = first or epoch
             # Never without an epoch to show for it: a call that is too short for one would be repeated for ever.
-            if epoch < epochs and now + spent > call.ends and budget.epochs_done(spec_of(name, spec.scale)) >= 0:
+            if epoch < epochs and now + spent > call.ends and budget.epochs_done(spec_of(name, spec.scale)) >= first:
                 raise OutOfTime
 
     try:

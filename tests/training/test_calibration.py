@@ -43,7 +43,7 @@ def test_the_budget_is_where_the_mean_of_both_cues_is_three_quarters(monkeypatch
 
 def test_cues_that_are_never_learnt_have_no_budget(monkeypatch):
     plant(monkeypatch, lambda world, steps: 0.2, lambda world, steps: 0.2)
-    with pytest.raises(BadInput, match="reach 20.0% after 226 steps, not 75%"):
+    with pytest.raises(BadInput, match="reach 20.0% after 640 steps, not 75%"):
         calibration.learnt(World(), "pool", quiet)
 
 

@@ -70,15 +70,17 @@ def test_a_training_stopped_after_any_epoch_resumes_to_the_same_weights(
     class Stop(Exception):
         pass
 
-    def stop_in_epoch_3(progress: Progress) -> None:
-        if progress.epoch == 3:
-            raise Stop  # the third epoch's work is lost, as after a kill
+    def stop_after_epoch_2(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise Stop
 
     state = tmp_path / "state.safetensors"
     with pytest.raises(Stop):
-        trained(images, recipe_id, state=state, report=stop_in_epoch_3)
+        trained(images, recipe_id, state=state, report=stop_after_epoch_2)
     resumed = build("tinycnn", 2, MEAN, STD, seed=5)  # its own weights must not matter
-    told = train(resumed, *images, recipe(recipe_id), SCHEDULE, 0, ("l2", 0.5), state)
+    seen: list[Progress] = []
+    told = train(resumed, *images, recipe(recipe_id), SCHEDULE, 0, ("l2", 0.5), state, report=seen.append)
+    assert [progress.epoch for progress in seen] == [3]  # what was reported was kept
     assert told["resumed"] == 1
     assert told["precision"] == "fp32"  # kept from the first part
     assert len(told["history"]) == 3

@@ -167,13 +167,26 @@ def test_no_epoch_is_begun_that_would_end_after_the_deadline_and_the_next_call_g
     assert told["networks"][0]["calls"] == 2
 
 
-def test_a_network_that_fits_into_no_call_is_trained_over_several(trainer: Trainer, tmp_path: Path) -> None:
-    n_calls = 0
-    while call(0.9, tmp_path)["next"] != "nothing is missing":
+@pytest.mark.parametrize("keeps_first", [True, False], ids=["kept, then said", "said, then kept"])
+def test_a_network_that_fits_into_no_call_is_trained_over_several(trainer: Trainer, tmp_path: Path, keeps_first: bool) -> None:
+    trainer.keeps_first = keeps_first
+    n_calls, following = 0, "MINUTES=0.9"
+    while asked := re.search(r"MINUTES=(\S+)", following):
+        following = call(float(asked[1]), tmp_path)["next"]
         n_calls += 1
-        assert n_calls < 30
+        assert n_calls < 20  # no call is without an epoch to show for it
     assert n_calls > 5
-    assert len(trainer.epochs) == len(set(trainer.epochs)) == 6 * 4
+    assert len(set(trainer.epochs)) == 6 * 4
+    assert len(trainer.epochs) == 6 * 4 or not keeps_first
+
+
+def test_a_call_too_short_for_any_epoch_says_how_long_the_next_one_must_be(trainer: Trainer, tmp_path: Path) -> None:
+    trainer.pace = 40.0  # an epoch of the first network takes ten minutes, one of the next thirty
+    for n_epochs in (1, 0):
+        trainer.epochs.clear()
+        told = stage.stage(0.9, tmp_path / "stage", report=lambda line: None, staged=("first",))
+        assert told["next"] == "make gpu-stage MINUTES=10 STAGE=stage"
+        assert len(trainer.epochs) == n_epochs
 
 
 def test_what_is_there_is_not_begun_again(trainer: Trainer, tmp_path: Path) -> None:
