@@ -64,7 +64,7 @@ def test_the_whole_protocol_holds_at_its_smallest_and_at_any_tau_that_a_reader_m
             at = measured.taus["image" if claim == "INV-1" else "noise"]
             assert deciding["value"].tolist() == of(measured.rows, claim, f"distance_ratio@{at:g}", arm)["value"].tolist()
     assert of(measured.rows, "INV-1", "distance_ratio", "untrained").empty
-    assert set(measured.rows["arm"]) == {*nets, "judge", "pca"}
+    assert set(measured.rows["arm"]) == {*nets, "judge", "pca", "crossfade"}
     assert set(of(measured.rows, "code_size", "distance_ratio")["unit_2"]) == {"k=1", "k=2", "k=4"}  # the last map is 4 x 4
     assert [cell["role"] for cell in measured.cells] == ["standard", "robust"]  # of seed 0
 
