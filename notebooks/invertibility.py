@@ -44,54 +44,46 @@ tau: float = 0.0  # relative distance at which inverses are compared; 0 chooses 
 device: str = "auto"  # auto, cpu or cuda
 interactive: str = "auto"  # auto, on or off
 
+# %% [markdown]
+# ## The networks
+#
+# A standard and a robust arm, trained on the same images in the same order, and controls: trained on noise (as accurate as
+# the robust arm, as far as noise can make it) or blur, the standard network as it was when it was no more accurate than the
+# robust one, and an untrained network. The arms must differ: under attack the robust one has to keep at least 20 points more
+# accuracy, or nothing below means anything.
+
 # %%
 import reprolib
 from reprolib.findings import invertibility
 from reprolib.results import explore, plots
 
 study = reprolib.start("invertibility", globals())
-
-# %% [markdown]
-# ## The networks
-#
-# A standard and a robust arm, trained on the same images in the same order, and an untrained network as a control. They
-# must differ: under attack the robust arm has to keep at least 20 points more accuracy, or nothing below means anything.
-
-# %%
-nets = study.networks()
-judges = study.judges()
+nets, judges = study.networks(), study.judges()
 study.cards(nets)
 
 # %% [markdown]
 # ## Inverting
 #
 # *R(x)* is the last map before pooling, averaged to 4 x 4 positions (a globally pooled 64-number code fixes no image, of
-# any network: the last figure shows it). From two noise images and from an image of another class we descend on
+# any network: see the size of the code below). From two noise images and from an image of another class we descend on
 #
 # $$d_\mathrm{rep}(x', x) = \lVert R(x') - R(x) \rVert_2 \,/\, \lVert R(x) \rVert_2$$
 #
 # along its normalised gradient, with momentum and a cosine to zero, in fp32, without any regulariser. Two networks'
 # $d_\mathrm{rep}$ are not on one scale, so pictures are compared at equal $d_\mathrm{rel}$: $d_\mathrm{rep}$ divided by its
-# median over random pairs of test images.
+# median over random pairs of test images. If the claim holds, the robust row shows the targets and the standard row does
+# not, although the $d_\mathrm{rel}$ printed below them are the same. The table gives the share of targets that reached it.
 
 # %%
 measured = invertibility.run(study, nets, judges)
 rows, drawn = study.rows(measured.rows), measured.pictures
-measured.reach
-
-# %% [markdown]
-# ## What the inverses look like
-#
-# If the claim holds, the robust row shows the targets and the standard row does not, although the $d_\mathrm{rel}$ printed
-# below them are the same.
-
-# %%
 study.figure(
     plots.hero_grid(measured.cells) if measured.cells else None,
     "inversions",
     caption="Inverses at equal distance in representation space: targets, starts, and what each network's gradient makes of them.",
-    seen="SEEN",
+    seen="SEEN inversions",
 )
+measured.reach
 
 # %% [markdown]
 # ## Distance in pictures at equal distance in representation
@@ -178,17 +170,20 @@ study.figure(
 # ## Single units
 #
 # **INV-7**: an image changed to excite one unit changes in large structures, not in dust, without any regulariser.
-# **INV-8**: so does an image to which the unit's feature is added at a fixed length of the change.
+# **INV-8**: so does an image to which the unit's feature is added at a fixed length of the change. Then what a unit answers
+# to among the test images, and what it makes of grey.
 
 # %%
-for claim in ("INV-7", "INV-8"):
-    study.claim(claim, rows)
+study.claim("INV-7", rows)
 study.figure(
     plots.units(rows, drawn["visualisation"]) if drawn else None,
     "units",
     caption="Single units (channels of the last map, averaged over positions) maximised without a regulariser; power of the changes by frequency.",
     seen="SEEN",
 )
+
+# %%
+study.claim("INV-8", rows)
 study.figure(
     plots.additions(drawn["addition"]) if drawn else None,
     "additions",
@@ -203,10 +198,10 @@ study.figure(
 )
 
 # %% [markdown]
-# ## How large must a code be, and what hangs on the method?
+# ## How large must a code be?
 #
 # The paper's codes have 2,048 numbers. Ours, pooled, have 64: with so few, neither network's inverse shows the image. The
-# gap opens as the code grows. Then one knob of the method is changed at a time, on few targets.
+# gap opens as the code grows.
 
 # %%
 study.figure(
@@ -215,8 +210,19 @@ study.figure(
     caption="Inverses of codes pooled to k x k positions, and their pixel correlation with the target against the code's size.",
     seen="SEEN",
 )
+
+# %% [markdown]
+# ## What hangs on the method?
+#
+# One knob is changed at a time, on few targets: the gradient through the last ReLU, the iterate kept, start, step, budget, and
+# a search among spectra instead of pixels. Then every layer's code is inverted, from the first to the last.
+
+# %%
 study.figure(
-    plots.ablations(rows), "ablations", caption="One knob of the inversion changed at a time, and one layer after another inverted.", seen="SEEN"
+    plots.ablations(rows),
+    "ablations",
+    caption="One knob of the inversion changed at a time, and one layer after another inverted.",
+    seen="SEEN",
 )
 study.figure(
     plots.layer_pictures(drawn["ablation"]) if drawn else None,
