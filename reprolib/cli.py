@@ -142,6 +142,12 @@ def parser() -> Parser:
         help="write nothing: train the committed calibration's single-cue networks again, measure the margins",
     )
 
+    calibrate.add_argument(
+        "--beside",
+        action="store_true",
+        help="measure, too, the gaps of other architectures and margins, and each cue under attack: 15 minutes",
+    )
+
     data = command("data", see_to_data, "show which data sets are there, or fetch those that can be downloaded", scale=None)
     data.add_argument("action", choices=("status", "fetch"))
     data.add_argument("name", nargs="?", help="one data set (default: all)")
@@ -317,7 +323,7 @@ def calibrate_cues(given: argparse.Namespace) -> int:
             raise VerdictsDiffer(f"the calibration does not hold: {'; '.join(faults)}")
         print("the calibration holds")
         return 0
-    calibration.calibrate(report)
+    calibration.calibrate(report, given.beside)
     print(
         f"written: {_shown(shapetexture.CALIBRATION_FILE)}; networks trained on another calibration have other keys and are trained again"
     )

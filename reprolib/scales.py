@@ -228,7 +228,7 @@ LAPTOP = Scale(
             "n_units": 10,
             "unit_steps": 100,
             "n_ablated": 8,
-            "minutes": 4,
+            "minutes": 6,
         }
     },
 )
@@ -309,7 +309,7 @@ CIFAR = Scale(
             "n_units": 20,
             "unit_steps": 100,
             "n_ablated": 8,
-            "minutes": 45,
+            "minutes": 25,
         }
     },
 )

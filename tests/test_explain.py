@@ -15,7 +15,7 @@ from reprolib.errors import BadInput, MissingData
 STAMP = {
     "finding": "invertibility",
     "scale": "laptop",
-    "parameters": {"scale": "laptop", "seeds": 2, "n_targets": 24, "steps": 150, "step": 0.1, "tau": 0.25, "device": "cuda"},
+    "parameters": {"scale": "laptop", "seeds": 3, "n_targets": 24, "steps": 150, "step": 0.1, "tau": 0.25, "device": "cuda"},
     "tree": "ab" * 32,
     "commit": None,
     "networks": ["c" * 64],
@@ -46,7 +46,7 @@ def test_a_stamp_under_the_key_reprolib_is_read_too(tmp_path: Path, suffix: str)
 
 def test_the_command_names_turned_knobs_alone() -> None:
     assert explain.command(STAMP) == "reprolib run invertibility --scale laptop -p tau 0.25"
-    assert explain.command(STAMP | {"parameters": {"seeds": 2}}) == "reprolib run invertibility --scale laptop"
+    assert explain.command(STAMP | {"parameters": {"seeds": 3}}) == "reprolib run invertibility --scale laptop"
 
 
 @pytest.mark.parametrize(

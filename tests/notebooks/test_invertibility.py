@@ -136,7 +136,7 @@ def test_notebook_and_twin_hold_the_same_cells_and_no_outputs() -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) <= 14
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    assert all(len(cell.source.splitlines()) <= 14 for cell in code)
+    assert all(len(cell.source.splitlines()) <= 17 for cell in code)  # a figure's caption and sentence included
 
 
 def test_where_cifar_10_is_absent_the_committed_rows_are_judged_and_drawn(tmp_path: Path) -> None:
