@@ -8,16 +8,14 @@ slopes or the lower of two, is then arithmetic on these vectors. Points inside a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from reprolib.errors import BadInput
 from reprolib.measures.cka import BatchHSIC
-from reprolib.measures.gram import LEAST_SAMPLES
 from reprolib.measures.statistics import (
     BOOTSTRAP_UNITS,
     COVERAGE,
@@ -73,6 +71,27 @@ def resampled_curves(index: Callable[[Array], Array], states: Sequence[BatchHSIC
         if not np.array_equal(one.n, states[0].n) or one.ids != states[0].ids:
             raise BadInput("states of a network were measured on different batches: take the same examples in the same order")
     return _evaluated(lambda draws: index(np.stack([one.same_depth(draws) for one in states])), len(states[0].n), seed)
+
+
+def resampled_mean(values: ArrayLike, seed: int = 0) -> Resampled:
+    """The mean of one number a batch (n,), under all resamples: where an index is linear, or was made so (`batch_values`)."""
+    values = np.asarray(values, dtype=np.float64)
+    return _evaluated(lambda draws: draws @ values / draws.sum(axis=1), len(values), seed)
+
+
+def batch_values(index: Callable[[Array], Array], hsic: BatchHSIC) -> Array:
+    """One number a batch (n,) whose mean is the index but for its bias: the jackknife's pseudo-values.
+
+    Raises BadInput for fewer than two batches, or where the index is undefined.
+    """
+    n = len(hsic.n)
+    if n < 2:
+        raise BadInput("one batch cannot be left out: give at least 2")
+    draws = np.vstack([np.ones((1, n)), np.ones((n, n)) - np.eye(n)])
+    values = np.asarray(index(hsic.matrix(draws)), dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise BadInput("the index is undefined in some batch: leave out layers without HSIC, or take larger batches")
+    return n * values[0] - (n - 1) * values[1:]
 
 
 def interval(one: Resampled) -> Interval:
@@ -135,6 +154,18 @@ def slope_effect(arms: Sequence[Sequence[Resampled]], levels: ArrayLike, sign: i
     return replace(effect, interval=whole, comparison=float(means[:, 0].mean()))
 
 
+def alike_effect(pairs: dict[tuple[int, int], Resampled], reference: float = 0.0) -> Effect:
+    """The similarity of networks of different seeds, minus a number; a "seed pair" is a pair of networks.
+
+    pairs: (seed, seed) -> similarity; networks of one seed share their initialisation and are refused.
+    """
+    _check_seeds(pairs)
+    shifted = {seeds: replace(one, values=one.values - reference) for seeds, one in sorted(pairs.items())}
+    same = [minus(b, a) for a, b in itertools.combinations(shifted.values(), 2)]
+    found = [(a, b, one) for (a, b), one in shifted.items()]
+    return _effect(mean_of([*shifted.values()]), found, same, reference, len(shifted), [[*shifted.values()]])
+
+
 def unlike_effect(
     across: dict[tuple[int, int], Resampled],
     within_first: dict[tuple[int, int], Resampled],
@@ -147,8 +178,7 @@ def unlike_effect(
     three seeds, else two pairs across.
     """
     for kind in (across, within_first, within_second):
-        if not kind or any(a == b for a, b in kind):
-            raise BadInput(f"pairs of seeds {sorted(kind)}: give at least one of each kind, and only pairs of different seeds")
+        _check_seeds(kind)
     arms = [mean_of([*within.values()]) for within in (within_first, within_second)]
     _check_same_n(*arms)
     lower = Resampled(np.minimum(arms[0].values, arms[1].values), arms[0].n)
@@ -157,49 +187,8 @@ def unlike_effect(
     same = same or [minus(b, a) for a, b in itertools.combinations(across.values(), 2)]
     n_networks = min(len({seed for pair in kind for seed in pair}) for kind in (within_first, within_second))
     whole = mean_of([one for *_, one in pairs])
-    return _effect(whole, pairs, same, float(lower.values[0]), n_networks, [[*within_first.values()], [*within_second.values()]])
-
-
-def to_table(hsic: BatchHSIC, between: bool = False) -> pd.DataFrame:
-    """Columns unit (batch), unit_2 ("i|j"), value: what tidy rows keep of a network (i <= j), or of a pair of networks (`between`).
-
-    value: the batch's HSIC with each layer scaled so that its own mean HSIC is 1, which CKA does not notice: the mean of the
-    values over batches IS the CKA. Raises BadInput for batches of different sizes and layers without HSIC.
-    """
-    if len(set(hsic.n.tolist())) != 1:
-        raise BadInput(f"batches have {sorted(set(hsic.n.tolist()))} examples: rows need equal batches (ragged='drop')")
-    scale = np.sqrt(hsic.own_x.mean(axis=0))[:, None] * np.sqrt(hsic.own_y.mean(axis=0))[None, :]
-    if not (scale > 0).all():
-        raise BadInput("a layer has no HSIC with itself: leave it out of the rows")
-    values = hsic.cross / scale
-    pairs = [(i, j) for i in range(values.shape[1]) for j in range(values.shape[2]) if between or i <= j]
-    batches = [f"batch {b:03d}" for b in range(len(values))]
-    return pd.DataFrame(
-        [(batch, f"{i}|{j}", values[b, i, j]) for b, batch in enumerate(batches) for i, j in pairs], columns=["unit", "unit_2", "value"]
-    )
-
-
-def from_table(table: pd.DataFrame) -> BatchHSIC:
-    """The HSICs (up to each layer's scale) of a network from its rows; the inverse of `to_table`."""
-    cross = _cube(table)
-    cross = np.triu(cross) + np.triu(cross, 1).swapaxes(1, 2)
-    own = np.diagonal(cross, axis1=1, axis2=2)
-    n = np.full(len(cross), LEAST_SAMPLES)  # of equal batches: any n gives them equal weights
-    return BatchHSIC(n, cross, own, own, ("",) * len(cross))
-
-
-def pair_from_table(table: pd.DataFrame, x: BatchHSIC, y: BatchHSIC) -> BatchHSIC:
-    """The HSICs between two networks from the rows of the pair, each network's own being those of `from_table`."""
-    return BatchHSIC(x.n, _cube(table), x.own_x, y.own_x, x.ids)
-
-
-def _cube(table: pd.DataFrame) -> Array:
-    """(B, L, L), 0 where there is no row."""
-    places = table["unit_2"].str.split("|", expand=True).astype(int).to_numpy()
-    batch = np.unique(table["unit"].to_numpy(), return_inverse=True)[1]
-    found = np.zeros((batch.max() + 1, *(places.max(axis=0) + 1)))
-    found[batch, places[:, 0], places[:, 1]] = table["value"].to_numpy()
-    return found
+    several = [[*kind.values()] for kind in (across, within_first, within_second) if len(kind) > 1]  # one pair tells of no variance
+    return _effect(whole, pairs, same, float(lower.values[0]), n_networks, several)
 
 
 def _effect(
@@ -220,6 +209,12 @@ def _effect(
         n_networks=n_networks,
         seed_variance=float(np.sum(spreads)),
     )
+
+
+def _check_seeds(pairs: Iterable[tuple[int, int]]) -> None:
+    pairs = sorted(pairs)
+    if not pairs or any(a == b for a, b in pairs):
+        raise BadInput(f"pairs of seeds {pairs}: give at least one of each kind, and only pairs of different seeds")
 
 
 def _check_same_n(one: Resampled, other: Resampled) -> None:

@@ -11,8 +11,9 @@ import pandas as pd
 from reprolib.errors import BadInput, nearest
 from reprolib.measures import verdict_rule
 from reprolib.measures.statistics import VERDICT_UNITS, Effect
-from reprolib.results.evidence import Control, Evidence
-from reprolib.results.ledger import NETWORK_CONTROLS, SCALE_NAMES, Claim, Contrast, claims_sha256, load_claims
+from reprolib.results.controls import Control, control, control_contrast, manipulation_check, part_controls, why_not_applicable
+from reprolib.results.evidence import Evidence
+from reprolib.results.ledger import SCALE_NAMES, Claim, Contrast, claims_sha256, load_claims
 from reprolib.results.tidy import read_rows, rounded, write_rows
 
 __all__ = ["Claim", "claims_sha256", "judge", "judge_finding", "load_claims", "read_rows", "rounded", "verdict_table", "write_rows"]
@@ -81,8 +82,8 @@ def _judge(claim: Claim, evidence: Evidence, minutes: float | None) -> dict[str,
     measured = {name: effect for name, (_, effect) in deciding.items()}
     smallest = {name: evidence.smallest(contrast, effect) for name, (contrast, effect) in deciding.items()}
     shown = _weakest(deciding, smallest)
-    check = evidence.manipulation_check(claim) if measured else None
-    controls = [_control(claim, name, evidence) for name in claim.controls]
+    check = manipulation_check(claim, evidence) if measured else None
+    controls = [control(claim, name, evidence) for name in claim.controls]
     if check is not None:
         controls.insert(0, check)
     if not measured:
@@ -90,7 +91,7 @@ def _judge(claim: Claim, evidence: Evidence, minutes: float | None) -> dict[str,
     elif check is not None and check.state == "failed":
         verdict, reason = "not run (the networks do not differ)", check.why
     else:
-        mirrored = [_control(claim, name, evidence, mirrored=True) for name in claim.controls]
+        mirrored = [control(claim, name, evidence, mirrored=True) for name in claim.controls]
         mirrored += [check] if check is not None else []
         found = verdict_rule.all_of({n: verdict_rule.conditions(e, smallest[n], c.direction) for n, (c, e) in deciding.items()})
         verdict, reason = verdict_rule.decide(found, {c.name: c.state for c in controls}, {c.name: c.state for c in mirrored})
@@ -113,7 +114,8 @@ def _judge(claim: Claim, evidence: Evidence, minutes: float | None) -> dict[str,
 
 def _deciding(claim: Claim, evidence: Evidence) -> tuple[dict[str, tuple[Contrast, Effect]], list[str]]:
     """The contrasts that decide, with their effects, and the names of those applicable but not measured."""
-    contrasts = [part for part in claim.parts if not _why_not(claim, part, evidence)] if claim.rule == "all" else [claim.contrast]
+    asked = (part for part in claim.parts if not part.shown and not why_not_applicable(claim, part, evidence))
+    contrasts = [*asked] if claim.rule == "all" else [claim.contrast]
     deciding, unmeasured = {}, []
     for contrast in contrasts:
         effect = evidence.effect(contrast)
@@ -124,64 +126,33 @@ def _deciding(claim: Claim, evidence: Evidence) -> tuple[dict[str, tuple[Contras
     return deciding, unmeasured
 
 
-def _why_not(claim: Claim, part: Contrast, evidence: Evidence) -> str:
-    return next((why for arm in part.arms if arm in NETWORK_CONTROLS and (why := evidence.not_applicable(claim, arm))), "")
-
-
 def _weakest(deciding: Mapping[str, tuple[Contrast, Effect]], smallest: Mapping[str, float]) -> str | None:
     """The part whose interval goes least far in the claimed direction, counted in smallest effects."""
 
     def reach(name: str) -> float:
         contrast, effect = deciding[name]
         sign = verdict_rule.sign_of(contrast.direction)
+        if sign == 0:  # beyond 1, like any other part, exactly where the interval is inside the margin
+            return 2 - max(abs(effect.interval.low), abs(effect.interval.high)) / (smallest[name] or 1.0)
         near = min(sign * effect.interval.low, sign * effect.interval.high)
         return sign * effect.interval.estimate if math.isnan(near) else near / (smallest[name] or 1.0)
 
     return min(deciding, key=reach, default=None)
 
 
-def _control(claim: Claim, name: str, evidence: Evidence, mirrored: bool = False) -> Control:
-    if name == "converged":
-        return evidence.converged(claim)
-    if name in NETWORK_CONTROLS:
-        return evidence.network_control(claim, name, mirrored)
-    other = evidence.claims[name]
-    if other.rule != "all":
-        return evidence.part_control(other, name, "", other.contrast, None, mirrored)
-    return _joined(name, _part_controls(other, evidence, mirrored))
-
-
-def _part_controls(claim: Claim, evidence: Evidence, mirrored: bool = False) -> list[Control]:
-    """The parts of a rule "all" claim as controls, each held against the effect on the same quantity between the main arms."""
-    controls = []
-    for part in claim.parts:
-        arm = next((one for one in part.arms if one in NETWORK_CONTROLS), "")
-        source = evidence.claims[part.claim].contrast
-        same_quantity = part.claim != claim.id and source.quantity == part.quantity
-        controls.append(evidence.part_control(claim, part.name, arm, part, evidence.effect(source) if same_quantity else None, mirrored))
-    return controls
-
-
-def _joined(name: str, parts: Sequence[Control]) -> Control:
-    """One state for many: failed when one failed, passed when all that apply passed; the numbers are those of the part that decides."""
-    applicable = [part for part in parts if part.state != "not applicable"]
-    if not applicable:
-        return Control(name, "not applicable", why="; ".join(dict.fromkeys(part.why for part in parts)))
-    for state in ("failed", "undecided", "passed"):
-        found = [part for part in applicable if part.state == state]
-        if found:
-            one = min(found, key=lambda part: math.inf if part.estimate is None else abs(part.estimate))
-            why = "" if state == "passed" else ", ".join(part.name + (f" ({part.why})" if part.why else "") for part in found) + f" {state}"
-            return Control(name, state, one.estimate, one.low, one.high, why)
-    raise AssertionError("every part has one of the four states")
-
-
 def _not_run(claim: Claim, evidence: Evidence, unmeasured: Sequence[str]) -> tuple[str, str]:
     if claim.rule == "all" and not unmeasured:
-        return "not run (no part is applicable)", "; ".join(dict.fromkeys(_why_not(claim, part, evidence) for part in claim.parts))
+        return "not run (no part is applicable)", "; ".join(
+            dict.fromkeys(why for part in claim.parts if (why := why_not_applicable(claim, part, evidence)))
+        )
     if evidence.scale not in (*claim.required_at, "smoke"):
         return f"not run (not required at {evidence.scale})", f"required at {', '.join(claim.required_at) or 'no scale'}; no rows here"
-    missing = evidence.missing_arms(claim.contrast)
+    absent, missing = evidence.absent(claim.contrast), evidence.missing_arms(claim.contrast)
+    if claim.rule != "all" and absent is not None and absent.why:
+        return (
+            f"not run ({'no rows' if absent.applicable else 'not applicable'}: {absent.why})",
+            "the primary quantity has no value in these networks",
+        )
     if claim.rule == "all" or len(missing) == len(claim.arms):
         return "not run (no rows: not measured yet)", "no rows hold its quantity"
     if missing:
@@ -194,6 +165,8 @@ def _direction(contrast: Contrast, effect: Effect) -> str:
         "difference": f"{contrast.arms[-1]} minus {contrast.arms[0]}",
         "level": f"{contrast.arms[0]} minus {contrast.reference:g}",
         "slope": "the slope",
+        "alike": f"similarity minus {contrast.reference:g}",
+        "unlike": f"similarity of {contrast.arms[0]} with {contrast.arms[-1]} minus that within the less alike of the two",
     }
     return f"{what[contrast.statistic]} is {effect.interval.estimate:.3g}"
 
@@ -209,6 +182,7 @@ def _entry(
     reason: str,
 ) -> dict[str, Any]:
     used = set(evidence.networks(claim.contrast, [*claim.arms, *claim.controls]))
+    used |= set(evidence.networks(control_contrast(claim), [*claim.arms, *claim.controls])) if claim.control_rows else set()
     for part in claim.parts if claim.rule == "all" else ():
         used |= set(evidence.networks(part))
     interval = effect.interval if effect else None
@@ -237,13 +211,13 @@ def _entry(
             "parts": _parts(claim, evidence),
             "controls": [
                 {
-                    "name": control.name,
-                    "estimate": control.estimate,
-                    "low": control.low,
-                    "high": control.high,
-                    "state": f"{control.state} ({control.why})" if control.why and control.state in SAY_WHY else control.state,
+                    "name": one.name,
+                    "estimate": one.estimate,
+                    "low": one.low,
+                    "high": one.high,
+                    "state": f"{one.state} ({one.why})" if one.why and one.state in SAY_WHY else one.state,
                 }
-                for control in controls
+                for one in controls
             ],
             "networks": sorted(used),
             "verdict": verdict,
@@ -254,16 +228,19 @@ def _entry(
 
 
 def _parts(claim: Claim, evidence: Evidence) -> list[dict[str, Any]]:
-    """The parts' numbers; state: as a control for rule "all", whether a margin holds for "inside", else shown or not measured."""
-    states = [f"{c.state} ({c.why})" if c.why else c.state for c in _part_controls(claim, evidence)] if claim.rule == "all" else []
+    """The parts' numbers; state: as a control where they decide, whether a margin holds for "inside", else shown or why it is not."""
+    decided = {one.name: one for one in part_controls(claim, evidence)} if claim.rule == "all" else {}
     shown = []
-    for k, part in enumerate(claim.parts):
-        effect = evidence.effect(part)
+    for part in claim.parts:
+        effect, absent = evidence.effect(part), evidence.absent(part)
         interval = effect.interval if effect else None
-        state = "shown" if effect else "not measured"
+        state = "shown" if absent is None else "not measured" if absent.applicable else "not applicable"
+        state += f" ({absent.why})" if absent is not None and absent.why else ""
         if effect and part.direction == "inside" and part.statistic == "level":
             held = verdict_rule.conditions(effect, evidence.smallest(part, effect), "inside").claimed
             state = "inside the margin" if held["a"] and held["b"] else "not inside the margin"
+        elif part.name in decided:
+            state = decided[part.name].state + (f" ({decided[part.name].why})" if decided[part.name].why else "")
         shown.append(
             {
                 "name": part.name,
@@ -273,7 +250,7 @@ def _parts(claim: Claim, evidence: Evidence) -> list[dict[str, Any]]:
                 "low": interval.low if interval else None,
                 "high": interval.high if interval else None,
                 "n": interval.n if interval else 0,
-                "state": states[k] if states else state,
+                "state": state,
             }
         )
     return shown

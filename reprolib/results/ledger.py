@@ -13,11 +13,14 @@ from typing import Any
 
 from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.measures.verdict_rule import DIRECTIONS
+from reprolib.results.similarity_indices import PAIRS, without_variant
 
 LEDGER = Path(__file__).with_name("claims.toml")
 SCALE_NAMES = ("smoke", "laptop", "cifar", "gpu", "imagenet")
 NETWORK_CONTROLS = ("gauss", "blur", "std_matched", "untrained")
-STATISTICS = ("difference", "level", "slope")
+CONDITIONS = ("converged", "overfitted")
+PAIRED = ("alike", "unlike")  # statistics of pairs of networks
+STATISTICS = ("difference", "level", "slope", *PAIRED)
 RESAMPLING = {"hidden unit": "independent"}  # these do not correspond between networks; all other units do
 UNREACHED = ("value", "zero")
 
@@ -26,9 +29,12 @@ UNREACHED = ("value", "zero")
 class Contrast:
     """One number to estimate from rows, with what it is held against.
 
-    difference: last arm minus first; level: the one arm minus `reference`; slope: over `levels`, one an arm.
+    difference: last arm minus first; level: the one arm minus `reference`; slope: over `levels`, one an arm; alike: a network
+    of the first arm with one of the second (which may be the same arm) and of another seed, minus `reference`; unlike: that,
+    minus the lower of the same inside either arm.
     unreached "zero": a comparison in which a network did not reach its target counts 0; "value": the row's value stands.
-    smallest_effect is in the quantity's units, or a share of the first arm's value where `relative`.
+    smallest_effect is in the quantity's units, or a share of the first arm's value where `relative`. scales: where it is asked,
+    absent for all. shown: it does not decide, whatever the rule.
     """
 
     name: str
@@ -43,6 +49,8 @@ class Contrast:
     reference: float = 0.0
     unreached: str = "value"
     joint: bool = True
+    scales: tuple[str, ...] = ()
+    shown: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class Claim:
     level_reference: float = 0.0
     unreached: str = "value"
     not_applicable: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    control_rows: str = ""
+    own_parts: bool = False
 
     @property
     def contrast(self) -> Contrast:
@@ -94,9 +104,13 @@ class Claim:
 
     def frozen_sha256(self) -> str:
         """Hash of what must not change without a new version: what is measured, on whom, and what would count."""
-        deciding = [self.contrast, *(self.parts if self.rule == "all" else ())]
+        parts = [part for part in self.parts if self.rule == "all" and (self.own_parts or not part.shown)]
+        contrasts = [asdict(one) for one in (self.contrast, *parts)]
+        contrasts = [{key: value for key, value in one.items() if value or key not in ("scales", "shown")} for one in contrasts]
         waived = {scale: sorted(roles) for scale, roles in self.not_applicable.items()}
-        return _sha256([[{**asdict(one), "name": ""} for one in deciding], self.rule, self.unit, sorted(self.controls), waived])
+        frozen = [[{**one, "name": ""} for one in contrasts], self.rule, self.unit, sorted(self.controls), waived]
+        later = {key: value for key, value in (("control_rows", self.control_rows), ("own_parts", self.own_parts)) if value}
+        return _sha256([*frozen, *([later] if later else [])])  # fields of later entries leave the hashes of earlier ones alone
 
 
 def load_claims(finding: str | None = None, path: str | os.PathLike[str] | None = None) -> dict[str, Claim]:
@@ -190,6 +204,7 @@ def _parts(claim: Claim, parts: Sequence[str | Mapping[str, Any]], claims: Mappi
 def _check_values(claim: Claim) -> None:
     number = (int, float)
     types: dict[str, type | tuple[type, ...]] = {"version": int, "smallest_effect": number, "level_reference": number, "relative": bool}
+    types["own_parts"] = bool
     types |= {"arms": tuple, "required_at": tuple, "controls": tuple, "levels": tuple, "parts": tuple, "not_applicable": dict}
     for one in fields(Claim):
         value = getattr(claim, one.name)
@@ -215,26 +230,37 @@ def _check_contrast(name: str, contrast: Contrast) -> None:
     _check_choice(name, "unreached", contrast.unreached, UNREACHED)
     if not contrast.smallest_effect >= 0:
         raise BadInput(f"claims.toml, {name}: smallest_effect = {contrast.smallest_effect} is negative: the direction carries the sign")
-    wanted = {"difference": 2, "level": 1, "slope": len(contrast.levels)}[contrast.statistic]
+    for scale in contrast.scales:
+        _check_choice(name, "scales", scale, SCALE_NAMES[1:])
+    if (contrast.statistic in PAIRED) != (without_variant(contrast.quantity) in PAIRS):
+        of = "two networks: alike or unlike" if contrast.statistic not in PAIRED else "one network"
+        raise BadInput(f"claims.toml, {name}: statistic {contrast.statistic} of {contrast.name}: {contrast.quantity} is of {of}")
+    wanted = {"level": 1, "slope": len(contrast.levels)}.get(contrast.statistic, 2)
     if len(contrast.arms) != wanted or (contrast.statistic == "slope" and wanted < 2):
         raise BadInput(
             f"claims.toml, {name}: {contrast.statistic} of {contrast.name} has {len(contrast.arms)} arms and {len(contrast.levels)} "
-            "levels; a difference takes 2 arms, a level 1, a slope as many as it has levels (at least 2)"
+            "levels; a difference, alike and unlike take 2 arms, a level 1, a slope as many as it has levels (at least 2)"
         )
 
 
 def _check_names(claim: Claim, claims: Mapping[str, Claim]) -> None:
-    known = ("converged", *NETWORK_CONTROLS, *(other for other in claims if other != claim.id))
+    known = (*CONDITIONS, *NETWORK_CONTROLS, *(other for other in claims if other != claim.id))
     for control in claim.controls:
         _check_choice(claim.id, "controls", control, known)
     if claim.statistic == "slope" and set(claim.controls) & set(NETWORK_CONTROLS):
         raise BadInput(f"claims.toml, {claim.id}: a trend has no comparison arm for a network control to stand in for")
-    if set(claim.controls) & set(NETWORK_CONTROLS) and (claim.rule == "all" or claim.direction == "inside"):
-        raise BadInput(f'claims.toml, {claim.id}: network controls need rule "primary" and a direction other than "inside"')
-    if claim.rows_of:
-        _check_choice(claim.id, "rows_of", claim.rows_of, tuple(claims))
-    if claim.rule == "all" and not claim.parts:
-        raise BadInput(f'claims.toml, {claim.id}: rule = "all" decides by its parts: name at least one')
+    decides = [part for part in claim.parts if not part.shown] if claim.rule == "all" else [claim.contrast]
+    stands = any(replace(part, name=claim.primary) == claim.contrast for part in decides)
+    if set(claim.controls) & set(NETWORK_CONTROLS) and (not stands or claim.direction == "inside"):
+        raise BadInput(f'claims.toml, {claim.id}: network controls need a primary that decides, and a direction other than "inside"')
+    for key in ("rows_of", "control_rows"):
+        if getattr(claim, key):
+            _check_choice(claim.id, key, getattr(claim, key), tuple(claims))
+    if not decides:
+        raise BadInput(f'claims.toml, {claim.id}: rule = "all" decides by its parts: name at least one that is not only shown')
+    for part in decides:
+        if without_variant(part.quantity).endswith("_shown"):
+            raise BadInput(f"claims.toml, {claim.id}: {part.quantity} may be shown, not decide: give it shown = true")
 
 
 def _check_choice(name: str, key: str, value: str, allowed: tuple[str, ...]) -> None:

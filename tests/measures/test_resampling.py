@@ -1,7 +1,6 @@
 """Intervals of indices over batches: equal to the linear statistics where an index is linear, covering where it is not."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from reprolib.errors import BadInput
@@ -204,42 +203,45 @@ def test_pairs_of_one_seed_and_missing_pairs_are_refused():
         r.unlike_effect({(0, 1): one}, {}, {(0, 1): one})
 
 
-# --- rows
+def test_a_pair_of_networks_is_a_seed_pair_and_similarity_is_held_against_a_number():
+    found = r.alike_effect({(1, 2): linear(np.full(20, 0.9)), (0, 1): linear(np.full(20, 0.7))}, reference=0.5)
+    assert [(pair.a, pair.b, round(pair.estimate, 6)) for pair in found.pairs] == [(0, 1, 0.2), (1, 2, 0.4)]
+    assert (round(found.interval.estimate, 6), found.n_networks, found.same_arm) == (0.3, 2, (pytest.approx(0.2),))
+    assert found.seed_variance == pytest.approx(0.02)
+    alone = r.alike_effect({(0, 1): linear(np.full(20, 0.7))})
+    assert (alone.n_networks, alone.placebo, alone.same_arm) == (1, None, ())
+    with pytest.raises(BadInput, match=r"pairs of seeds \[\(2, 2\)\]: .*only pairs of different seeds"):
+        r.alike_effect({(2, 2): linear(np.ones(20))})
 
 
-def test_rows_give_back_every_index_and_its_interval():
-    one = network(0.6)
-    table = r.to_table(one)
-    assert list(table.columns) == ["unit", "unit_2", "value"]
-    assert len(table) == 40 * 6 * 7 / 2
-    again = r.from_table(table.sample(frac=1, random_state=0))
-    np.testing.assert_allclose(again.matrix(), one.matrix(), atol=1e-12)
-    for index in (indices.off_diagonal_mean, indices.effective_rank):
-        close(r.interval(r.resampled(index, again)), r.interval(r.resampled(index, one)))
+def test_two_seeds_leave_a_variance_that_a_forecast_can_use():
+    assert planted(0.5, 0.7, 0.9, seeds=2).seed_variance == pytest.approx(0, abs=1e-3)
 
 
-def test_the_mean_of_the_rows_of_a_layer_pair_is_its_cka():
-    one = network(0.6)
-    means = r.to_table(one).groupby("unit_2")["value"].mean()
-    assert means["2|2"] == pytest.approx(1)
-    assert means["1|4"] == pytest.approx(one.matrix()[1, 4])
+# --- one number a batch
 
 
-def test_rows_of_a_pair_of_networks_need_only_the_cross_terms():
-    x, y = network(0.6), network(0.5, seed=1)
-    cross = np.random.default_rng(2).normal(0.4, 0.1, (40, 6, 6))
-    pair = hsic_of(cross, x.own_x, y.own_x)
-    again = r.pair_from_table(r.to_table(pair, between=True), r.from_table(r.to_table(x)), r.from_table(r.to_table(y)))
-    np.testing.assert_allclose(again.matrix(r.batch_draws(40)[:5]), pair.matrix(r.batch_draws(40)[:5]), atol=1e-12)
-    diagonal = r.to_table(pair, between=True)
-    diagonal = diagonal[diagonal["unit_2"].isin([f"{i}|{i}" for i in range(6)])]
-    again = r.pair_from_table(pd.DataFrame(diagonal), r.from_table(r.to_table(x)), r.from_table(r.to_table(y)))
-    np.testing.assert_allclose(again.same_depth(), pair.same_depth(), atol=1e-12)
+@pytest.mark.parametrize("n", [8, 25])
+def test_numbers_a_batch_are_averaged_as_the_linear_statistics_do(n):
+    values = np.random.default_rng(4).normal(0.3, 0.1, n)
+    close(r.interval(r.resampled_mean(values)), statistics.interval_of_mean(values))
 
 
-def test_rows_need_equal_batches_and_layers_that_live():
-    one = network(0.6, n_batches=3)
-    with pytest.raises(BadInput, match=r"batches have \[20, 50\] examples: rows need equal batches \(ragged='drop'\)"):
-        r.to_table(BatchHSIC(np.array([50, 50, 20]), one.cross, one.own_x, one.own_y, one.ids))
-    with pytest.raises(BadInput, match="a layer has no HSIC with itself: leave it out of the rows"):
-        r.to_table(hsic_of(np.zeros((3, 2, 2))))
+def test_numbers_a_batch_of_an_index_have_its_mean_and_nearly_its_interval():
+    one = network(0.6, noise=0.05, n_batches=150)
+    values = r.batch_values(indices.off_diagonal_mean, one)
+    direct, through = r.interval(r.resampled(indices.off_diagonal_mean, one)), r.interval(r.resampled_mean(values))
+    assert values.shape == (150,)
+    assert through.estimate == pytest.approx(direct.estimate, rel=0.01)
+    assert through.high - through.low == pytest.approx(direct.high - direct.low, rel=0.1)
+    linear_values = np.random.default_rng(0).normal(0.3, 0.1, 12)
+    cross = np.broadcast_to(linear_values[:, None, None], (12, 2, 2))
+    of_linear = r.batch_values(lambda c: c[..., 0, 1], hsic_of(cross, np.ones((12, 2))))
+    np.testing.assert_allclose(of_linear, linear_values, atol=1e-12)
+
+
+def test_numbers_a_batch_need_two_batches_and_an_index_that_is_defined():
+    with pytest.raises(BadInput, match="one batch cannot be left out: give at least 2"):
+        r.batch_values(indices.off_diagonal_mean, network(0.6, n_batches=1))
+    with pytest.raises(BadInput, match="the index is undefined in some batch"):
+        r.batch_values(lambda c: c[..., 0, 1] * np.nan, network(0.6, n_batches=3))

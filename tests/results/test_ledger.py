@@ -42,6 +42,8 @@ def test_every_claim_is_the_one_frozen_under_its_version() -> None:
         ("smallest_effect = 0.05", "smallest_effect = 0.02", ["A"]),
         ('controls = ["gauss"]', "controls = []", []),
         ('[[claim]]\nid = "S"', '[claim.not_applicable.laptop]\ngauss = "inconvenient"\n\n[[claim]]\nid = "S"', []),
+        ('primary = "distance"', 'own_parts = true\nprimary = "distance"', []),
+        ('primary = "distance"', 'control_rows = "S"\nprimary = "distance"', []),
     ],
 )
 def test_a_changed_claim_needs_a_new_version(tmp_path: Path, old: str, new: str, with_it: list[str]) -> None:
@@ -91,6 +93,65 @@ def test_the_ledger_holds_the_ten_claims_of_invertibility() -> None:
     assert claims["INV-2"].contrast.joint
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [('gauss", claim', 'gauss", scales = ["gpu"], claim'), ('gauss", claim', 'gauss", shown = true, claim')]
+)
+def test_a_part_that_no_longer_decides_everywhere_makes_another_claim(tmp_path: Path, old: str, new: str) -> None:
+    before = load_claims(path=ledger(tmp_path))["A"].frozen_sha256()
+    assert load_claims(path=ledger(tmp_path, old, new))["A"].frozen_sha256() != before
+    leaned_on = (
+        ledger(tmp_path, 'gauss", claim', 'gauss", shown = true, claim')
+        .read_text()
+        .replace('rule = "all"', 'rule = "all"\nown_parts = true')
+    )
+    path = tmp_path / "claims.toml"
+    path.write_text(leaned_on)
+    one = load_claims(path=path)["A"].frozen_sha256()
+    path.write_text(leaned_on.replace('arms = ["gauss", "robust"]', 'arms = ["blur", "robust"]', 1))
+    assert load_claims(path=path)["A"].frozen_sha256() != one  # another claim's control may rest on a part that is only shown
+    shown = ('parts = ["other"]', 'parts = [{ quantity = "other", shown = true, scales = ["gpu"] }]')  # D decides by its primary
+    assert load_claims(path=ledger(tmp_path, *shown))["D"].frozen_sha256() == load_claims(path=ledger(tmp_path))["D"].frozen_sha256()
+
+
+def test_rule_all_with_parts_that_are_only_shown_is_refused(tmp_path: Path) -> None:
+    path = ledger(tmp_path)
+    text = path.read_text()
+    for name in ("distance, gauss", "distance, std_matched", "recognised, gauss"):
+        text = text.replace(f'name = "{name}",', f'name = "{name}", shown = true,')
+    path.write_text(text)
+    with pytest.raises(BadInput, match="decides by its parts: name at least one that is not only shown"):
+        load_claims(path=path)
+
+
+def test_the_ledger_holds_the_ten_claims_of_block_structure() -> None:
+    claims = load_claims("block_structure")
+    assert list(claims) == [f"BLK-{k}" for k in range(1, 11)]
+    assert {claim.paper for claim in claims.values()} == {"2206.09868"}
+    assert {claim.unit for claim in claims.values()} == {"batch"}
+    directions = ["greater", "greater", "less", "less", "greater", "greater", "less", "greater", "greater", "greater"]
+    assert [claim.direction for claim in claims.values()] == directions
+    assert {claim.smallest_effect for claim in claims.values()} == {0.05}
+    assert {name: claim.controls for name, claim in claims.items() if claim.controls} == {
+        "BLK-1": ("BLK-9", "BLK-10"), "BLK-2": ("BLK-9",), "BLK-3": ("BLK-9", "BLK-10"), "BLK-4": ("BLK-9",),
+        "BLK-5": ("overfitted",), "BLK-6": ("gauss",),
+    }  # fmt: skip
+    assert {name: claim.contrast.claim for name, claim in claims.items() if claim.contrast.claim != name} == {
+        "BLK-2": "BLK-1", "BLK-3": "BLK-1", "BLK-4": "BLK-1", "BLK-8": "BLK-10", "BLK-9": "BLK-1",
+    }  # fmt: skip
+    assert {name for name, claim in claims.items() if claim.own_parts} == {"BLK-9", "BLK-10"}
+    assert {(part.quantity, part.statistic, part.direction) for part in claims["BLK-9"].parts if not part.shown} == {
+        (f"{index}@{variant}", statistic, direction)
+        for variant in ("procrustes", "without_pc1", "without_top_points")
+        for index, statistic, direction in (
+            ("off_diagonal_mean", "difference", "greater"),
+            ("stage_contrast", "difference", "less"),
+            ("same_depth_mean", "unlike", "less"),
+        )
+    }
+    waived = [part.name for part in claims["BLK-10"].parts if "cifar" not in (part.scales or ("cifar",))]
+    assert waived == [f"stage contrast, {arm}" for arm in ("untrained", "gauss", "blur", "std_matched")]
+
+
 def test_hash_of_a_finding_ignores_layout_and_other_findings(tmp_path: Path) -> None:
     before, everything = claims_sha256("planted", ledger(tmp_path)), claims_sha256(path=ledger(tmp_path))
     path = ledger(tmp_path)
@@ -120,7 +181,18 @@ def test_hash_of_a_finding_ignores_layout_and_other_findings(tmp_path: Path) -> 
         ('controls = ["gauss"]', 'controls = ["gaus"]', "controls = 'gaus' is not allowed; did you mean 'gauss'"),
         ('controls = ["gauss"]', 'controls = ["D"]', "controls = 'D' is not allowed"),
         ('controls = ["converged"]', 'controls = ["gauss"]', "T: a trend has no comparison arm"),
-        ('direction = "less"', 'direction = "inside"', 'network controls need rule "primary" and a direction other than "inside"'),
+        ('direction = "less"', 'direction = "inside"', 'network controls need a primary that decides, and a direction other than "inside"'),
+        ('controls = ["converged"]\nparts = [\n', 'controls = ["gauss"]\nparts = [\n', "A: network controls need a primary that decides"),
+        ('statistic = "difference"', 'statistic = "unlike"', "D: statistic unlike of distance: distance is of one network"),
+        ('parts = ["other"]', 'parts = ["same_depth_mean"]', "same_depth_mean is of two networks: alike or unlike"),
+        ('name = "distance, gauss",', 'name = "distance, gauss", scales = ["smoke"],', "A: scales = 'smoke' is not allowed"),
+        (
+            'name = "distance, gauss",',
+            'name = "distance, gauss", quantity = "stage_contrast_shown",',
+            "may be shown, not decide: give it shown = true",
+        ),
+        ('rows_of = "D"', 'control_rows = "Q"', "control_rows = 'Q' is not allowed"),
+        ('rows_of = "D"', "own_parts = 1", "own_parts = 1 is of the wrong type"),
         ('rule = "all"', 'rule = "any"', "rule = 'any' is not allowed"),
         ('rows_of = "D"', 'rows_of = "Q"', "rows_of = 'Q' is not allowed"),
         ('claim = "D", arms', 'claim = "Q", arms', "a part's claim = 'Q' is not allowed"),
