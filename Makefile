@@ -23,7 +23,7 @@ SHELL   := bash
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo 'Variables: SCALE=smoke|laptop|cifar|gpu  FINDING=all|invertibility  JOBS=notebooks at a time (the cores)'
+	@echo 'Variables: SCALE=smoke|laptop|cifar|gpu  FINDING=all|invertibility|block_structure  JOBS=notebooks at a time (the cores)'
 	@echo '           MINUTES=8 and STAGE=data/stage: time and folder of gpu-stage, where JOBS is networks at a time (1)'
 	@echo '           FROM_NOTHING=1 (train again, compare verdicts)  TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'
 

@@ -75,6 +75,12 @@ _OF: dict[str, dict[str, Parameter]] = {
         "pool": Parameter(int, "positions a side of the code: R is the last map pooled to pool x pool", choices=(0, 1, 2, 4, 8)),
         "tau": Parameter(float, "relative distance at which inverses are compared", low=0.01, high=2.0),
     },
+    "block_structure": {
+        "batch_size": Parameter(int, "images a batch on which layers are compared", low=4, high=2000),
+        "n_batches": Parameter(int, "disjoint batches of test images", low=2, high=1000),
+        "attack_eps": Parameter(float, "radius of the attack on the compared images, pixel units", low=0.001, high=100.0),
+        "attack_steps": Parameter(int, "gradient steps of that attack", low=1, high=1000),
+    },
 }
 
 
@@ -127,7 +133,8 @@ def validate(finding: str, given: Mapping[str, Any]) -> Settings:
             raise BadInput(f"parameter {name!r} is unknown in {finding}; allowed: {', '.join(known)}{nearest(name, known)}")
     read = {name: known[name].read(name, value) for name, value in given.items()}
     preset = scales.scale(read.get("scale", "laptop"))
-    defaults: dict[str, Any] = {"seeds": preset.seeds, "tau": 0.0, **preset.findings[finding]}  # tau 0: chosen by reach
+    chosen = {"tau": 0.0, "attack_eps": 0.0}  # 0: tau by reach, the attack's radius by the robust recipe
+    defaults: dict[str, Any] = {"seeds": preset.seeds, **chosen, **preset.findings[finding]}
     values, overridden = dict(defaults), {}
     for name, value in read.items():
         if known[name].shapes_results and name != "scale" and value not in (0, "") and value != defaults[name]:

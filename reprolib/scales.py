@@ -112,8 +112,13 @@ class Scale:
         return next((e for e in self.table if (e.architecture, e.recipe, e.dataset or self.dataset) == named), None)
 
 
-FINDINGS: tuple[str, ...] = ("invertibility",)
+FINDINGS: tuple[str, ...] = ("invertibility", "block_structure")
 
+# Block structure: `architecture` and `robust` are the deep networks of all claims on depth; radii and controls are of the scale's own.
+# Networks are compared on `batch_size` x `n_batches` disjoint test images, states of one network (earlier in training, or on images
+# attacked in `attack_steps` steps) on `state_batch_size` x `state_batches`; Procrustes takes `procrustes_batches` of ten images a
+# feature (0: the test set is too small for it).
+#
 # Inversion presets: `steps` normalised steps of `step` (pixel units), cosine to zero, momentum .9, move at most
 # steps * step / (2 * (1 - .9)) = 5 * steps * step. That bound must be at least 3 times the 90th percentile of the
 # start-to-target distance (`d90`, measured on the scale's images and starts; a test measures it again).
@@ -139,7 +144,7 @@ SMOKE = Scale(
     },
     table=(
         Entry("tinycnn", "std", (0, 1), 0.02, snapshots_per_epoch=8),
-        Entry("tinycnn", "l2_075", (0, 1), 0.03),
+        Entry("tinycnn", "l2_075", (0, 1), 0.03, snapshots_per_epoch=1),
         Entry("tinycnn", "untrained", (0,), 0.01),
         Entry("tinycnn", "l2_025", (0,), 0.03),
         Entry("tinycnn", "gauss_20", (0,), 0.02),
@@ -161,7 +166,19 @@ SMOKE = Scale(
             "unit_steps": 20,
             "n_ablated": 2,
             "minutes": 0.3,
-        }
+        },
+        "block_structure": {
+            "seeds": 2,  # networks are compared with those of other seeds
+            "architecture": "tinycnn",
+            "robust": "l2_075",
+            "batch_size": 32,
+            "n_batches": 2,
+            "state_batch_size": 32,
+            "state_batches": 2,
+            "attack_steps": 5,
+            "procrustes_batches": 2,
+            "minutes": 0.2,
+        },
     },
     is_evidence=False,
     n_test=200,
@@ -229,7 +246,18 @@ LAPTOP = Scale(
             "unit_steps": 100,
             "n_ablated": 8,
             "minutes": 6,
-        }
+        },
+        "block_structure": {
+            "architecture": "pool",
+            "robust": "l2_15",
+            "batch_size": 100,
+            "n_batches": 20,
+            "state_batch_size": 50,
+            "state_batches": 20,
+            "attack_steps": 20,
+            "procrustes_batches": 10,
+            "minutes": 2.5,
+        },
     },
 )
 
@@ -283,6 +311,7 @@ CIFAR = Scale(
         # 4: depth
         Entry("net14", "std", (1,), 11, snapshots_per_epoch=1),
         Entry("net14", "linf_8", (0, 1), 33, snapshots_per_epoch=1),
+        Entry("net14", "untrained", (0,), 0.1),
         # 5: the large radius, the other norm, another architecture
         Entry("w8", "l2_1", (0,), 20),
         Entry("w8", "linf_8", (0,), 20),
@@ -310,7 +339,18 @@ CIFAR = Scale(
             "unit_steps": 100,
             "n_ablated": 8,
             "minutes": 25,
-        }
+        },
+        "block_structure": {
+            "architecture": "net14",
+            "robust": "linf_8",
+            "batch_size": 250,
+            "n_batches": 40,
+            "state_batch_size": 100,
+            "state_batches": 20,
+            "attack_steps": 20,
+            "procrustes_batches": 15,
+            "minutes": 20,
+        },
     },
 )
 
@@ -372,7 +412,18 @@ GPU = Scale(
             "unit_steps": 100,
             "n_ablated": 16,
             "minutes": 6,
-        }
+        },
+        "block_structure": {
+            "architecture": "resnet18",
+            "robust": "l2_05",
+            "batch_size": 250,
+            "n_batches": 40,
+            "state_batch_size": 250,
+            "state_batches": 40,
+            "attack_steps": 20,
+            "procrustes_batches": 0,
+            "minutes": 4,
+        },
     },
 )
 

@@ -76,6 +76,7 @@ class Study:
         torch.set_num_threads(os.cpu_count() or 1 if settings.overridden and settings.scale.is_evidence else 1)
         torch.manual_seed(0)
         self._rows: pd.DataFrame | None = None
+        self._judged: dict[str, dict[str, Any]] = {}
         self._figures: list[dict[str, Any]] = []
         self.verdicts: dict[str, dict[str, Any]] = {}
         self._networks: dict[str, Network] = {}
@@ -137,8 +138,14 @@ class Study:
         self._train([spec for role in chosen if role in self.settings.scale.on_demand for spec in self._role_specs(role)])
         found = {role: self._loaded(self._role_specs(role)) for role in chosen}
         if self.can_measure:
-            self._say_what_is_missing(chosen)
+            self._say_what_is_missing([spec for role in chosen for spec in self._role_specs(role)])
         return found
+
+    def found(self, specs: Sequence[zoo.Spec]) -> list[Network]:
+        """Those of the named networks that are in the zoo, in eval mode; none is trained here, and a line says which are missing."""
+        if self.can_measure:
+            self._say_what_is_missing(specs)
+        return self._loaded(specs)
 
     def judges(self) -> dict[str, Network]:
         """The standard and the robust judge: networks of another architecture or seed, never inverted themselves."""
@@ -160,6 +167,8 @@ class Study:
     def rows(self, measured: pd.DataFrame) -> pd.DataFrame:
         """Hand over the rows that figures and claims are made from; returned as they are stored: checked, sorted, rounded."""
         self._rows = rounded(measured)
+        judged = claims.judge_finding(self.settings.finding, self._rows, self.settings.scale.name)
+        self._judged = {entry["id"]: entry for entry in judged}  # all at once: claims share resamples
         return self._rows
 
     def cards(self, nets: Mapping[str, Sequence[Network]]) -> None:
@@ -213,15 +222,17 @@ class Study:
 
     def claim(self, claim_id: str, rows: pd.DataFrame) -> None:
         """Judge one claim from unit-level rows by `claims.toml`, show its verdict, and keep its entry in `verdicts`."""
-        self.verdicts[claim_id] = entry = claims.judge(claim_id, rows, self.settings.scale.name)
+        entry = self._judged.get(claim_id) if rows is self._rows else None
+        if entry is None:
+            entry = claims.judge(claim_id, rows, self.settings.scale.name)
+        self.verdicts[claim_id] = entry
         show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
 
     def finish(self) -> None:
         """Judge every claim of the finding, write rows.csv.gz and results.json, show the verdict table."""
         if self._rows is None:
             raise BadInput("there are no rows to judge: call study.rows(...) before study.finish()")
-        table = self._rows
-        judged = claims.judge_finding(self.settings.finding, table, self.settings.scale.name)
+        table, judged = self._rows, [*self._judged.values()]
         path = self.folder / "results.json"
         described = self._provenance()
         if self.can_measure:
@@ -278,10 +289,10 @@ class Study:
                 self._networks[spec.name] = zoo.load(spec, self.device)
         return [self._networks[spec.name] for spec in there]
 
-    def _say_what_is_missing(self, roles: Sequence[str]) -> None:
+    def _say_what_is_missing(self, specs: Sequence[zoo.Spec]) -> None:
         """One line for what is not in the zoo, one for each control that cannot be."""
         absent = []
-        for spec in [spec for role in roles for spec in self._role_specs(role)]:
+        for spec in specs:
             if why := zoo.not_applicable(spec):
                 print(f"{spec.name} is not applicable: {why}.")
             elif why := _mismatch(spec):

@@ -103,7 +103,7 @@ def test_the_module_is_the_command() -> None:
         (["run", "-p", "tau", "0.1", "-p", "tau", "0.2"], r"-p tau is given twice \(0.1 and 0.2\)"),
         (["run", "-p", "seed", "2"], "parameter 'seed' is unknown in invertibility.*did you mean 'seeds'"),
         (["run", "-p", "seeds", "-3"], "seeds='-3' is not allowed"),
-        (["run", "invertable"], "finding 'invertable' is unknown; allowed: invertibility, all"),
+        (["run", "invertable"], "finding 'invertable' is unknown; allowed: invertibility, block_structure, all"),
         (["run", "--scale", "laptoop"], "scale='laptoop' is not allowed.*did you mean 'laptop'"),
         (["run", "--device", "tpu"], "device='tpu' is not allowed; allowed: auto, cpu, cuda"),
         (["claims", "--scale", "smole"], "scale='smole' is unknown.*did you mean 'smoke'"),
@@ -183,6 +183,13 @@ def test_a_claim_that_came_or_went_is_a_difference() -> None:
     assert found == ["INV-1: absent here, supported in the committed results", "INV-2: negligible here, absent in the committed results"]
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One finding, so that a folder of results need not be made for each."""
+    monkeypatch.setattr("reprolib.scales.FINDINGS", ("invertibility",))
+
+
+@pytest.mark.usefixtures("alone")
 def test_claims_are_shown_and_checked(repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported"))
     assert main(["claims"]) == 0
@@ -198,6 +205,7 @@ def test_claims_are_shown_and_checked(repository: Path, monkeypatch: pytest.Monk
     assert said.err == "reprolib: 1 fault found, listed above; the first: invertibility INV-1: estimate 1 written, 2 from the rows\n"
 
 
+@pytest.mark.usefixtures("alone")
 def test_strict_holds_verdicts_against_the_committed_ones_where_git_has_them(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported"))
     assert main(["claims", "--strict"]) == 0

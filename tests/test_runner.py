@@ -113,7 +113,9 @@ def test_a_bad_value_stops_everything_before_the_start(
 
 
 def test_an_unknown_finding_names_the_nearest_one() -> None:
-    with pytest.raises(BadInput, match="finding 'invertability' is unknown; allowed: invertibility, all; did you mean 'invertibility'"):
+    with pytest.raises(
+        BadInput, match="finding 'invertability' is unknown; allowed: invertibility, block_structure, all; did you mean 'invertibility'"
+    ):
         run(["invertability"])
 
 
@@ -172,7 +174,9 @@ def test_ctrl_c_stops_the_kernel_and_says_that_the_command_continues(notebook: W
 
 def test_a_killed_runner_leaves_no_kernel_behind(notebook: Write) -> None:
     notebook("import os\nprint('kernel', os.getpid())", "import time\ntime.sleep(120)")
-    with subprocess.Popen([sys.executable, "-m", "reprolib", "run", "--scale", "smoke"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "reprolib", "run", "invertibility", "--scale", "smoke"], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         kernel = int(process.stdout.readline().split()[-1])
         process.kill()

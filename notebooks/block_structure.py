@@ -1,0 +1,246 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Are the layers of robust networks more alike, and do their blocks fade?
+#
+# **Claim.** Adversarial training makes the layers of a network more alike, also far apart; the blocks of the similarity map
+# fade; robust and standard networks differ from each other more than two of a kind; and what robust networks learn too much
+# of sits in their deep layers. Cianfarani, Bhagoji, Sehwag, Zhao, Zheng, Mittal 2022, *Understanding Robust Learning through
+# the Lens of Representation Similarities* ([arXiv 2206.09868](https://arxiv.org/abs/2206.09868)).
+#
+# **We measure** linear CKA with the unbiased HSIC between all layers, on disjoint batches of test images, in standard,
+# robust and untrained networks of several seeds, and resample whole batches.
+#
+# **Refuted if** layers of robust networks are no more alike (BLK-1, BLK-2), if the contrast between stages does not fall
+# (BLK-3), or if a robust and a standard network are as alike as two of a kind (BLK-4).
+#
+# **Cost.** `smoke` seconds; `laptop` about two minutes with the shipped networks, seconds when measured before; `cifar`
+# about twenty minutes, or from the committed rows where CIFAR-10 is not there.
+#
+# **Found so far.** At `laptop`, on procedural images, features of robust networks stay put under attack, early layers settle
+# first, and standard and robust networks are the least alike. Whether layers grow more alike and blocks fade is lost in the
+# difference between seeds there. The verdicts stand at the end.
+
+# %% tags=["parameters"]
+scale: str = "laptop"  # preset: smoke, laptop or cifar
+seeds: int = 0  # networks per arm; 0 takes the preset, as below
+batch_size: int = 0  # images a batch on which layers are compared
+n_batches: int = 0  # disjoint batches of test images
+attack_eps: float = 0.0  # radius of the attack on the compared images, pixel units; 0 takes the training radius
+attack_steps: int = 0  # gradient steps of that attack
+device: str = "auto"  # auto, cpu or cuda
+interactive: str = "auto"  # auto, on or off
+
+# %%
+import reprolib
+from reprolib.findings import block_structure
+from reprolib.results import explore, plots
+
+study = reprolib.start("block_structure", globals())
+
+# %% [markdown]
+# ## The networks
+#
+# Deep networks carry the claims on depth: a standard and a robust arm, and an untrained network as the floor. The scale's own
+# networks, the same ones where they are deep enough, carry radii and controls. The arms must differ: under attack the robust
+# one has to keep at least 20 points more accuracy, or nothing below means anything.
+#
+# ## Comparing layers
+#
+# The layers are every map after a ReLU, in the order in which the network runs, and the pooled features. With $K_i = X_i X_i^\top$
+# for the centred features $X_i$ of one batch at layer $i$,
+#
+# $$\mathrm{CKA}_{ij} = \frac{\overline{\mathrm{HSIC}_1(K_i, K_j)}}{\sqrt{\overline{\mathrm{HSIC}_1(K_i, K_i)}\;\overline{\mathrm{HSIC}_1(K_j, K_j)}}}$$
+#
+# where the bar averages over batches, before the ratio is taken. The unit of every interval is a batch: images drawn twice
+# into one batch would raise HSIC by themselves.
+
+# %%
+nets = block_structure.networks(study)
+study.cards(nets.everyone)
+rows = study.rows(block_structure.run(study, nets))
+
+# %% [markdown]
+# ## Maps
+#
+# If the claim holds, the whole robust map is brighter than the standard one, and the squares along its diagonal (the stages,
+# between white lines) stand out less. An untrained network is the reason for caution: its layers are alike because nothing
+# has made them different.
+
+# %%
+study.figure(
+    plots.maps(rows),
+    "maps",
+    caption="CKA of every two layers, the first at the bottom left, on one scale of colours; right, a standard with a robust network.",
+    seen="laptop: the robust map of this seed is brighter along its diagonal and its contrast lower, but the untrained map is the "
+    "brightest of all. Had the claim failed, the first two maps would be alike.",
+)
+
+# %% [markdown]
+# ## More alike, over long range, with less contrast?
+#
+# **BLK-1**: two different layers of a robust network are more alike. **BLK-2**: also layers more than half the network apart.
+# **BLK-3**: the contrast, mean similarity within stages minus between them, falls. A longest run of similar layers is shown
+# beside: it grows where everything grows alike, and is no block.
+
+# %%
+for claim in ("BLK-1", "BLK-2", "BLK-3"):
+    study.claim(claim, rows)
+study.figure(
+    plots.lags(rows),
+    "lags",
+    caption="Mean CKA of layers so many steps apart; bands span the seeds.",
+    seen="laptop: the robust line lies above the standard one up to ten layers apart, by less than their seeds scatter, and "
+    "noise-trained networks lie higher still. A clear effect would part the bands.",
+)
+
+# %% [markdown]
+# ## Because they are robust?
+#
+# **BLK-10**: all this against networks that are untrained, trained on noise or blur, or merely less accurate.
+
+# %%
+study.claim("BLK-10", rows)
+study.figure(
+    plots.index_panel(rows),
+    "indices",
+    caption="Four indices of the maps, a dot per network, kinds side by side.",
+    seen="laptop: the means move as claimed, more alike and with less contrast, but single networks of both arms overlap, and "
+    "noise-trained ones go further in the same direction. Had the claim held, the robust dots would stand clear of all others.",
+)
+
+# %% [markdown]
+# ## Not an artefact of the measure?
+#
+# CKA can be dominated by one direction, or by a few images of huge norm. **BLK-9** asks the same with Procrustes in the place
+# of CKA, without each layer's first principal component, and without the top 1 % of points.
+
+# %%
+study.claim("BLK-9", rows)
+study.figure(
+    plots.dominance(rows),
+    "dominance",
+    caption="Share of the first principal component and of the top 1 % of points, by depth; below, the maps with either removed.",
+    seen="laptop: the arms differ little in either share. Without the first component both maps keep a narrower bright band and come "
+    "nearer to each other; without the top points nothing changes. A map made by one direction or by a few images would go dark.",
+)
+
+# %% [markdown]
+# ## Robust against standard
+#
+# **BLK-4**: at equal depth a standard and a robust network are less alike than two of a kind. Twins of one seed share their
+# first weights, so only networks of different seeds are compared.
+
+# %%
+study.claim("BLK-4", rows)
+if (rows["quantity"] == "hsic_pair").any():
+    caption = "CKA of two networks at equal depth, pairs of different seeds; bands span the pairs."
+    seen = (
+        "laptop: from the second stage on a standard and a robust network are less alike than two standard ones, and two robust ones "
+        "are the most alike. Had the claim failed, the crosses would run between the two other lines."
+    )
+    study.figure(plots.same_depth(rows), "same_depth", caption=caption, seen=seen)
+
+# %% [markdown]
+# ## Adversarial images
+#
+# **BLK-6**: features of adversarial images drift from the clean ones with depth in a standard network and stay with them
+# (CKA above .8 in the last third of the layers) in a robust one. An attack that fails moves little, so beside it stands the
+# same attack scaled down until it succeeds equally often in every network.
+
+# %%
+study.claim("BLK-6", rows)
+study.figure(
+    plots.adversarial(rows),
+    "adversarial",
+    caption="CKA of clean and moved images by depth, with the full attack (dotted: noise of its norm) and at equal success.",
+    seen="laptop: under the full attack the standard line falls to a quarter and the robust one stays above .8; at equal success "
+    "they meet, so what drifts is what the attack achieves. Had the claim failed, the lines on the left would fall together.",
+)
+
+# %% [markdown]
+# ## Through training
+#
+# **BLK-7**: early layers settle first, in both arms: the mean CKA with the last epoch falls with depth. **BLK-5**, where a pair
+# of networks was trained until it overfits: the robust network's change from its best epoch to its last sits in deep layers.
+
+# %%
+for claim in ("BLK-7", "BLK-5"):
+    study.claim(claim, rows)
+if (rows["claim"] == "BLK-7").any():
+    caption = "CKA of every epoch with the last, by layer, and its mean over training."
+    seen = "laptop: the stem settles within an epoch, the rest by the sixth, in both arms. A failed claim would show level or rising lines."
+    study.figure(plots.settling(rows), "settling", caption=caption, seen=seen)
+if (rows["claim"] == "BLK-5").any():
+    caption = "Change from the best epoch to the last, by depth; dashed, over as many epochs before the best."
+    seen = "A change that sits in deep layers rises to the right, and above the dashed line of its colour."
+    study.figure(plots.overfitting(rows), "overfitting", caption=caption, seen=seen)
+
+# %% [markdown]
+# ## The radius of training
+#
+# **BLK-8**: similarity grows with the radius at which the network was trained. The largest radius is shown, not tested.
+
+# %%
+study.claim("BLK-8", rows)
+study.figure(
+    plots.radii(rows),
+    "radii",
+    caption="Off-diagonal mean and stage contrast against the training radius, a dot per network.",
+    seen="laptop: the means rise up to the main radius and turn beyond it, and dots of one radius span more than the rise. "
+    "Had similarity grown with the radius, the dots would climb from left to right.",
+)
+
+# %% [markdown]
+# ## Why the unbiased form
+#
+# The plain form of CKA, which public code uses, calls independent noise alike: the fewer images, the more.
+
+# %%
+study.figure(
+    plots.bias(rows),
+    "bias",
+    caption="Biased and unbiased CKA against the number of images a batch: of independent Gaussians, and of one network of each kind.",
+    seen="laptop: the dashed lines rise as batches shrink, to .97 for independent noise of 32 images; the solid ones stay level. "
+    "Batches of another size would otherwise have given other conclusions.",
+)
+
+# %% [markdown]
+# ## Explore
+#
+# Choose two layers, and drag through the epochs of a training and through the radii.
+
+# %%
+explore.block_structure(rows, interactive=study.settings.interactive)
+
+# %% [markdown]
+# ## Verdicts
+#
+# A claim is `supported` only beyond its smallest effect, in every pair of seeds, beyond twice the seed-to-seed difference,
+# and with its controls passed. `inconclusive` names what was not met. The placebo is the same statistic between two seeds
+# of one arm.
+
+# %%
+study.finish()
+
+# %% [markdown]
+# ## What is lost at this scale
+#
+# The paper compares 80 modules of wide residual networks; block structure belongs to networks with capacity to spare, and ours
+# have 8 to 18 layers in stages of at most four or five, so the contrast is coarse. Left out are images of 224 pixels, threats
+# outside Lp balls, and the CCA family of measures; overfitting over 200 epochs is emulated on a tenth of the images. CKA of narrow
+# layers on simple images follows the similarity of the images themselves: hence the untrained network and the form without the pixels.

@@ -1,0 +1,161 @@
+"""Features of adversarial images: how far they stay with the clean ones, layer by layer, and at equal attack success.
+
+PGD-20 at the training radius with its full budget (no early stop), against each network itself. Beside it: random noise of
+equal norm, and the same attack scaled down until it succeeds equally often in every network.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reprolib import store
+from reprolib.findings.block_structure.batches import Batches
+from reprolib.findings.block_structure.states import Names, as_tensors, compare_states, from_tensors
+from reprolib.measures.cka import BatchHSIC
+from reprolib.models.networks import Network
+from reprolib.perturb.attacks import predictions, training_examples
+from reprolib.perturb.engine import per_sample
+
+VERSION = 1
+CHUNK = 250  # images attacked at a time
+HALVINGS = 6
+"""Of the interval in which the attack's scale lies: it is then known to 2 %."""
+
+CLEAN, MOVED = "clean", ("adversarial", "noise", "equal_success")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """norm, eps: the ball in pixel units; steps: of PGD, each 2.5 eps / steps long."""
+
+    norm: str
+    eps: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One network's clean features against those of moved images: pairs -> HSICs at equal depth; success and scale per kind.
+
+    success: share of the images it classified correctly that it then gets wrong. scale: of the perturbation, 1 for the attack itself.
+    """
+
+    pairs: dict[Names, BatchHSIC]
+    success: dict[str, float]
+    scale: dict[str, float]
+
+    def only(self, kinds: Sequence[str]) -> Attacked:
+        """The same without other kinds."""
+        pairs = {names: hsic for names, hsic in self.pairs.items() if names[1] in kinds}
+        return Attacked(pairs, *({kind: told[kind] for kind in kinds} for told in (self.success, self.scale)))
+
+
+def attack(network: Network, batches: Batches, how: Attack, report: Callable[[str], None] = lambda line: None) -> tuple[Tensor, float]:
+    """Adversarial images (m, c, h, w) for all images of the batches, and how often they succeed; attacked once, then read from the cache."""
+    precision = network.card["training"]["precision"]
+
+    def compute() -> dict[str, Tensor]:
+        report(f"{network.card['name']}: attacking {batches.n * batches.count} images")
+        generator = torch.Generator().manual_seed(0)
+        x, y = _all(batches)
+        fast = copy.deepcopy(network).to(memory_format=torch.channels_last)  # three quarters of the time, on a CPU
+        step = 2.5 * how.eps / how.steps
+        parts = [
+            training_examples(fast, a, b, how.norm, how.eps, step, how.steps, how.norm == "linf", generator, precision)
+            for a, b in zip(x.contiguous(memory_format=torch.channels_last).split(CHUNK), y.split(CHUNK), strict=True)
+        ]
+        moved = torch.cat(parts).contiguous()
+        return {"x": moved, "success": torch.tensor(success(network, moved, y, correct(network, x, y)))}
+
+    kept = store.cache("adversarial", _described(network, batches, how), compute)
+    return kept["x"].to(batches.device), float(kept["success"])
+
+
+def noise(x: Tensor, norm: str, eps: float) -> Tensor:
+    """Images x (n, c, h, w) in [0, 1] moved by random noise of norm `eps`, the same for every network, and clipped."""
+    drawn = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    drawn = drawn.sign() * eps if norm == "linf" else drawn * per_sample(eps / drawn.flatten(1).norm(dim=1), drawn)
+    return (x + drawn.to(x.device)).clamp(0, 1)
+
+
+def stays(
+    networks: Mapping[str, Sequence[Network]],
+    batches: Batches,
+    how: Attack,
+    kinds: Sequence[str] = MOVED,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, list[Attacked]]:
+    """Clean against moved features of every network, by role; kinds: some of `MOVED`.
+
+    For "equal_success" each network's own attack is scaled down until it succeeds as often as against the network that
+    withstands it best.
+    """
+    everyone = {network.sha256: network for role in networks for network in networks[role]}
+    attacked = {key: attack(network, batches, how, report) for key, network in everyone.items()}
+    target = min((share for _, share in attacked.values()), default=0.0)
+    found = {key: _compared(network, *attacked[key], batches, how, kinds, target) for key, network in everyone.items()}
+    return {role: [found[network.sha256] for network in networks[role]] for role in networks}
+
+
+def correct(network: Network, x: Tensor, y: Tensor) -> Tensor:
+    """Which of the images x the network gives their class y, (m,) bool."""
+    return predictions(network, x) == y
+
+
+def success(network: Network, moved: Tensor, y: Tensor, right: Tensor) -> float:
+    """Share of the images it got right of which it gets the moved ones wrong; 0 where it got none right."""
+    return float((predictions(network, moved[right]) != y[right]).float().mean()) if right.any() else 0.0
+
+
+def _scale_of(network: Network, x: Tensor, away: Tensor, y: Tensor, right: Tensor, target: float) -> float:
+    """The scale at which the perturbation succeeds with a share of `target`, by halving [0, 1]: success grows with the scale, nearly."""
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if success(network, (x + middle * away).clamp(0, 1), y, right) < target:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _compared(
+    network: Network, adversarial: Tensor, share: float, batches: Batches, how: Attack, kinds: Sequence[str], target: float
+) -> Attacked:
+    """share: of success of the attack in full, target: of "equal_success"."""
+    pairs: list[Names] = [(CLEAN, kind) for kind in kinds]
+
+    def compute() -> dict[str, Tensor]:
+        x, y = _all(batches)
+        right = correct(network, x, y)
+        scale = _scale_of(network, x, adversarial - x, y, right, target) if "equal_success" in kinds and share > target else 1.0
+        moved = {
+            "adversarial": adversarial, "noise": noise(x, how.norm, how.eps), "equal_success": (x + scale * (adversarial - x)).clamp(0, 1),
+        }  # fmt: skip
+        inputs = {CLEAN: x.split(batches.n)} | {kind: moved[kind].split(batches.n) for kind in kinds}
+        found, _ = compare_states(dict.fromkeys(inputs, network), inputs, pairs)
+        told = {f"success {kind}": torch.tensor(success(network, moved[kind], y, right)) for kind in kinds}
+        return as_tensors(found) | told | {"scale": torch.tensor(scale)}
+
+    described = _described(network, batches, how) | {"kinds": list(kinds), "target": target if "equal_success" in kinds else None}
+    kept = store.cache("block_structure", described, compute)
+    scales = {kind: float(kept["scale"]) if kind == "equal_success" else 1.0 for kind in kinds}
+    return Attacked(from_tensors(kept, pairs, batches.n), {kind: float(kept[f"success {kind}"]) for kind in kinds}, scales)
+
+
+def _described(network: Network, batches: Batches, how: Attack) -> dict[str, object]:
+    """What the attacked images depend on, for cache keys."""
+    precision = network.card["training"]["precision"]
+    return batches.describe() | {
+        "version": VERSION, "attack": [how.norm, how.eps, how.steps], "network": network.sha256, "precision": precision,
+    }  # fmt: skip
+
+
+def _all(batches: Batches) -> tuple[Tensor, Tensor]:
+    """The images of all batches (m, c, h, w), and their classes (m,)."""
+    return torch.cat([*batches]), batches.labels.flatten().to(batches.device)

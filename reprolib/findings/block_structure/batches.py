@@ -1,0 +1,90 @@
+"""Which images are compared: disjoint batches of equal size, the same ones for every network.
+
+A batch is the unit of every interval of this finding: whole batches are resampled, never images inside one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from reprolib.data import Images, shapetexture
+from reprolib.data.images import pick
+from reprolib.errors import BadInput
+from reprolib.measures.procrustes import ROWS_PER_DIMENSION
+from reprolib.study import Study
+
+FRESH_SEED = 2
+"""Of the procedural images that neither training (0) nor testing (1) draws: Procrustes needs ten images a dimension."""
+
+N_ESTIMATED = 4096
+"""Training images on which an untrained network's BatchNorm is estimated, as in the zoo."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The first `count` disjoint batches of n images; iterate for float images (n, c, h, w) in [0, 1] on `device`."""
+
+    images: Images
+    n: int
+    count: int
+    device: str = "cpu"
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for b in range(self.count):
+            yield self.images.x[b * self.n : (b + 1) * self.n].to(self.device).float() / 255
+
+    @property
+    def labels(self) -> Tensor:
+        """The classes (count, n) of the images."""
+        return self.images.y[: self.n * self.count].view(self.count, self.n)
+
+    def describe(self) -> dict[str, object]:
+        """Plain values for cache keys."""
+        return {"data": self.images.sha256, "n": self.n, "batches": self.count}
+
+
+def batches(images: Images, n: int, count: int, device: str = "cpu") -> Batches:
+    """`count` disjoint batches of n images, in the set's order.
+
+    Raises BadInput when there are too few images: they are never used twice, duplicates raise HSIC.
+    """
+    if n * count > len(images):
+        raise BadInput(
+            f"{count} disjoint batches of {n} need {n * count} images, {images.name} has {len(images)}: "
+            f"at most n_batches={len(images) // n} of that size, or batch_size={len(images) // count}"
+        )
+    return Batches(images, n, count, device)
+
+
+def wide_batches(study: Study, n_features: int) -> Batches | None:
+    """Batches of ten images a feature, for Procrustes; None where there are not even two.
+
+    Of procedural sets fresh images are rendered, from a seed that nothing else uses; otherwise the test images serve, and
+    set how many batches there can be.
+    """
+    count, n = study.settings["procrustes_batches"], ROWS_PER_DIMENSION * n_features
+    name = study.settings.scale.dataset
+    if name in shapetexture.WORLDS and count:
+        world = replace(shapetexture.world_of(name, "test"), seed=FRESH_SEED)
+        return batches(shapetexture.items(world, n * count, name=name), n, count, study.device)
+    test = study.images("test")
+    count = min(count, len(test) // n)
+    return batches(test, n, count, study.device) if count >= 2 else None
+
+
+def first_training_images(study: Study) -> Tensor:
+    """The training images (n, c, h, w) uint8 on which an untrained network's BatchNorm is estimated, as in the zoo."""
+    name = study.settings.scale.dataset
+    if name in shapetexture.WORLDS:  # rendering all of them takes longer than comparing the networks
+        n = min(N_ESTIMATED, shapetexture.WORLDS[name][1]["train"])
+        return shapetexture.items(shapetexture.world_of(name, "train"), n, name=name).x
+    return study.images("train").x[:N_ESTIMATED]
+
+
+def far_end(images: Images, n: int) -> Images:
+    """The last n images of a set: those on which a checkpoint is chosen, which no batch above reaches at the presets."""
+    return pick(images, torch.arange(max(0, len(images) - n), len(images)))

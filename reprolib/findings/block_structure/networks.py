@@ -1,0 +1,82 @@
+"""Which networks the finding compares: deep ones for all that concerns depth, the scale's own for radii and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reprolib.models.networks import Network
+from reprolib.study import Study
+from reprolib.training.specs import Spec
+
+ARMS = ("standard", "robust")
+DEEP = (*ARMS, "untrained")
+"""Roles of the deep networks; the others only control, and do so in the scale's own architecture."""
+
+FASHION = "fashion_mnist"
+OVERFIT = "_5k"
+"""How the recipes of the pair that overfits end: trained on 5,000 images."""
+
+Nets = Mapping[str, Sequence[Network]]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Networks by role, one a seed. deep: of the depth architecture, roles of `DEEP`; "robust" is the finding's robust recipe.
+
+    main: of the scale's own architecture, every role. At most scales the two are one. fashion: trained on the second data
+    set. overfit: trained on few images for long. The last two are empty where the scale has none.
+    """
+
+    deep: dict[str, list[Network]]
+    main: dict[str, list[Network]]
+    fashion: dict[str, list[Network]] = field(default_factory=dict)
+    overfit: dict[str, list[Network]] = field(default_factory=dict)
+
+    @property
+    def everyone(self) -> dict[str, list[Network]]:
+        """Every network once, by role."""
+        found: dict[str, dict[str, Network]] = {}
+        for there in (self.deep, self.main, self.overfit, self.fashion):
+            for role, of_role in there.items():
+                found.setdefault(role, {}).update({network.sha256: network for network in of_role})
+        return {role: [*of_role.values()] for role, of_role in found.items()}
+
+
+def networks(study: Study) -> Compared:
+    """The networks of the finding at the study's scale: loaded, or trained now and kept where the scale trains on demand.
+
+    Of another architecture or data set than the scale's own none is trained here: what is missing is left out, and a line
+    says so.
+    """
+    scale, architecture = study.settings.scale, study.settings["architecture"]
+    recipes = {"standard": scale.roles["standard"], "robust": study.settings["robust"], "untrained": scale.roles["untrained"]}
+    main = study.networks()
+    if architecture == scale.architecture and recipes["robust"] == scale.roles["robust"]:
+        deep = {role: main[role] for role in DEEP if role in main}
+    else:
+        seeds = {role: scale.seeds_of(architecture, recipe) for role, recipe in recipes.items()}
+        specs = {role: [Spec(recipes[role], architecture, scale.dataset, seed, scale.name) for seed in seeds[role]] for role in DEEP}
+        deep = {role: study.found(specs[role][: study.settings["seeds"]]) for role in DEEP}
+    fashion: dict[str, list[Network]] = {}
+    overfit: dict[str, list[Network]] = {}
+    for of_table, recipe, seed, dataset in scale.entries():
+        role = "standard" if recipe.startswith("std") else "robust"
+        spec = Spec(recipe, of_table, dataset, seed, scale.name)
+        if dataset == FASHION:
+            fashion.setdefault(role, []).extend(study.found([spec]))
+        elif recipe.endswith(OVERFIT):
+            overfit.setdefault(role, []).extend(study.found([spec]))
+    return Compared(deep, main, fashion, overfit)
+
+
+def spec_of_card(network: Network) -> Spec:
+    """Which network of the zoo it is, from its card."""
+    card = network.card
+    described = card["description"]
+    return Spec(described["recipe"]["id"], described["architecture"], card["data"]["name"], described["seed"], card["scale"])
+
+
+def seed_of(network: Network) -> int:
+    """The seed it was trained from."""
+    return int(network.card["description"]["seed"])

@@ -1,0 +1,222 @@
+"""The whole protocol of the finding: networks and images in, tidy rows out; figures and explorer are drawn from rows alone."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from reprolib import data, store
+from reprolib.data import Images
+from reprolib.errors import BadInput, MissingData
+from reprolib.findings.block_structure import attacking, overfitting, sweeping, tidying
+from reprolib.findings.block_structure.attacking import Attack
+from reprolib.findings.block_structure.batches import Batches, batches, far_end, first_training_images, wide_batches
+from reprolib.findings.block_structure.comparing import PLAIN, compare, rotate
+from reprolib.findings.block_structure.networks import ARMS, FASHION, Compared, Nets, seed_of
+from reprolib.findings.block_structure.settling import settle
+from reprolib.findings.block_structure.states import untrained
+from reprolib.findings.block_structure.tidying import ADVERSARIAL, DEPTH, OVERFITTING, RADII, SETTLING, SHOWN
+from reprolib.measures.cka import BatchHSIC
+from reprolib.models.networks import Network
+from reprolib.perturb.attacks import adversarial_accuracy
+from reprolib.study import Study
+from reprolib.training.recipes import recipe
+
+ATTACKED = (*ARMS, "gauss")
+"""Roles of the scale's own architecture whose adversarial features are compared: the control of those of the deep networks."""
+
+FROM_STATES = ((SETTLING, "hsic_states"), (OVERFITTING, "hsic_states"), (OVERFITTING, "epochs"), (SHOWN, "cka"))
+"""Claims and quantities measured on states of trainings, which are not shipped with the networks."""
+
+N_HELD_OUT = 500
+
+
+def run(study: Study, nets: Compared) -> pd.DataFrame:
+    """Tidy rows of the whole protocol; where the images are absent, the committed ones.
+
+    A role without networks is left out, with every row it would have; so are states of trainings that were not kept here,
+    unless committed rows of the same networks stand in for them.
+    """
+    if not study.can_measure:
+        return study.committed_rows()
+    plain: dict[str, BatchHSIC] = {}
+    frames = [*_depth(study, nets.deep, plain), *_radii(study, nets, plain), *_attacked(study, nets), *_settled(study, nets.deep)]
+    frames += [*_overfitted(study, nets.overfit), *_cards(study, nets), *_sizes(study, nets.deep)]
+    rows = pd.concat(frames, ignore_index=True).drop_duplicates(["claim", "quantity", "arm", "network", "unit", "unit_2"])
+    return pd.concat([rows, _carried_over(study, rows)], ignore_index=True)
+
+
+def _everyone(nets: Nets) -> list[tuple[str, Network]]:
+    return [(role, network) for role in nets for network in nets[role]]
+
+
+def _arms(nets: Nets) -> list[tuple[str, Network]]:
+    return [(role, network) for role, network in _everyone(nets) if role in ARMS]
+
+
+def _depth(study: Study, deep: Nets, plain: dict[str, BatchHSIC]) -> list[pd.DataFrame]:
+    """All that concerns layers of the deep networks: of both arms in full, of the others the plain HSICs, which `plain` keeps."""
+    arms = _arms(deep)
+    frames: list[pd.DataFrame] = []
+    if arms:
+        networks, pairs = [network for _, network in arms], tidying.pairs_of(arms, seed_of)
+        found = compare(networks, pairs, _batches(study), True, study.report)
+        plain.update({network.sha256: own[PLAIN] for network, own in zip(networks, found.within, strict=True)})
+        for k, (role, network) in enumerate(arms):
+            frames += tidying.depth_rows(role, network, found, k)
+        frames += tidying.pair_rows(arms, found)
+        wide = wide_batches(study, max(network.n_features for network in networks))
+        if wide is not None:
+            frames += tidying.rotated_rows(arms, rotate(networks, pairs, wide, study.report))
+    others = {role: deep[role] for role in deep if role not in ARMS}
+    return frames + _plain(study, DEPTH, others, plain)
+
+
+def _radii(study: Study, nets: Compared, plain: dict[str, BatchHSIC]) -> list[pd.DataFrame]:
+    """The plain HSICs of every role in the scale's own architecture, and of the second data set's networks."""
+    frames = _plain(study, RADII, nets.main, plain)
+    second = _second_images(study) if any(nets.fashion.values()) else None
+    return frames + (_plain(study, RADII, nets.fashion, plain, second, "hsic@fashion") if second is not None else [])
+
+
+def _plain(
+    study: Study, claim: str, nets: Nets, plain: dict[str, BatchHSIC], images: Images | None = None, quantity: str = PLAIN
+) -> list[pd.DataFrame]:
+    """Rows of the plain HSICs of every network; `plain`: those that are measured already, by sha256."""
+    frames = []
+    for role, network in _everyone(nets):
+        if network.sha256 not in plain:
+            plain[network.sha256] = compare([network], [], _batches(study, images), False, study.report).within[0][PLAIN]
+        frames.append(tidying.plain_rows(claim, role, network, plain[network.sha256], quantity))
+    return frames
+
+
+def _batches(study: Study, images: Images | None = None) -> Batches:
+    """The batches on which layers are compared."""
+    return batches(images or study.images("test"), study.settings["batch_size"], study.settings["n_batches"], study.device)
+
+
+def _state_batches(study: Study) -> Batches:
+    """The batches on which states of one network are compared: more states than networks, so fewer images."""
+    return batches(study.images("test"), study.settings["state_batch_size"], study.settings["state_batches"], study.device)
+
+
+def _second_images(study: Study) -> Images | None:
+    try:
+        return data.load(FASHION, "test")
+    except MissingData as error:
+        print(f"{FASHION} is left out: {error}")
+        return None
+
+
+def _attacked(study: Study, nets: Compared) -> list[pd.DataFrame]:
+    """Adversarial features: of the deep arms in every kind, of the scale's own architecture the attack alone."""
+    used, scale = _state_batches(study), study.settings.scale
+    how_deep, how_main = _attack(study, study.settings["robust"]), _attack(study, scale.roles["robust"])
+    deep, main = ({role: there[role] for role in roles if there.get(role)} for roles, there in ((ARMS, nets.deep), (ATTACKED, nets.main)))
+    found = attacking.stays(deep, used, how_deep, attacking.MOVED, study.report)
+    done = {network.sha256: one for role in deep for network, one in zip(deep[role], found[role], strict=True)}
+    frames = [
+        frame for role, network in _everyone(deep) for frame in tidying.attacked_rows(ADVERSARIAL, role, network, done[network.sha256])
+    ]
+    done = done if how_deep == how_main else {}
+    rest = {role: [network for network in main[role] if network.sha256 not in done] for role in main}
+    again = attacking.stays(rest, used, how_main, attacking.MOVED[:1], study.report)
+    done |= {network.sha256: one for role in rest for network, one in zip(rest[role], again[role], strict=True)}
+    for role, network in _everyone(main):
+        frames += tidying.attacked_rows(RADII, role, network, done[network.sha256].only(attacking.MOVED[:1]))
+    return frames
+
+
+def _attack(study: Study, robust: str) -> Attack:
+    """The attack in the ball of a robust recipe, or at the radius that the reader asks for."""
+    how = recipe(robust)
+    if how.norm is None:
+        raise BadInput(f"recipe {robust!r} of the robust networks is not adversarial: it has no radius to attack at")
+    return Attack(how.norm, study.settings["attack_eps"] or how.eps, study.settings["attack_steps"])
+
+
+def _settled(study: Study, deep: Nets) -> list[pd.DataFrame]:
+    """Epochs against the last, of the networks of both arms whose states were kept here; a line says which were not."""
+    used = _state_batches(study)
+    frames, absent = [], []
+    fresh: dict[int, Network] = {}  # by seed: both arms begin with the same weights
+
+    def initial(network: Network) -> Network:
+        if seed_of(network) not in fresh:
+            fresh[seed_of(network)] = untrained(network, first_training_images(study), study.device)
+        return fresh[seed_of(network)]
+
+    for role, network in _arms(deep):
+        found = settle(network, used, partial(initial, network), study.report)
+        if found is None:
+            absent.append(network.card["name"])
+        else:
+            frames += tidying.settled_rows(role, network, found)
+    if absent:
+        print(f"States of the training are not kept here of {', '.join(absent)}: BLK-7 is judged from committed rows, or without them.")
+    return frames
+
+
+def _overfitted(study: Study, nets: Nets) -> list[pd.DataFrame]:
+    if not all(nets.get(role) for role in ARMS):
+        return []
+    used, how = _state_batches(study), _attack(study, study.settings["robust"])
+    held_out = far_end(study.images("test"), N_HELD_OUT)
+    found = overfitting.overfit(nets, used, held_out, lambda: study.images("train"), how, study.report)
+    return [frame for role in found for one in found[role] for frame in tidying.overfitted_rows(role, one)]
+
+
+def _cards(study: Study, nets: Compared) -> list[pd.DataFrame]:
+    """Every network's accuracies in the ball its arms are compared in: that of the deep robust networks, or the scale's own."""
+    robust, scale = recipe(study.settings["robust"]), study.settings.scale
+    deep = {network.sha256 for there in (nets.deep, nets.overfit) for role in there for network in there[role]}
+    balls = {True: (robust.norm or scale.norm, robust.eps), False: (scale.norm, scale.eps)}
+    frames = []
+    for role, network in (one for there in (nets.deep, nets.overfit, nets.main) for one in _everyone(there)):
+        norm, eps = balls[network.sha256 in deep]
+
+        def measured(one: Network, norm: str = norm, eps: float = eps) -> float:
+            return _under_attack(study, one, norm, eps)
+
+        frames.append(tidying.card_rows(role, network, norm, eps, measured))
+    return frames
+
+
+def _under_attack(study: Study, network: Network, norm: str, eps: float) -> float:
+    """Adversarial accuracy as on a card (PGD-20, 3 restarts, the scale's first test images), of a ball that the card does not have."""
+    images, n = study.images("test"), study.settings.scale.n_test
+    described = {"version": 1, "network": network.sha256, "data": images.sha256, "n": n, "norm": norm, "eps": eps}
+
+    def compute() -> dict[str, Tensor]:
+        study.report(f"{network.card['name']}: under attack at {norm} {eps:.3g}")
+        x, y = images.x[:n].to(study.device).float() / 255, images.y[:n].to(study.device)
+        value = adversarial_accuracy(network, x, y, norm, eps, precision=network.card["training"]["precision"]).value
+        return {"value": torch.tensor(value, dtype=torch.float64)}
+
+    return float(store.cache("under_attack", described, compute)["value"])
+
+
+def _sizes(study: Study, deep: Nets) -> list[pd.DataFrame]:
+    """What batch size does to CKA: of independent Gaussians, and of the first network of each deep role."""
+    frames = [tidying.gaussian_rows(sweeping.independent_gaussians())]
+    for role in deep:
+        for network in deep[role][:1]:
+            found = sweeping.batch_sizes(network, study.images("test"), study.device, report=study.report)
+            frames.append(tidying.size_rows(role, network, found))
+    return frames
+
+
+def _carried_over(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """Committed rows of states of trainings that were not kept here, of the very networks measured now. None in a run with a turned knob."""
+    if study.settings.overridden or not (study.folder / "rows.csv.gz").exists():
+        return rows.iloc[:0]
+    committed = study.committed_rows()
+    key = ["claim", "quantity", "network"]
+    absent = ~pd.MultiIndex.from_frame(committed[key]).isin(pd.MultiIndex.from_frame(rows[key]))
+    of_states = pd.MultiIndex.from_frame(committed[["claim", "quantity"]]).isin(FROM_STATES) | (committed["claim"] == "overfitting")
+    known = committed["network"].isin(rows["network"]) | of_states & committed["claim"].isin([OVERFITTING, "overfitting"])
+    return committed[absent & of_states & known]

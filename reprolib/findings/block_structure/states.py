@@ -1,0 +1,91 @@
+"""One network in several states, compared at equal depth: with itself on moved images, with its own past, with what it became.
+
+A state is a function from images to features; states of a network are compared on the same images, or on images that
+correspond one to one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprolib import data, store
+from reprolib.findings.block_structure.networks import spec_of_card
+from reprolib.measures.cka import BatchHSIC, MinibatchCKA
+from reprolib.models.grams import collect, layer_set
+from reprolib.models.networks import Network, build
+from reprolib.training.loop import estimate_batch_norm
+from reprolib.training.specs import snapshot_folder
+
+Names = tuple[str, str]
+"""The names of two states."""
+
+
+def snapshots(network: Network) -> dict[int, Path]:
+    """The states kept at the end of each epoch of a network's training: epochs done -> file. Empty where none are here."""
+    found = {float(path.stem): path for path in sorted(snapshot_folder(spec_of_card(network)).glob("*.safetensors"))}
+    return {int(epochs): path for epochs, path in found.items() if epochs == int(epochs)}
+
+
+def at(network: Network, path: Path) -> Network:
+    """The network as it was when the state in `path` was kept; its own weights are not touched. Raises CorruptFile."""
+    state, _ = store.read_safetensors(path)
+    past = copy.deepcopy(network)
+    past.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
+    return past.eval()
+
+
+def untrained(network: Network, training: Tensor, device: str) -> Network:
+    """The network before its training: the weights of its seed, BatchNorm as of these training images (uint8)."""
+    card = network.card
+    mean, std = data.normaliser(card["data"]["name"])
+    fresh = build(network.architecture, network.n_classes, mean, std, card["description"]["seed"], card["data"].get("size_px", 32)).to(
+        device
+    )
+    estimate_batch_norm(fresh, training.to(device))
+    return fresh.eval().requires_grad_(False)
+
+
+def compare_states(
+    states: Mapping[str, Network], inputs: Mapping[str, Iterable[Tensor]], pairs: Sequence[Names], whole: bool = False
+) -> tuple[dict[Names, BatchHSIC], dict[str, BatchHSIC]]:
+    """HSICs of the named pairs of states, batch by batch; with `whole` also those of every state with itself, over all layers.
+
+    states: name -> network, all of one architecture. inputs: name -> its batches of images, rows corresponding; one Iterable
+    under several names is read once a batch for each.
+    """
+    layers = layer_set(next(iter(states.values())))
+    across = {pair: MinibatchCKA(len(layers), len(layers)) for pair in pairs}
+    within = {name: MinibatchCKA(len(layers)) for name in states} if whole else {}
+    for batch in zip(*inputs.values(), strict=True):
+        grams = {name: [*collect(states[name], x, layers).values()] for name, x in zip(inputs, batch, strict=True)}
+        for (a, b), one in across.items():
+            one.update_grams(grams[a], grams[b])
+        for name, one in within.items():
+            one.update_grams(grams[name])
+    return {pair: one.batches() for pair, one in across.items()}, {name: one.batches() for name, one in within.items()}
+
+
+def as_tensors(pairs: Mapping[Names, BatchHSIC]) -> dict[str, Tensor]:
+    """What the cache keeps of pairs of states: the HSICs at equal depth (B, L) and either side's own."""
+    tensors = {}
+    for (a, b), hsic in pairs.items():
+        tensors[f"{a}|{b} cross"] = torch.from_numpy(np.diagonal(hsic.cross, axis1=1, axis2=2).copy())
+        tensors[f"{a}|{b} x"], tensors[f"{a}|{b} y"] = torch.from_numpy(hsic.own_x), torch.from_numpy(hsic.own_y)
+    return tensors
+
+
+def from_tensors(tensors: Mapping[str, Tensor], pairs: Sequence[Names], n: int) -> dict[Names, BatchHSIC]:
+    """The inverse of `as_tensors`, of batches of n; unequal depths are NaN."""
+    found = {}
+    for a, b in pairs:
+        cross, x, y = (tensors[f"{a}|{b} {part}"].numpy() for part in ("cross", "x", "y"))
+        cube = np.full((*cross.shape, cross.shape[1]), np.nan)
+        cube[:, np.arange(cross.shape[1]), np.arange(cross.shape[1])] = cross
+        found[a, b] = BatchHSIC(np.full(len(cross), n), cube, x, y, ("",) * len(cross))
+    return found

@@ -1,0 +1,77 @@
+"""What the number of images does to CKA: the plain (biased) form rises as batches shrink, the unbiased one does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprolib import store
+from reprolib.data import Images
+from reprolib.findings.block_structure.batches import batches
+from reprolib.measures.cka import MinibatchCKA, cka
+from reprolib.measures.indices import off_diagonal_mean
+from reprolib.models.grams import collect
+from reprolib.models.networks import Network
+
+VERSION = 1
+SIZES = (50, 100, 250, 1000)
+GAUSSIAN_SIZES = (32, 64, 128, 256, 512)
+GAUSSIAN_UNITS = 1000
+DRAWS = 8
+
+
+def independent_gaussians() -> dict[tuple[str, int, int], float]:
+    """("biased" or "unbiased", n, draw) -> CKA of two independent Gaussian representations of n examples and 1,000 units: 0 in truth."""
+    found = {}
+    for n in GAUSSIAN_SIZES:
+        generator = torch.Generator().manual_seed(n)
+        for draw in range(DRAWS):
+            x, y = (torch.randn(n, GAUSSIAN_UNITS, generator=generator) for _ in range(2))
+            for name, unbiased in (("biased", False), ("unbiased", True)):
+                found[name, n, draw] = cka(x, y, unbiased)
+    return found
+
+
+def batch_sizes(
+    network: Network, images: Images, device: str, sizes: Sequence[int] = SIZES, report: Callable[[str], None] = lambda line: None
+) -> dict[tuple[str, int], float]:
+    """("biased" or "unbiased", n) -> off-diagonal mean of the CKA matrix, from the same images cut into batches of n.
+
+    The network runs once, on batches of the largest size; a smaller batch's Gram is a block of the large one's, which its
+    own centring puts right. Sizes that do not divide the largest, or exceed the set, are left out.
+    """
+    largest = max(n for n in sizes if n <= len(images))
+    used = [n for n in sizes if n <= largest and largest % n == 0]
+    large = batches(images, largest, len(images) // largest, device)
+    described = large.describe() | {"version": VERSION, "network": network.sha256, "sizes": used}
+
+    def compute() -> dict[str, Tensor]:
+        report(f"{network.card['name']}: CKA by batch size")
+        unbiased: dict[int, MinibatchCKA] = {}
+        biased: dict[int, list[Tensor]] = {n: [] for n in used}
+        for x in large:
+            grams = [*collect(network, x).values()]
+            for n in used:
+                one = unbiased.setdefault(n, MinibatchCKA(len(grams)))
+                for start in range(0, largest, n):
+                    blocks = [gram[start : start + n, start : start + n] for gram in grams]
+                    one.update_grams(blocks)
+                    rows = torch.stack([_centred(block).flatten() for block in blocks])
+                    biased[n].append(rows @ rows.T)
+        tensors = {f"unbiased {n}": torch.from_numpy(one.matrix()) for n, one in unbiased.items()}
+        for n, hsics in biased.items():
+            mean = torch.stack(hsics).mean(dim=0)
+            own = mean.diagonal().sqrt()
+            tensors[f"biased {n}"] = mean / own[:, None] / own[None, :]
+        return tensors
+
+    kept = store.cache("block_structure", described, compute)
+    return {(kind, n): float(off_diagonal_mean(np.asarray(kept[f"{kind} {n}"]))) for kind in ("biased", "unbiased") for n in used}
+
+
+def _centred(gram: Tensor) -> Tensor:
+    rest = gram - gram.mean(dim=0)
+    return rest - rest.mean(dim=1, keepdim=True)
