@@ -212,7 +212,7 @@ LAPTOP = Scale(
         Entry("tinycnn", "l2_15", (0,), 1.5),
         Entry("pool", "std", (0, 1, 2), 1.0, snapshots_per_epoch=8),
         Entry("pool", "l2_15", (0, 1, 2), 3.5, snapshots_per_epoch=1),
-        Entry("pool", "untrained", (0,), 0.1),
+        Entry("pool", "untrained", (0, 1), 0.1),
         Entry("pool", "gauss_40", (0, 1), 1.1),
         Entry("pool", "blur", (0, 1), 1.3),
         Entry("pool", "std_matched", (0, 1, 2), 0.2),
@@ -255,7 +255,7 @@ LAPTOP = Scale(
             "state_batch_size": 50,
             "state_batches": 20,
             "attack_steps": 20,
-            "procrustes_batches": 10,
+            "procrustes_batches": 8,
             "minutes": 2.5,
         },
     },
@@ -297,7 +297,7 @@ CIFAR = Scale(
                 Entry("w8", "l2_05", (seed,), 20, snapshots_per_epoch=1),
             )
         ),
-        Entry("w8", "untrained", (0,), 0.1),
+        Entry("w8", "untrained", (0, 1), 0.1),
         # 3: controls and the small radius; `gauss` is chosen out of the noises by clean accuracy (`training.matching`)
         Entry("w8", "std_matched", (0, 1, 2), 1),
         Entry("w8", "gauss_15", (0,), 8),
@@ -388,7 +388,7 @@ GPU = Scale(
                 Entry("resnet18", "l2_05", (seed,), 5),
             )
         ),
-        Entry("resnet18", "untrained", (0,), 0.1),
+        Entry("resnet18", "untrained", (0, 1), 0.1),
         Entry("resnet18", "std_matched", (0, 1, 2), 0.3),
         Entry("resnet18", "gauss_20", (0, 1), 1),
         Entry("resnet18", "l2_025", (0,), 5),

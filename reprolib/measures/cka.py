@@ -89,6 +89,36 @@ class BatchHSIC:
         return (weights @ values.reshape(len(values), -1)).reshape(*weights.shape[:-1], *values.shape[1:])
 
 
+@dataclass(frozen=True)
+class FlatGrams:
+    """The U-centred Grams of one batch as rows (L, n^2): one product of two of these gives every layer pair. Made by `flat_grams`.
+
+    varies (L,): whether a layer's features changed at all inside the batch.
+    """
+
+    rows: Tensor
+    varies: NDArray[np.bool_]
+    n: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def flat_grams(grams: Sequence[Tensor], names: Sequence[str] = ()) -> FlatGrams:
+    """U-centre the `gram` (n, n) of every layer once, for as many updates as a batch of one network takes part in.
+
+    names: of the layers, for messages. Raises BadInput for Grams of different sizes, and for n < 4.
+    """
+    n = len(grams[0])
+    rows = grams[0].new_empty((len(grams), n * n), dtype=torch.float64)
+    names = names or [f"layer {i}" for i in range(len(grams))]
+    for i, one in enumerate(grams):
+        if one.shape != (n, n):
+            raise BadInput(f"{names[i]} has a Gram of shape {tuple(one.shape)}, {names[0]} of {tuple(grams[0].shape)}: both need n x n")
+        rows[i] = u_centred(one.double()).flatten()
+    return FlatGrams(rows, np.array([bool(one.diagonal().sum() > 0) for one in grams]), n)
+
+
 class MinibatchCKA:
     """CKA of all layers of one network with each other, or with another's; memory grows with layers x n^2, not with images.
 
@@ -122,25 +152,27 @@ class MinibatchCKA:
         ids_y: Sequence[Hashable] | None = None,
     ) -> None:
         """Add a batch of features: one tensor (n, ...) a layer, in the same order every time. ids as in `update_grams`."""
-        self._check_sides(xs, ys)
+        self._check_layers(xs, ys)
+        _check_rows(len(xs[0]), len(xs[0] if ys is None else ys[0]))
         grams_x = [gram(x, name) for x, name in zip(xs, self.names_x, strict=True)]
         grams_y = None if ys is None else [gram(y, name) for y, name in zip(ys, self.names_y or (), strict=True)]
         self.update_grams(grams_x, grams_y, ids, ids_y)
 
     def update_grams(
         self,
-        xs: Sequence[Tensor],
-        ys: Sequence[Tensor] | None = None,
+        xs: Sequence[Tensor] | FlatGrams,
+        ys: Sequence[Tensor] | FlatGrams | None = None,
         ids: Sequence[Hashable] | None = None,
         ids_y: Sequence[Hashable] | None = None,
     ) -> None:
-        """Add a batch of which each layer's `gram` (n, n) is known already.
+        """Add a batch of which each layer's `gram` (n, n) is known already, or all of them U-centred (`flat_grams`).
 
         ids (n,): names of the examples, kept as a hash; ids_y: those of the other side, where it was fed on its own. Raises
         BadInput when they differ (CKA compares the same examples), when n < 4, or for another number of layers.
         """
-        self._check_sides(xs, ys)
-        n = len(xs[0])
+        self._check_layers(xs, ys)
+        n, n_y = (one.n if isinstance(one, FlatGrams) else len(one[0]) for one in (xs, xs if ys is None else ys))
+        _check_rows(n, n_y)
         _check_same_examples(n, ids, ids_y)
         if self.ragged == "drop" and n < self._first:
             self.n_dropped += 1
@@ -184,24 +216,16 @@ class MinibatchCKA:
                     reasons[name] = DEGENERATE if moved else CONSTANT
         return reasons
 
-    def _flat(self, grams: Sequence[Tensor], names: Sequence[str], side: int) -> Tensor:
-        """The U-centred Grams as rows (L, n^2), so that one product gives every layer pair."""
-        n = len(grams[0])
-        rows = grams[0].new_empty((len(grams), n * n), dtype=torch.float64)
-        for i, (one, name) in enumerate(zip(grams, names, strict=True)):
-            if one.shape != (n, n):
-                raise BadInput(f"{name} has a Gram of shape {tuple(one.shape)}, {names[0]} of {tuple(grams[0].shape)}: both need n x n")
-            rows[i] = u_centred(one.double()).flatten()
-            self._varies[side][i] |= bool(one.diagonal().sum() > 0)
-        return rows
+    def _flat(self, grams: Sequence[Tensor] | FlatGrams, names: Sequence[str], side: int) -> Tensor:
+        flat = grams if isinstance(grams, FlatGrams) else flat_grams(grams, names)
+        self._varies[side] |= flat.varies
+        return flat.rows
 
-    def _check_sides(self, xs: Sequence[Tensor], ys: Sequence[Tensor] | None) -> None:
+    def _check_layers(self, xs: Sequence[Tensor] | FlatGrams, ys: Sequence[Tensor] | FlatGrams | None) -> None:
         wanted = (len(self.names_x), None if self.names_y is None else len(self.names_y))
         given = (len(xs), None if ys is None else len(ys))
         if given != wanted:
             raise BadInput(f"an update with (x, y) = {given} layers, made for {wanted}: give every layer in every batch")
-        if ys is not None and len(xs[0]) != len(ys[0]):
-            raise BadInput(f"x has {len(xs[0])} rows, y has {len(ys[0])}: give features of the same examples in the same order")
 
 
 def _hsic_of_features(x: Tensor, y: Tensor, unbiased: bool) -> float:
@@ -226,6 +250,11 @@ def _names(n_layers: int, names: Sequence[str] | None, side: str) -> tuple[str, 
             f"{n_layers} layers and {0 if names is None else len(names)} names for {side}: give at least one layer, and a name each"
         )
     return tuple(names) if names is not None else tuple(f"layer {i} of {side}" for i in range(n_layers))
+
+
+def _check_rows(n_x: int, n_y: int) -> None:
+    if n_x != n_y:
+        raise BadInput(f"x has {n_x} rows, y has {n_y}: give features of the same examples in the same order")
 
 
 def _check_count(n: int, ragged: str = "drop") -> None:

@@ -16,7 +16,6 @@ from reprolib.errors import BadInput
 LEAST_SAMPLES = 4  # n - 3 divides the unbiased HSIC
 VANISHING = 1e-6  # of a Gram's norm: what U-centring leaves below it is the rounding of fp32
 TINY, HUGE = 1e-24, 1e30  # sums of squares that fp32 holds with room to spare on both sides
-PROBED = 16  # rows that rule out most columns before all rows are compared
 
 
 @contextlib.contextmanager
@@ -45,9 +44,11 @@ def centred(x: Tensor, name: str = "x") -> Tensor:
     flat = x.detach().reshape(len(x), -1)
     flat = flat if flat.dtype == torch.float64 else flat.float()
     found = flat - flat.mean(dim=0)  # the last bit of a mean under an offset is a shift: U-centring is blind to it
-    suspects = (flat[:PROBED] == flat[0]).all(dim=0).nonzero().squeeze(1)
-    constant = suspects[(flat[:, suspects] == flat[0, suspects]).all(dim=0)]
-    return found.index_fill_(1, constant, 0)
+    suspects = ((flat[-1] == flat[0]) & (flat[0] != 0)).nonzero().squeeze(1)  # of constant 0 the mean is exact
+    if len(suspects):
+        constant = suspects[(flat[:, suspects] == flat[0, suspects]).all(dim=0)]
+        found.index_fill_(1, constant, 0)
+    return found
 
 
 def check_finite(x: Tensor, name: str) -> None:

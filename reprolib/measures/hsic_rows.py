@@ -17,6 +17,8 @@ from reprolib.measures.cka import BatchHSIC
 from reprolib.measures.gram import LEAST_SAMPLES
 from reprolib.measures.resampling import batch_values
 
+LACKING = "HSIC rows lack a whole side: a pair of networks, or of states, holds itself and both sides"
+
 Array = NDArray[np.float64]
 
 
@@ -77,7 +79,8 @@ def of_index(index: Callable[[Array], Array], hsic: BatchHSIC, partner: str = ""
 
 def network(rows: pd.DataFrame) -> BatchHSIC:
     """The inverse of `of_network`, up to each layer's scale, which no similarity depends on."""
-    batches, cross = _table(rows)
+    batches, found = _grid(rows)
+    cross = {_places(label): values for label, values in found.items()}
     n = max(max(pair) for pair in cross) + 1
     cube = np.empty((len(batches), n, n))
     for i, j in zip(*np.triu_indices(n), strict=True):
@@ -95,12 +98,16 @@ def with_pixels(rows: pd.DataFrame, pixels: pd.DataFrame) -> BatchHSIC:
 
 def pair(rows: pd.DataFrame) -> BatchHSIC:
     """The inverse of `of_pair`, from the rows of one partner; NaN at unequal depths that have no rows."""
-    label = rows["unit_2"].str.partition("|")[2]
-    own = {side: _table(rows.assign(unit_2=label.str.slice(2))[label.str.startswith(side)]) for side in "xy"}
-    batches, cross = _table(rows.assign(unit_2=label)[~label.str.contains("[xy]")])
-    x, y = (np.column_stack([_column(found, (i,), side) for i in range(len(found))]) for side, (_, found) in own.items())
-    if any(found[0] != batches for found in own.values()):
-        raise BadInput("HSIC rows of a pair of networks lack a batch on one side: every batch holds the pair and both sides")
+    batches, found = _grid(rows)
+    sides: dict[str, dict[tuple[int, ...], Array]] = {"x": {}, "y": {}, "": {}}
+    for label, values in found.items():
+        place = label.partition("|")[2]
+        side = place[:1] if place[:1] in ("x", "y") else ""
+        sides[side][_places(place[2:] if side else place)] = values
+    if not all(sides.values()):
+        raise BadInput(LACKING)
+    x, y = (np.column_stack([_column(sides[side], (i,), side) for i in range(len(sides[side]))]) for side in "xy")
+    cross = sides[""]
     cube = np.full((len(batches), x.shape[1], y.shape[1]), np.nan)
     for i, j in cross.keys() | {(i, i) for i in range(min(cube.shape[1:]))}:
         if i >= cube.shape[1] or j >= cube.shape[2]:
@@ -111,21 +118,22 @@ def pair(rows: pd.DataFrame) -> BatchHSIC:
 
 def states(rows: pd.DataFrame) -> dict[tuple[str, str], BatchHSIC]:
     """The inverse of `of_states`: HSICs of each pair of states, at equal depths only."""
-    names = rows["unit_2"].str.rpartition("|")[0]
-    found: dict[str, tuple[tuple[str, ...], Array]] = {}
-    for name, chosen in rows.groupby(names, sort=True):
-        batches, layers = _table(chosen.assign(unit_2=chosen["unit_2"].str.rpartition("|")[2]))
-        found[str(name)] = batches, np.column_stack([_column(layers, (i,), str(name)) for i in range(len(layers))])
+    batches, labelled = _grid(rows)
+    layers: dict[str, dict[tuple[int, ...], Array]] = {}
+    for label, values in labelled.items():
+        name, _, layer = label.rpartition("|")
+        layers.setdefault(name, {})[_places(layer)] = values
+    found = {name: np.column_stack([_column(of, (i,), name) for i in range(len(of))]) for name, of in sorted(layers.items())}
     out = {}
-    for name, (batches, cross) in found.items():
+    for name, cross in found.items():
         a, _, b = name.partition("|")
         if a == b:
             continue
         own = [found.get(f"{state}|{state}") for state in (a, b)]
         for state, one in zip((a, b), own, strict=True):
-            if one is None or one[0] != batches or one[1].shape != cross.shape:
+            if one is None or one.shape != cross.shape:
                 raise BadInput(f"rows of states {name} lack those of {state}|{state} on the same batches and layers")
-        out[a, b] = _hsic(batches, cross[:, :, None] * np.eye(cross.shape[1]), *(one[1] for one in own if one is not None))
+        out[a, b] = _hsic(batches, cross[:, :, None] * np.eye(cross.shape[1]), *(one for one in own if one is not None))
     return out
 
 
@@ -146,16 +154,26 @@ def _frame(columns: Mapping[str, Array]) -> pd.DataFrame:
     return pd.DataFrame({"unit": batches * len(columns), "unit_2": np.repeat([*columns], n), "value": np.concatenate([*columns.values()])})
 
 
-def _table(rows: pd.DataFrame) -> tuple[tuple[str, ...], dict[tuple[int, ...], Array]]:
-    """The batches, sorted, and the values (B,) of each label, NaN where a batch lacks it; labels are numbers joined by "|"."""
+def _grid(rows: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, Array]]:
+    """The batches, sorted, and the values (B,) of each label, NaN where a batch lacks it."""
     if rows.empty:
-        raise BadInput("HSIC rows lack a whole side: a pair of networks, or of states, holds itself and both sides")
-    wide = rows.pivot(index="unit", columns="unit_2", values="value").sort_index()
+        raise BadInput(LACKING)
+    batch, batches = pd.factorize(rows["unit"], sort=True)
+    label, labels = pd.factorize(rows["unit_2"], sort=True)
+    place = label * len(batches) + batch
+    if len(np.unique(place)) < len(place):
+        raise BadInput("HSIC rows hold a batch and label twice: keep one")
+    values = np.full(len(labels) * len(batches), np.nan)
+    values[place] = rows["value"].to_numpy()
+    return tuple(map(str, batches)), dict(zip(map(str, labels), values.reshape(len(labels), -1), strict=True))
+
+
+def _places(label: str) -> tuple[int, ...]:
+    """Layer numbers out of "i" or "i|j"."""
     try:
-        labels = [tuple(map(int, str(label).split("|"))) for label in wide.columns]
+        return tuple(map(int, label.split("|")))
     except ValueError as error:
         raise BadInput(f"unit_2 of HSIC rows joins layer numbers by '|', got one that does not ({error})") from error
-    return tuple(wide.index), dict(zip(labels, wide.to_numpy().T, strict=True))
 
 
 def _column(table: Mapping[tuple[int, ...], Array], label: tuple[int, ...], of: str) -> Array:

@@ -43,12 +43,13 @@ def procrustes_similarity(
     b = a if ys is None else _normalised(ys, "y")
     _check_rows(a, b, ROWS_PER_DIMENSION)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    found = _nuclear(a, b)
+    symmetric = ys is None
+    found = _nuclear(a, b, symmetric)
     if shuffles < 1:
         return found
     n = len(a[0])
     orders = [torch.randperm(n, generator=generator).to(a[0].device) for _ in range(shuffles)]
-    return found - np.mean([_nuclear(a, [one[order] for one in b]) for order in orders], axis=0)
+    return found - np.mean([_nuclear(a, [one[order] for one in b], symmetric) for order in orders], axis=0)
 
 
 def _normalised(layers: Sequence[Tensor], side: str) -> list[Tensor]:
@@ -65,13 +66,19 @@ def _normalised(layers: Sequence[Tensor], side: str) -> list[Tensor]:
     return found
 
 
-def _nuclear(a: Sequence[Tensor], b: Sequence[Tensor]) -> NDArray[np.float64]:
-    """||A_i' B_j||_*, the sum of singular values, of every pair: (La, Lb); one product for all pairs."""
+def _nuclear(a: Sequence[Tensor], b: Sequence[Tensor], symmetric: bool = False) -> NDArray[np.float64]:
+    """||A_i' B_j||_*, the sum of singular values, of every pair: (La, Lb); one product for all pairs.
+
+    symmetric: only pairs i <= j are taken, and stand for (j, i) too: of shuffled rows, one of two equally good draws.
+    """
     products = torch.cat([*a], dim=1).T @ torch.cat([*b], dim=1)
     found = np.empty((len(a), len(b)))
     for i, rows in enumerate(products.split([one.shape[1] for one in a])):
         for j, block in enumerate(rows.split([one.shape[1] for one in b], dim=1)):
-            found[i, j] = float(torch.linalg.svdvals(block).sum())
+            if symmetric and j < i:
+                found[i, j] = found[j, i]
+            else:
+                found[i, j] = float(torch.linalg.svdvals(block).sum())
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,15 +44,19 @@ class Resampled:
     seed: int = 0
 
 
+@cache
 def batch_draws(n: int) -> Array:
     """How often each of n batches counts in each resample, (R, n), fixed: equal n give equal draws, so networks are resampled jointly.
 
-    From 20 batches on 10,000 bootstrap draws, below (where percentiles fail) each batch left out once.
+    From 20 batches on 10,000 bootstrap draws, below (where percentiles fail) each batch left out once. Made once; not to be written to.
     """
     if n < BOOTSTRAP_UNITS:
-        return (np.ones((n, n)) - np.eye(n))[: n if n > 1 else 0]
-    drawn = np.random.default_rng(GENERATOR_SEED).integers(0, n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
-    return np.bincount(drawn.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n).astype(np.float64)
+        draws = (np.ones((n, n)) - np.eye(n))[: n if n > 1 else 0]
+    else:
+        drawn = np.random.default_rng(GENERATOR_SEED).integers(0, n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
+        draws = np.bincount(drawn.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n).astype(np.float64)
+    draws.flags.writeable = False
+    return draws
 
 
 def resampled(index: Callable[[Array], Array], hsic: BatchHSIC, seed: int = 0) -> Resampled:

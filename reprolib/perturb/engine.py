@@ -171,10 +171,12 @@ def minimise(
         if k == 0:
             zero_gradient = gradient.flatten(1).abs().amax(dim=1) == 0 if steps else zero_gradient
         done = finished() if finished is not None else None
-        better = loss < kept_loss[index] if keep == "best" else torch.ones_like(loss, dtype=torch.bool)
-        if done is not None:
-            better = better | done
-        kept[index[better]], kept_loss[index[better]] = x[better], loss[better]
+        if keep == "last" and done is None:
+            kept, kept_loss = x, loss
+        else:
+            better = loss < kept_loss[index] if keep == "best" else torch.ones_like(loss, dtype=torch.bool)
+            better = better if done is None else better | done
+            kept[index[better]], kept_loss[index[better]] = x[better], loss[better]
         if observe is not None:
             observe(k, x, loss)
         if last:

@@ -115,22 +115,22 @@ def test_the_untrained_state_is_that_of_the_zoo(used):
 def test_every_epoch_is_held_against_the_last_and_none_without_states(used):
     network = carded(0)
     assert settle(network, used, lambda: carded(7)) is None
-    keep_states(network, 4)
+    keep_states(network, 3)
     found = settle(network, used, lambda: carded(7))
-    assert list(found.pairs) == [(f"epoch_{t}", "epoch_4") for t in range(4)]
+    assert list(found.pairs) == [(f"epoch_{t}", "epoch_3") for t in range(3)]
     state = at(network, snapshots(network)[2])
     expected = np.diagonal(minibatch_cka(state, used, network).matrix())
-    assert found.pairs["epoch_2", "epoch_4"].same_depth() == pytest.approx(expected, abs=1e-6)
+    assert found.pairs["epoch_2", "epoch_3"].same_depth() == pytest.approx(expected, abs=1e-6)
     begun = np.diagonal(minibatch_cka(carded(7), used, network).matrix())
-    assert found.pairs["epoch_0", "epoch_4"].same_depth() == pytest.approx(begun, abs=1e-6)
-    assert set(found.maps) == {0, 1, 2, 3, 4}
-    assert np.allclose(found.maps[4], minibatch_cka(network, used).matrix(), atol=1e-6)
+    assert found.pairs["epoch_0", "epoch_3"].same_depth() == pytest.approx(begun, abs=1e-6)
+    assert set(found.maps) == {0, 1, 2, 3}
+    assert np.allclose(found.maps[3], minibatch_cka(network, used).matrix(), atol=1e-6)
 
 
 def test_a_long_training_is_looked_at_most_often_in_its_beginning_and_always_from_its_start():
     assert looked_at(3) == [0, 1, 2]
-    assert looked_at(10) == [0, 1, 2, 3, 4, 6, 8]
-    assert looked_at(11) == [0, 1, 2, 3, 4, 5, 7, 9]
+    assert looked_at(10) == [0, 1, 2, 4, 7]
+    assert looked_at(12) == [0, 1, 2, 3, 6, 9]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_batches_cut_from_larger_ones_give_what_small_ones_give():
     images, network = planted_set(), carded(0)
     found = sweeping.batch_sizes(network, images, "cpu", (8, 16, 40))
     assert set(found) == {(kind, n) for kind in ("biased", "unbiased") for n in (8, 40)}  # 16 does not divide 40
-    expected = off_diagonal_mean(minibatch_cka(network, batches(images, 8, 10)).matrix())
+    expected = off_diagonal_mean(minibatch_cka(network, batches(images, 8, 5)).matrix())  # the first 40
     assert found["unbiased", 8] == pytest.approx(float(expected), abs=1e-5)
     assert found["biased", 8] > found["unbiased", 8]
 

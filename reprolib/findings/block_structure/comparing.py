@@ -16,7 +16,8 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.findings.block_structure.batches import Batches
-from reprolib.measures.cka import BatchHSIC, MinibatchCKA
+from reprolib.findings.block_structure.networks import quick
+from reprolib.measures.cka import BatchHSIC, FlatGrams, MinibatchCKA, flat_grams
 from reprolib.measures.dominance import top_points, top_points_share, without_pc1, without_points
 from reprolib.measures.gram import gram
 from reprolib.measures.indices import long_range_mean, off_diagonal_mean, stage_contrast, stages_of
@@ -24,7 +25,7 @@ from reprolib.measures.procrustes import procrustes_similarity
 from reprolib.models.grams import PIXELS, collect, layer_set, pooled_gram, spatial_mean
 from reprolib.models.networks import Network
 
-VERSION = 1
+VERSION = 2
 """Of these measurements; bumped when their numbers change meaning."""
 
 PLAIN, POOLED_MAPS, NO_PC1, NO_TOP = "hsic", "hsic@pooled_maps", "hsic@without_pc1", "hsic@without_top_points"
@@ -107,9 +108,9 @@ def rotate(networks: Sequence[Network], pairs: Sequence[Pair], batches: Batches,
 
     def compute() -> dict[str, Tensor]:
         report(f"{', '.join(network.card['name'] for network in networks)}: Procrustes on {batches.count} batches of {batches.n}")
-        own, across = [], []
+        own, across, running = [], [], [quick(network) for network in networks]
         for x in batches:
-            kept = [[*collect(network, x, layers, reduce=spatial_mean).values()] for network in networks]
+            kept = [[*collect(network, x, layers, reduce=spatial_mean).values()] for network in running]
             own.append(np.stack([procrustes_similarity(one) for one in kept]))
             across.append(
                 [np.mean([procrustes_similarity([x], [y])[0, 0] for x, y in zip(kept[a], kept[b], strict=True)]) for a, b in pairs]
@@ -136,33 +137,37 @@ def _measured(
     names: list[str] = []
     shares: dict[str, list[Tensor]] = {}
 
-    def add(key: str, xs: Sequence[Tensor], ys: Sequence[Tensor] | None = None) -> None:
+    def add(key: str, xs: FlatGrams, ys: FlatGrams | None = None) -> None:
         if key not in found:
             found[key] = MinibatchCKA(len(xs), None if ys is None else len(ys))
         found[key].update_grams(xs, ys)
 
+    running = [network if in_full else quick(network) for network in networks]
     for x in batches:
-        sides = []
-        for k, network in enumerate(networks):
-            kept = collect(network, x, wide, reduce=_both)
+        sides: list[dict[str, FlatGrams]] = []
+        plain_grams: list[list[Tensor]] = []
+        for k, network in enumerate(running):
+            kept = collect(network, x, wide, reduce=_both if in_full else _alone)
             names = [*kept]
             plain = [kept[name][0] for name in layers]
-            side = {PLAIN: plain}
+            side = {PLAIN: flat_grams(plain)}
             if in_full:
-                add(f"{k} {WIDE}", [both[0] for both in kept.values()])
-                side |= {POOLED_MAPS: [kept[name][1] for name in layers], NO_PC1: [without_pc1(one) for one in plain]}
-                told = _dominance(plain, side[NO_PC1])
-                for name, value in zip(("shares", "cosines"), told, strict=True):
+                add(f"{k} {WIDE}", flat_grams([both[0] for both in kept.values()]))
+                removed = [without_pc1(one) for one in plain]
+                side |= {POOLED_MAPS: flat_grams([kept[name][1] for name in layers]), NO_PC1: flat_grams(removed)}
+                for name, value in zip(("shares", "cosines"), _dominance(plain, removed), strict=True):
                     shares.setdefault(f"{k} {name}", []).append(value)
-            for name, grams in (side | _without_top(plain) if in_full else side).items():
-                add(f"{k} {name}", grams)
+                add(f"{k} {NO_TOP}", _without_top(plain, top_points(plain)))
+            for name, flat in side.items():
+                add(f"{k} {name}", flat)
             sides.append(side)
+            plain_grams.append(plain)
         for a, b in pairs:
             for name in sides[a]:
                 add(f"{(a, b)} {name}", sides[a][name], sides[b][name])
             if in_full:
-                points = top_points([*sides[a][PLAIN], *sides[b][PLAIN]])
-                add(f"{(a, b)} {NO_TOP}", *([without_points(one, points) for one in sides[k][PLAIN]] for k in (a, b)))
+                points = top_points([*plain_grams[a], *plain_grams[b]])
+                add(f"{(a, b)} {NO_TOP}", *(_without_top(plain_grams[k], points) for k in (a, b)))
     tensors: dict[str, Tensor] = {"names": torch.tensor(list("\n".join(names).encode()), dtype=torch.uint8)}
     for key, one in found.items():
         hsic = one.batches()
@@ -175,9 +180,12 @@ def _both(x: Tensor) -> tuple[Tensor, Tensor]:
     return gram(x), pooled_gram(x)
 
 
-def _without_top(plain: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-    points = top_points(plain)
-    return {NO_TOP: [without_points(one, points) for one in plain]}
+def _alone(x: Tensor) -> tuple[Tensor]:
+    return (gram(x),)
+
+
+def _without_top(plain: Sequence[Tensor], points: Tensor) -> FlatGrams:
+    return flat_grams([without_points(one, points) for one in plain])
 
 
 def _dominance(plain: Sequence[Tensor], without: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

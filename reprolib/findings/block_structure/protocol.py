@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import pandas as pd
 import torch
@@ -145,9 +145,13 @@ def _settled(study: Study, deep: Nets) -> list[pd.DataFrame]:
     frames, absent = [], []
     fresh: dict[int, Network] = {}  # by seed: both arms begin with the same weights
 
+    @cache
+    def training() -> Tensor:
+        return first_training_images(study)
+
     def initial(network: Network) -> Network:
         if seed_of(network) not in fresh:
-            fresh[seed_of(network)] = untrained(network, first_training_images(study), study.device)
+            fresh[seed_of(network)] = untrained(network, training(), study.device)
         return fresh[seed_of(network)]
 
     for role, network in _arms(deep):

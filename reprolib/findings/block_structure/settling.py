@@ -1,6 +1,6 @@
 """Through training: when does each layer become what it is in the end, and what did it look like before?
 
-The untrained network and states kept at the end of epochs, the first ones and then every second, are compared with the last one,
+The untrained network and states kept at the end of epochs, the first ones and then every third, are compared with the last one,
 at equal depth.
 """
 
@@ -20,9 +20,9 @@ from reprolib.findings.block_structure.states import Names, as_tensors, at, comp
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 
-VERSION = 1
-DENSE = 4
-"""Epochs up to which each one is looked at."""
+VERSION = 2
+DENSE, APART = 2, 3
+"""Epochs up to which each one is looked at, and the steps in which later ones are."""
 
 Array = NDArray[np.float64]
 
@@ -36,8 +36,8 @@ class Settled:
 
 
 def looked_at(last: int) -> list[int]:
-    """The epochs that are compared with the last: each of the first four, where most happens, then every second."""
-    return [epoch for epoch in range(last) if epoch <= DENSE or (epoch - last) % 2 == 0]
+    """The epochs that are compared with the last: each of the first two, where most happens, then every third."""
+    return [epoch for epoch in range(last) if epoch <= DENSE or (epoch - last) % APART == 0]
 
 
 def settle(

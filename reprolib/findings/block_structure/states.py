@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from reprolib import data, store
-from reprolib.findings.block_structure.networks import spec_of_card
-from reprolib.measures.cka import BatchHSIC, MinibatchCKA
+from reprolib.findings.block_structure.networks import quick, spec_of_card
+from reprolib.measures.cka import BatchHSIC, MinibatchCKA, flat_grams
 from reprolib.models.grams import collect, layer_set
 from reprolib.models.networks import Network, build
 from reprolib.training.loop import estimate_batch_norm
@@ -60,10 +60,11 @@ def compare_states(
     under several names is read once a batch for each.
     """
     layers = layer_set(next(iter(states.values())))
+    folded = {key: quick(network) for key, network in {id(network): network for network in states.values()}.items()}
     across = {pair: MinibatchCKA(len(layers), len(layers)) for pair in pairs}
     within = {name: MinibatchCKA(len(layers)) for name in states} if whole else {}
     for batch in zip(*inputs.values(), strict=True):
-        grams = {name: [*collect(states[name], x, layers).values()] for name, x in zip(inputs, batch, strict=True)}
+        grams = {name: flat_grams([*collect(folded[id(states[name])], x, layers).values()]) for name, x in zip(inputs, batch, strict=True)}
         for (a, b), one in across.items():
             one.update_grams(grams[a], grams[b])
         for name, one in within.items():

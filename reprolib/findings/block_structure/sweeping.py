@@ -16,7 +16,7 @@ from reprolib.measures.indices import off_diagonal_mean
 from reprolib.models.grams import collect
 from reprolib.models.networks import Network
 
-VERSION = 1
+VERSION = 2
 SIZES = (50, 100, 250, 1000)
 GAUSSIAN_SIZES = (32, 64, 128, 256, 512)
 GAUSSIAN_UNITS = 1000
@@ -38,14 +38,14 @@ def independent_gaussians() -> dict[tuple[str, int, int], float]:
 def batch_sizes(
     network: Network, images: Images, device: str, sizes: Sequence[int] = SIZES, report: Callable[[str], None] = lambda line: None
 ) -> dict[tuple[str, int], float]:
-    """("biased" or "unbiased", n) -> off-diagonal mean of the CKA matrix, from the same images cut into batches of n.
+    """("biased" or "unbiased", n) -> off-diagonal mean of the CKA matrix, from the first images, as many as the largest size, cut into batches of n.
 
-    The network runs once, on batches of the largest size; a smaller batch's Gram is a block of the large one's, which its
+    The network runs once, on one batch of the largest size; a smaller batch's Gram is a block of the large one's, which its
     own centring puts right. Sizes that do not divide the largest, or exceed the set, are left out.
     """
     largest = max(n for n in sizes if n <= len(images))
     used = [n for n in sizes if n <= largest and largest % n == 0]
-    large = batches(images, largest, len(images) // largest, device)
+    large = batches(images, largest, 1, device)
     described = large.describe() | {"version": VERSION, "network": network.sha256, "sizes": used}
 
     def compute() -> dict[str, Tensor]:
