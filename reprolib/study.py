@@ -10,6 +10,8 @@ study.finish()
 from __future__ import annotations
 
 import ast
+import atexit
+import gc
 import json
 import os
 import sys
@@ -29,6 +31,7 @@ from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
 from reprolib.results import claims, style
+from reprolib.results.evidence import Evidence
 from reprolib.results.tidy import read_rows, rounded, write_rows
 from reprolib.scales import SHARED_ROLES
 from reprolib.training import pool, zoo
@@ -75,7 +78,10 @@ class Study:
         self.began = time.monotonic()
         torch.set_num_threads(os.cpu_count() or 1 if settings.overridden and settings.scale.is_evidence else 1)
         torch.manual_seed(0)
+        gc.freeze()  # a million imported objects stay anyway: the collector, a third of a second each time, need not look at them
+        atexit.register(gc.unfreeze)  # or extension modules complain of leaks
         self._rows: pd.DataFrame | None = None
+        self._evidence: Evidence | None = None
         self._figures: list[dict[str, Any]] = []
         self.verdicts: dict[str, dict[str, Any]] = {}
         self._networks: dict[str, Network] = {}
@@ -159,7 +165,7 @@ class Study:
 
     def rows(self, measured: pd.DataFrame) -> pd.DataFrame:
         """Hand over the rows that figures and claims are made from; returned as they are stored: checked, sorted, rounded."""
-        self._rows = rounded(measured)
+        self._rows, self._evidence = rounded(measured), None
         return self._rows
 
     def cards(self, nets: Mapping[str, Sequence[Network]]) -> None:
@@ -213,7 +219,7 @@ class Study:
 
     def claim(self, claim_id: str, rows: pd.DataFrame) -> None:
         """Judge one claim from unit-level rows by `claims.toml`, show its verdict, and keep its entry in `verdicts`."""
-        self.verdicts[claim_id] = entry = claims.judge(claim_id, rows, self.settings.scale.name)
+        self.verdicts[claim_id] = entry = claims.judge(claim_id, self._read(rows), self.settings.scale.name)
         show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
 
     def finish(self) -> None:
@@ -221,7 +227,7 @@ class Study:
         if self._rows is None:
             raise BadInput("there are no rows to judge: call study.rows(...) before study.finish()")
         table = self._rows
-        judged = claims.judge_finding(self.settings.finding, table, self.settings.scale.name)
+        judged = claims.judge_finding(self.settings.finding, self._read(table), self.settings.scale.name)
         path = self.folder / "results.json"
         described = self._provenance()
         if self.can_measure:
@@ -241,6 +247,14 @@ class Study:
         self.verdicts = {entry["id"]: entry for entry in judged}
         table_of_verdicts = claims.verdict_table(results)
         show({"text/markdown": markdown_table(table_of_verdicts), "text/plain": table_of_verdicts.to_string(index=False)})
+
+    def _read(self, rows: pd.DataFrame) -> pd.DataFrame | Evidence:
+        """The rows handed over, read once for all claims; others as they are."""
+        if rows is not self._rows:
+            return rows
+        if self._evidence is None:
+            self._evidence = claims.evidence_of(rows, self.settings.scale.name)
+        return self._evidence
 
     def _shared_roles(self) -> tuple[str, ...]:
         return tuple(role for role in SHARED_ROLES if role in self.settings.scale.roles)
