@@ -37,6 +37,8 @@ GPU_CHUNK = 1024
 EYES_CHUNK = 250
 
 
+LIKENESS = (perceptual.ssim, perceptual.pixel_correlation, perceptual.edge_correlation, perceptual.lowpass_mse)
+"""Distances of pictures that ask no network."""
 @dataclass(frozen=True)
 class Task:
     """What every network has to do: n targets, and where the search for their inverses starts.
@@ -229,6 +231,14 @@ def ratios(images: Tensor, task: Task, eyes: Eyes, n: int) -> Tensor:
     start = eyes.distance("standard", task.starts["noise_0"][:n], targets)
     flat = images.flatten(0, 1).to(targets.device).float() / 255
     return eyes.distance("standard", flat, targets.repeat(len(images), 1, 1, 1)).view(len(images), n) / start
+def likeness(a: Tensor, b: Tensor) -> dict[str, Tensor]:
+    """Values (n,) of `LIKENESS`, by name, for images a and b (n, 3, h, w); measured once, then read from the cache."""
+    names = [measure.__name__ for measure in LIKENESS]
+    described = {"version": VERSION, "measures": names, "a": sha256_of(a), "b": sha256_of(b)}
+    kept = store.cache("likeness", described, lambda: {measure.__name__: measure(a, b) for measure in LIKENESS})
+    return {name: kept[name].to(a.device) for name in names}
+
+
 
 
 def last_map_px(network: Network, image_px: int) -> int:
