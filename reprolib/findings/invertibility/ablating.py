@@ -63,8 +63,11 @@ def variants(steps: int, step: float, pool: int) -> dict[str, Variant]:
     }
 
 
-def layer_variants(network: Network, reference: Variant, image_px: int) -> dict[str, Variant]:
-    """A variant per post-activation map of the network, in the order of depth, pooled to at most the reference's pool a side."""
+def layer_variants(network: Network, reference: Variant, image_px: int, within_blocks: bool = True) -> dict[str, Variant]:
+    """A variant per post-activation map of the network, in the order of depth, pooled to at most the reference's pool a side.
+
+    within_blocks: also the maps inside residual blocks, not only those that leave them.
+    """
     with torch.no_grad():
         blank = torch.zeros(1, 3, image_px, image_px, device=next(network.parameters()).device)
         maps = features(network, blank, network.layer_names)
@@ -73,6 +76,7 @@ def layer_variants(network: Network, reference: Variant, image_px: int) -> dict[
             reference, layer=None if name == network.layer_names[-1] else name, pool=min(reference.pool, *map_.shape[2:])
         )
         for name, map_ in maps.items()
+        if within_blocks or not name.endswith(".relu1")
     }
 
 
@@ -84,11 +88,13 @@ def measure(
     step: float,
     pool: int,
     n_targets: int = N_TARGETS,
+    within_blocks: bool = True,
     report: Callable[[str], None] = lambda line: None,
 ) -> Part:
     """Every variant on the first network of the standard and of the robust arm, the first `n_targets` targets, one start.
 
-    steps, step, pool: of the reference, as in `invert_task`. Measured once per network and variant, then read from the cache.
+    steps, step, pool: of the reference, as in `invert_task`. within_blocks: see `layer_variants`. Measured once per network and
+    variant, then read from the cache.
     Rows: claim "ablation", quantities distance_ratio, pixel_correlation and d_rel of the images kept, unit_2 the variant; d_rel
     in units of the inverted map's own random pairs, the ratio in units of the variant's own start. pictures: "targets"
     (t, 3, h, w) in [0, 1], and per variant {arm: (t, 3, h, w)}, of the first targets.
@@ -100,7 +106,7 @@ def measure(
     for arm in ARMS:
         network = nets[arm][0]
         ways = variants(steps, step, pool)
-        ways |= layer_variants(network, ways["reference"], targets.shape[-1])
+        ways |= layer_variants(network, ways["reference"], targets.shape[-1], within_blocks)
         told = f"{network.card['name']}: inverting {n} targets in {len(ways)} ways"
         announce = functools.cache(functools.partial(report, told))  # once a network, and only where something is measured
         base = identity(arm, network)
