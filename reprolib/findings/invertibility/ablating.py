@@ -19,7 +19,7 @@ from reprolib import store
 from reprolib.findings.invertibility.inverting import Eyes, Task
 from reprolib.findings.invertibility.tidying import ARMS, Part, identity, row
 from reprolib.measures import perceptual
-from reprolib.models.layers import features, fold_batch_norm
+from reprolib.models.layers import features, movable, movable_key
 from reprolib.models.networks import Network
 from reprolib.perturb.engine import Box, minimise
 from reprolib.perturb.fourier import invert_fourier, matched_stepper
@@ -110,9 +110,9 @@ def measure(
         told = f"{network.card['name']}: inverting {n} targets in {len(ways)} ways"
         announce = functools.cache(functools.partial(report, told))  # once a network, and only where something is measured
         base = identity(arm, network)
-        folded = fold_batch_norm(network).to(memory_format=torch.channels_last)
+        moving = functools.cache(functools.partial(movable, network))
         for name, way in ways.items():
-            found = _inverses(network, folded, way, task, n, announce)
+            found = _inverses(network, moving, way, task, n, announce)
             x, start = found["x"].to(targets.device), task.starts[way.start][:n]
             values = {
                 "distance_ratio": eyes.distance("standard", x, targets) / eyes.distance("standard", start, targets),
@@ -125,13 +125,15 @@ def measure(
     return Part(pd.DataFrame(rows), pictures)
 
 
-def _inverses(network: Network, folded: Network, way: Variant, task: Task, n: int, announce: Callable[[], None]) -> dict[str, Tensor]:
+def _inverses(
+    network: Network, moving: Callable[[], Network], way: Variant, task: Task, n: int, announce: Callable[[], None]
+) -> dict[str, Tensor]:
     """x (n, 3, h, w) and its d_rel (n,): from the cache, or, announced, measured. Equal ways are measured once, whatever their names."""
-    described = {"version": VERSION, "network": network.sha256, "data": task.data_sha256, "targets": task.ids[:n], **asdict(way)}
+    described = {"version": VERSION, "network": movable_key(network), "data": task.data_sha256, "targets": task.ids[:n], **asdict(way)}
 
     def compute() -> dict[str, Tensor]:
         announce()
-        code = network_code(folded, way.pool, way.layer or network.layer_names[-1], way.straight_through)
+        code = network_code(moving(), way.pool, way.layer or network.layer_names[-1], way.straight_through)
         start = task.starts[way.start][:n].contiguous(memory_format=torch.channels_last)
         with torch.autocast(start.device.type, enabled=False):
             with torch.no_grad():
