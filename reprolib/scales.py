@@ -244,8 +244,11 @@ LAPTOP = Scale(
             "pair_step": 0.15,
             "n_units": 10,
             "unit_steps": 100,
-            "n_ablated": 8,
-            "minutes": 6,
+            "n_ablated": 4,
+            "n_code_size": 8,
+            "layers_within_blocks": False,
+            "only_compared": True,  # single units and interpolations: networks that no claim compares there are left out
+            "minutes": 3,
         },
         "block_structure": {
             "architecture": "pool",

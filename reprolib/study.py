@@ -10,6 +10,8 @@ study.finish()
 from __future__ import annotations
 
 import ast
+import atexit
+import gc
 import json
 import os
 import sys
@@ -75,6 +77,8 @@ class Study:
         self.began = time.monotonic()
         torch.set_num_threads(os.cpu_count() or 1 if settings.overridden and settings.scale.is_evidence else 1)
         torch.manual_seed(0)
+        gc.freeze()  # a million imported objects stay anyway: the collector, a third of a second each time, need not look at them
+        atexit.register(gc.unfreeze)  # or extension modules complain of leaks
         self._rows: pd.DataFrame | None = None
         self._judged: dict[str, dict[str, Any]] = {}
         self._figures: list[dict[str, Any]] = []

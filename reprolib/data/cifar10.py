@@ -8,7 +8,6 @@ import urllib.error
 from pathlib import Path
 
 import torch
-from torchvision.datasets import CIFAR10
 
 from reprolib import store
 from reprolib.data.images import Images, images
@@ -18,9 +17,13 @@ FOLDER = "cifar-10-batches-py"
 
 # The md5 that torchvision checks (torchvision.datasets.CIFAR10); the folder holds Python pickles, so only these may be read.
 MD5 = {
-    **dict(CIFAR10.train_list),
-    **dict(CIFAR10.test_list),
-    str(CIFAR10.meta["filename"]): str(CIFAR10.meta["md5"]),
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
 
 # Mean as in MadryLab/robustness, standard deviation as in shashankkotyan/RepresentationMetrics (over all training pixels).
@@ -65,6 +68,8 @@ def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
 
     Raises MissingData when no folder is found and CorruptFile when a file is not the official one.
     """
+    from torchvision.datasets import CIFAR10  # only here: it takes seconds to import, and most runs need nothing of it
+
     folder = find(root)
     if folder is None:
         raise MissingData(
@@ -83,6 +88,8 @@ def fetch() -> Path:
     Raises MissingData when there is no network, CorruptFile when what came is not the official archive, StorageError when
     it cannot be written.
     """
+    from torchvision.datasets import CIFAR10  # only here: it takes seconds to import, and most runs need nothing of it
+
     found = find()
     if found is not None:
         try:

@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets import FashionMNIST
-from torchvision.datasets.utils import download_url
 
 from reprolib import store
 from reprolib.data.images import Images, images
@@ -24,7 +22,12 @@ from reprolib.errors import CorruptFile, MissingData, StorageError
 FOLDER = Path("FashionMNIST") / "raw"
 
 # The md5 that torchvision checks (torchvision.datasets.FashionMNIST).
-MD5: dict[str, str] = dict(FashionMNIST.resources)
+MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
 
 # Over all training pixels, in units of [0, 1]; one channel (a test computes them again).
 MEAN = (0.2860,)
@@ -73,6 +76,8 @@ def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
     `images.as_rgb` makes them fit networks of three channels. Raises MissingData when no folder is found and CorruptFile
     when a file is not the official one.
     """
+    from torchvision.datasets import FashionMNIST  # only here: it takes seconds to import, and most runs need nothing of it
+
     folder = find(root)
     if folder is None:
         raise MissingData(
@@ -90,6 +95,9 @@ def fetch() -> Path:
     Raises MissingData when there is no network, CorruptFile when what came is not an official file, StorageError when it
     cannot be written.
     """
+    from torchvision.datasets import FashionMNIST
+    from torchvision.datasets.utils import download_url
+
     own = store.root() / "data" / "fashion-mnist" / FOLDER
     found = find()
     if found is not None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from reprolib.errors import BadInput
 
@@ -127,6 +126,8 @@ def interval_of_combination(samples: Sequence[ArrayLike], coefficients: ArrayLik
     error = float(np.sqrt(variances.sum()))
     if error == 0:
         return Interval(estimate, estimate, estimate, float(estimate == 0), n)
+    from scipy import stats  # only here: it takes half a second to import, and most intervals are bootstrapped
+
     freedom = variances.sum() ** 2 / sum(v**2 / (len(s) - 1) for v, (s, _) in zip(variances, used, strict=True))
     reach = float(stats.t.ppf((1 + COVERAGE) / 2, freedom)) * error
     return Interval(estimate, estimate - reach, estimate + reach, float(2 * stats.t.sf(abs(estimate) / error, freedom)), n)

@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from reprolib.errors import BadInput
@@ -186,6 +185,8 @@ class GoogLeNet(Network):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         _head(self, plan, n_features=1024)
+        import torchvision  # only here: it takes a second, and a gigabyte of modules that nothing else needs
+
         self.body = torchvision.models.GoogLeNet(num_classes=1, aux_logits=False, init_weights=False)
         self.body.fc = nn.Identity()
         self._steps = tuple(name for name, _ in self.body.named_children() if name.startswith(("conv", "maxpool", "inception")))

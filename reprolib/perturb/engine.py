@@ -159,7 +159,7 @@ def minimise(
     judge_last = keep == "best" or observe is not None or finished is not None
     for k in range(steps + 1):
         if k == steps and not judge_last:
-            kept[index] = x
+            kept = x
             break
         last = k == steps
         with torch.set_grad_enabled(not last):
@@ -171,12 +171,13 @@ def minimise(
         if k == 0:
             zero_gradient = gradient.flatten(1).abs().amax(dim=1) == 0 if steps else zero_gradient
         done = finished() if finished is not None else None
-        if keep == "last" and done is None:
-            kept, kept_loss = x, loss
-        else:
+        if keep == "best" or done is not None:
             better = loss < kept_loss[index] if keep == "best" else torch.ones_like(loss, dtype=torch.bool)
-            better = better if done is None else better | done
+            if done is not None:
+                better = better | done
             kept[index[better]], kept_loss[index[better]] = x[better], loss[better]
+        else:
+            kept, kept_loss = x, loss  # the whole batch: nothing to pick, nothing to copy
         if observe is not None:
             observe(k, x, loss)
         if last:
@@ -205,7 +206,7 @@ def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def _check_finite(loss: Tensor, gradient: Tensor, index: Tensor, k: int) -> None:
-    bad = ~torch.isfinite(loss) | ~torch.isfinite(gradient.flatten(1).sum(dim=1))
+    bad = ~torch.isfinite(loss) | ~torch.isfinite(gradient.sum(dim=tuple(range(1, gradient.dim()))))  # flattening would copy channels_last
     if bool(bad.any()):
         raise FloatingPointError(
             f"loss or gradient is not finite at step {k} for samples {index[bad].tolist()}: check the images and the network's weights"

@@ -103,10 +103,11 @@ def follow(
     def observe(k: int, x: Tensor, loss: Tensor) -> None:
         for tau in thresholds:
             now = (loss <= tau) & ~reached[tau]
-            at[tau][now], at_distance[tau][now] = x[now], loss[now]
             if k == 0:
-                at_distance[tau][~now] = loss[~now]
-            reached[tau] |= now
+                at_distance[tau] = loss.clone()
+            if bool(now.any()):  # at most once a sample
+                at[tau][now], at_distance[tau][now] = x[now], loss[now]
+                reached[tau] |= now
         if k % every == 0 or k == steps:
             seen.steps.append(k)
             seen.losses.append(loss.cpu())

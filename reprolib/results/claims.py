@@ -16,14 +16,34 @@ from reprolib.results.evidence import Evidence
 from reprolib.results.ledger import SCALE_NAMES, Claim, Contrast, claims_sha256, load_claims
 from reprolib.results.tidy import read_rows, rounded, write_rows
 
-__all__ = ["Claim", "claims_sha256", "judge", "judge_finding", "load_claims", "read_rows", "rounded", "verdict_table", "write_rows"]
+__all__ = [
+    "Claim",
+    "claims_sha256",
+    "evidence_of",
+    "judge",
+    "judge_finding",
+    "load_claims",
+    "read_rows",
+    "rounded",
+    "verdict_table",
+    "write_rows",
+]
 
 SAY_WHY = ("not applicable", "undecided")  # states that are shown with their reason
 DIGITS = 6  # of every number in results.json: more would differ between kinds of CPU
 
 
+def evidence_of(rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None) -> Evidence:
+    """Rows as `judge` and `judge_finding` read them: handed to several calls in the place of the rows, they are read once."""
+    return _evidence(rows, scale, load_claims() if claims is None else claims)
+
+
 def judge(
-    claim_id: str, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None, minutes_per_network: float | None = None
+    claim_id: str,
+    rows: pd.DataFrame | Evidence,
+    scale: str,
+    claims: Mapping[str, Claim] | None = None,
+    minutes_per_network: float | None = None,
 ) -> dict[str, Any]:
     """One entry of results.json: estimate, interval, seeds, placebo, parts, controls and verdict of a claim, from rows.
 
@@ -37,7 +57,11 @@ def judge(
 
 
 def judge_finding(
-    finding: str, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None, minutes_per_network: float | None = None
+    finding: str,
+    rows: pd.DataFrame | Evidence,
+    scale: str,
+    claims: Mapping[str, Claim] | None = None,
+    minutes_per_network: float | None = None,
 ) -> list[dict[str, Any]]:
     """`judge` for every claim of a finding, in the ledger's order."""
     claims = load_claims() if claims is None else claims
@@ -71,7 +95,9 @@ def verdict_table(results: Mapping[str, Any] | Iterable[Mapping[str, Any]], clai
     return pd.DataFrame(table, columns=["id", "statement", "estimate [low, high]", "placebo", "controls", "verdict", "reason"])
 
 
-def _evidence(rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim]) -> Evidence:
+def _evidence(rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim]) -> Evidence:
+    if isinstance(rows, Evidence):
+        return rows
     if scale not in SCALE_NAMES:
         raise BadInput(f"scale={scale!r} is unknown; allowed: {', '.join(SCALE_NAMES)}{nearest(scale, SCALE_NAMES)}")
     return Evidence(rows, scale, claims)

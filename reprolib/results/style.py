@@ -177,6 +177,9 @@ def save(
         text = json.dumps(dict(stamp), allow_nan=False)  # ASCII, which all three formats keep as it is
     except (TypeError, ValueError) as error:
         raise BadInput(f"the stamp cannot be written as JSON ({error}): use plain numbers, strings, lists and dicts, and no NaN") from error
+    with context():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once for all formats: each would else do it twice
     written = []
     for name in formats:
         if name == "png":

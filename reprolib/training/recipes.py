@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from reprolib.errors import BadInput, nearest
 
@@ -52,6 +51,8 @@ class Recipe:
     def alter(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """What noise and blur make of a batch of images (n, c, h, w) in [0, 1]; the batch itself where there is neither."""
         if self.blur_px:
+            from torchvision.transforms.functional import gaussian_blur  # only here: it takes a second to import
+
             images = gaussian_blur(images, kernel_size=2 * round(4 * self.blur_px) + 1, sigma=self.blur_px)
         if self.noise:
             drawn = torch.randn(images.shape, generator=generator).to(images.device)

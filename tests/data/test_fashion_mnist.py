@@ -94,7 +94,7 @@ def test_missing_file_is_named(official):
 
 
 def test_fetch_returns_an_intact_copy_without_downloading(official, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "download_url", _fail(AssertionError("downloaded")))
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", _fail(AssertionError("downloaded")))
     row = data.fetch("fashion_mnist")
     assert (row["found"], row["where"]) == (True, str(official))
 
@@ -119,7 +119,7 @@ def test_fetch_mends_a_broken_copy_of_its_own(official, monkeypatch):
         assert (root, md5) == (str(official), fashion_mnist.MD5[filename])
         (official / filename).write_bytes(whole[filename])
 
-    monkeypatch.setattr(fashion_mnist, "download_url", download)
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download)
     assert data.fetch("fashion_mnist")["found"]
     assert sorted(asked) == sorted(FashionMNIST.mirrors[0] + name for name in whole)
     assert len(data.load("fashion_mnist", "test")) == 3
@@ -142,7 +142,7 @@ def _fail(error):
     ],
 )
 def test_fetch_says_what_went_wrong(roots, monkeypatch, raised, expected, message):
-    monkeypatch.setattr(fashion_mnist, "download_url", _fail(raised))
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", _fail(raised))
     with pytest.raises(expected, match=message):
         data.fetch("fashion_mnist")
 

@@ -83,6 +83,13 @@ def test_the_sweep_takes_every_map_in_the_order_of_depth_and_pools_no_map_finer_
     assert [way.layer for way in found.values()] == ["conv1", "conv2", None]
 
 
+def test_maps_within_residual_blocks_can_be_left_out():
+    reference, network = variants(150, 0.1, 4)["reference"], problems.network("resnet8")
+    found = layer_variants(network, reference, 16, within_blocks=False)
+    assert list(found) == ["layer:stem", *(f"layer:stage{s}.block1.relu2" for s in (1, 2, 3))]
+    assert found.items() <= layer_variants(network, reference, 16).items()
+
+
 def test_rows_hold_every_variant_arm_quantity_and_target_of_the_first_networks(ablated, nets, task):
     rows = rounded(ablated.rows)
     assert len(rows) == len(ablated.rows) == 2 * (8 + 3) * 3 * 3

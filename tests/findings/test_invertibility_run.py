@@ -80,6 +80,30 @@ def test_every_role_that_has_networks_is_measured_and_a_role_that_has_none_is_ab
     assert set(rows.loc[rows["claim"] == "INV-5", "arm"]) == {"standard", "robust", "gauss", "std_matched"}
 
 
+def test_single_units_and_interpolations_keep_to_the_networks_that_their_claims_compare_where_the_preset_says_so(everything, tmp_path):
+    study = planted_study(tmp_path)
+    study.settings = replace(study.settings, values={**study.settings.values, "only_compared": True, "n_code_size": 2})
+    nets = {"standard": [carded(0)], "robust": [carded(0, "l2")]} | {role: [carded(0, recipe)] for role, recipe in CONTROLS.items()}
+    kept, arms = measured_at(study, nets).rows, {"standard", "robust"}
+    for claim, compared in (
+        ("INV-6", {"gauss", "std_matched", "crossfade"}),
+        ("INV-7", {"gauss", "blur"}),
+        ("INV-8", {"gauss", "std_matched"}),
+    ):
+        assert set(kept.loc[kept["claim"] == claim, "arm"]) == arms | compared
+        assert set(everything.rows.loc[everything.rows["claim"] == claim, "arm"]) >= arms | set(CONTROLS)
+    assert of(kept, "code_size", "distance_ratio").groupby("unit_2").size().tolist() == [2, 2, 2]
+    verdicts, all_verdicts = (judge_finding("invertibility", rows, "smoke") for rows in (kept, everything.rows))
+    assert verdicts == all_verdicts  # no claim misses what was left out
+
+
+def test_the_deciding_code_is_not_inverted_twice(everything):
+    for arm in ("standard", "robust"):
+        sizes = of(everything.rows, "code_size", "distance_ratio", arm)
+        decided = of(everything.rows, "INV-2", "distance_ratio@final", arm)
+        assert sizes.loc[sizes["unit_2"] == "k=4", "value"].tolist() == decided.loc[decided["unit_2"] == "noise_0", "value"].tolist()
+
+
 def test_the_claims_about_control_networks_and_trends_find_their_rows(everything):
     verdicts = {entry["id"]: entry for entry in judge_finding("invertibility", everything.rows, "smoke")}
     for claim in ("INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-9", "INV-10"):

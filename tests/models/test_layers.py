@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from reprolib.errors import BadInput
-from reprolib.models.layers import LAST, eval_mode, features, fold_batch_norm, representation
+from reprolib.models.layers import LAST, eval_mode, features, fold_batch_norm, movable, movable_key, representation
 from reprolib.models.networks import ARCHITECTURES, build
 
 IMAGES = problems.images(3, 3, 32, 32)
@@ -205,3 +205,42 @@ def test_a_network_fresh_from_its_seed_folds_too():
 def test_folding_twice_changes_nothing():
     folded = fold_batch_norm(problems.network())
     assert torch.equal(fold_batch_norm(folded)(IMAGES), folded(IMAGES))
+
+
+# --- a copy to move pixels by
+
+
+def pixel_gradient(network, x):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(network(x).square().sum(), x)[0]
+
+
+@pytest.mark.parametrize("architecture", WITH_MAPS)
+def test_a_movable_copy_is_the_folded_one_bit_by_bit(architecture):
+    network = problems.network(architecture)
+    folded, x = fold_batch_norm(network).to(memory_format=torch.channels_last), IMAGES.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(movable(network)(x), folded(x))
+
+
+@pytest.mark.parametrize("side_px", [32, 31, 17, 8])
+def test_the_gradient_through_a_strided_stem_is_the_plain_one_up_to_rounding(side_px):
+    network, x = problems.network("pool", dtype=torch.float64), problems.images(3, 3, side_px, side_px, dtype=torch.float64)
+    plain = pixel_gradient(fold_batch_norm(network), x)
+    torch.testing.assert_close(pixel_gradient(movable(network), x), plain, rtol=1e-10, atol=1e-12 * plain.abs().max().item())
+
+
+def test_a_gradient_that_differs_in_the_last_digits_has_a_key_of_its_own():
+    keys = {}
+    for architecture in ("pool", "w8", "resnet8", "tinycnn", "lenet"):
+        network = problems.network(architecture)
+        network.sha256 = "0" * 64
+        keys[architecture] = movable_key(network)
+    assert keys.pop("pool") == "0" * 64 + ", gradient by patches"
+    assert set(keys.values()) == {"0" * 64}
+
+
+def test_a_map_of_as_many_positions_as_the_code_is_the_code():
+    network = problems.network("pool")
+    last = features(network, IMAGES, [LAST])[LAST]
+    assert last.shape[2:] == (4, 4)
+    assert torch.equal(representation(network, IMAGES, 4), F.adaptive_avg_pool2d(last, 4).flatten(1))

@@ -10,7 +10,7 @@ import pytest
 from planting import LEDGER, cards, converged, good_cards, plant, together
 
 from reprolib.errors import BadInput
-from reprolib.results.claims import Claim, judge, judge_finding, load_claims, verdict_table
+from reprolib.results.claims import Claim, evidence_of, judge, judge_finding, load_claims, verdict_table
 
 FIELDS = [
     "id", "version", "required", "primary", "estimate", "low", "high", "p", "n", "unit", "arms", "seeds", "placebo",
@@ -94,6 +94,13 @@ def test_planted_rows_give_the_verdict_they_were_planted_for(claims: dict[str, C
     assert list(entry) == FIELDS
     assert entry["reason"]
     json.dumps(entry, allow_nan=False)
+
+
+def test_rows_that_were_read_once_give_the_entries_that_rows_give(claims: dict[str, Claim]) -> None:
+    rows = together(next(rows for (claim, _), rows in CASES.items() if claim == "D"), good_cards())
+    seen = evidence_of(rows, "laptop", claims)
+    for claim in ("D", "A", "D"):
+        assert judge(claim, seen, "laptop", claims) == judge(claim, rows, "laptop", claims)
 
 
 @pytest.mark.parametrize("kind", ["D", "S", "L", "T", "A"])

@@ -19,7 +19,7 @@ from reprolib import store
 from reprolib.findings.invertibility.inverting import Eyes, Task
 from reprolib.findings.invertibility.tidying import ARMS, Part, identity, row
 from reprolib.measures import perceptual
-from reprolib.models.layers import features, fold_batch_norm
+from reprolib.models.layers import features, movable, movable_key
 from reprolib.models.networks import Network
 from reprolib.perturb.engine import Box, minimise
 from reprolib.perturb.fourier import invert_fourier, matched_stepper
@@ -63,8 +63,11 @@ def variants(steps: int, step: float, pool: int) -> dict[str, Variant]:
     }
 
 
-def layer_variants(network: Network, reference: Variant, image_px: int) -> dict[str, Variant]:
-    """A variant per post-activation map of the network, in the order of depth, pooled to at most the reference's pool a side."""
+def layer_variants(network: Network, reference: Variant, image_px: int, within_blocks: bool = True) -> dict[str, Variant]:
+    """A variant per post-activation map of the network, in the order of depth, pooled to at most the reference's pool a side.
+
+    within_blocks: also the maps inside residual blocks, not only those that leave them.
+    """
     with torch.no_grad():
         blank = torch.zeros(1, 3, image_px, image_px, device=next(network.parameters()).device)
         maps = features(network, blank, network.layer_names)
@@ -73,6 +76,7 @@ def layer_variants(network: Network, reference: Variant, image_px: int) -> dict[
             reference, layer=None if name == network.layer_names[-1] else name, pool=min(reference.pool, *map_.shape[2:])
         )
         for name, map_ in maps.items()
+        if within_blocks or not name.endswith(".relu1")
     }
 
 
@@ -84,11 +88,13 @@ def measure(
     step: float,
     pool: int,
     n_targets: int = N_TARGETS,
+    within_blocks: bool = True,
     report: Callable[[str], None] = lambda line: None,
 ) -> Part:
     """Every variant on the first network of the standard and of the robust arm, the first `n_targets` targets, one start.
 
-    steps, step, pool: of the reference, as in `invert_task`. Measured once per network and variant, then read from the cache.
+    steps, step, pool: of the reference, as in `invert_task`. within_blocks: see `layer_variants`. Measured once per network and
+    variant, then read from the cache.
     Rows: claim "ablation", quantities distance_ratio, pixel_correlation and d_rel of the images kept, unit_2 the variant; d_rel
     in units of the inverted map's own random pairs, the ratio in units of the variant's own start. pictures: "targets"
     (t, 3, h, w) in [0, 1], and per variant {arm: (t, 3, h, w)}, of the first targets.
@@ -100,13 +106,13 @@ def measure(
     for arm in ARMS:
         network = nets[arm][0]
         ways = variants(steps, step, pool)
-        ways |= layer_variants(network, ways["reference"], targets.shape[-1])
+        ways |= layer_variants(network, ways["reference"], targets.shape[-1], within_blocks)
         told = f"{network.card['name']}: inverting {n} targets in {len(ways)} ways"
         announce = functools.cache(functools.partial(report, told))  # once a network, and only where something is measured
         base = identity(arm, network)
-        folded = fold_batch_norm(network).to(memory_format=torch.channels_last)
+        moving = functools.cache(functools.partial(movable, network))
         for name, way in ways.items():
-            found = _inverses(network, folded, way, task, n, announce)
+            found = _inverses(network, moving, way, task, n, announce)
             x, start = found["x"].to(targets.device), task.starts[way.start][:n]
             values = {
                 "distance_ratio": eyes.distance("standard", x, targets) / eyes.distance("standard", start, targets),
@@ -119,13 +125,15 @@ def measure(
     return Part(pd.DataFrame(rows), pictures)
 
 
-def _inverses(network: Network, folded: Network, way: Variant, task: Task, n: int, announce: Callable[[], None]) -> dict[str, Tensor]:
+def _inverses(
+    network: Network, moving: Callable[[], Network], way: Variant, task: Task, n: int, announce: Callable[[], None]
+) -> dict[str, Tensor]:
     """x (n, 3, h, w) and its d_rel (n,): from the cache, or, announced, measured. Equal ways are measured once, whatever their names."""
-    described = {"version": VERSION, "network": network.sha256, "data": task.data_sha256, "targets": task.ids[:n], **asdict(way)}
+    described = {"version": VERSION, "network": movable_key(network), "data": task.data_sha256, "targets": task.ids[:n], **asdict(way)}
 
     def compute() -> dict[str, Tensor]:
         announce()
-        code = network_code(folded, way.pool, way.layer or network.layer_names[-1], way.straight_through)
+        code = network_code(moving(), way.pool, way.layer or network.layer_names[-1], way.straight_through)
         start = task.starts[way.start][:n].contiguous(memory_format=torch.channels_last)
         with torch.autocast(start.device.type, enabled=False):
             with torch.no_grad():

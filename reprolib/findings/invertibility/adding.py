@@ -31,6 +31,7 @@ from reprolib.findings.invertibility.units import (
     unit_rows,
     units_of,
 )  # fmt: skip
+from reprolib.models.layers import movable_key
 from reprolib.models.networks import Network
 from reprolib.perturb.visualisation import Raised, add_feature, add_until
 
@@ -110,7 +111,7 @@ def add(
     asked = torch.tensor(units.chosen, device=begin.device).repeat(len(given))
     caps = torch.cat([units.top[units.chosen].repeat(len(given)), torch.full((len(asked),), REFERENCE_CAP)]).to(begin.device)
     described = {
-        "version": VERSION, "what": "add", "network": network.sha256, "units": units.chosen, "images": fingerprint(begin),
+        "version": VERSION, "what": "add", "network": movable_key(network), "units": units.chosen, "images": fingerprint(begin),
         "caps": fingerprint(caps), "radius": radius, "steps": steps, "steps_a_radius": STEPS_A_RADIUS,
     }  # fmt: skip
 

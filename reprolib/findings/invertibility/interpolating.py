@@ -21,7 +21,7 @@ from reprolib.data import Images
 from reprolib.findings.invertibility.inverting import CHUNK, EYES_CHUNK, GPU_CHUNK, Eyes
 from reprolib.findings.invertibility.pairs import Pairs, make_pairs
 from reprolib.measures import perceptual
-from reprolib.models.layers import fold_batch_norm
+from reprolib.models.layers import fold_batch_norm, movable, movable_key
 from reprolib.models.networks import Network, weights_sha256
 from reprolib.perturb.interpolation import N_POINTS, Interpolation, interpolate, mixed
 from reprolib.perturb.inversion import network_code, noise_start
@@ -113,13 +113,13 @@ def walk(
     """
     left, right = pairs.left[list(places)], pairs.right[list(places)]
     described = {
-        "version": VERSION, "network": network.sha256, "data": pairs.data_sha256, "pairs": [pairs.units[i] for i in places],
+        "version": VERSION, "network": movable_key(network), "data": pairs.data_sha256, "pairs": [pairs.units[i] for i in places],
         "ends": _sha256(torch.cat([left, right])), "start": start, "points": N_POINTS, "steps": steps, "step": step, "pool": pool,
     }  # fmt: skip
 
     def compute() -> dict[str, Tensor]:
         report(f"{network.card['name']}: interpolating {len(left)} pairs from {start}, {steps} steps, {pool} x {pool} code")
-        code = network_code(fold_batch_norm(network).to(memory_format=torch.channels_last), pool)  # a fifth faster on CPUs
+        code = network_code(movable(network), pool)
         with torch.no_grad(), torch.autocast(left.device.type, enabled=False):
             unit = perceptual.random_pair_median(code(pairs.typical), generator=torch.Generator().manual_seed(0))
         # drawn for all pairs, so that a network measured on some of them starts those from the same noise

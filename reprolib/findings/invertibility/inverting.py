@@ -5,6 +5,7 @@ Every network inverts the codes of the same targets from the same starts. Source
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,10 @@ from reprolib import store
 from reprolib.data import Images
 from reprolib.errors import BadInput
 from reprolib.measures import perceptual
-from reprolib.models.layers import LAST, features, fold_batch_norm
+from reprolib.models.layers import LAST, features, fold_batch_norm, movable, movable_key, representation
 from reprolib.models.networks import Network, weights_sha256
 from reprolib.perturb.attacks import predictions
-from reprolib.perturb.inversion import Code, Inversion, follow, network_code, noise_start
+from reprolib.perturb.inversion import Code, Inversion, follow, noise_start
 
 VERSION = 2
 """Of this measurement; bumped when its numbers change meaning (cached inversions are then made anew)."""
@@ -30,11 +31,14 @@ TAUS = (0.5, 0.35, 0.2, 0.1, 0.05)
 FIRST_TEST_IMAGES = 2000
 N_TYPICAL = 512
 EVERY = 10
-CHUNK = 64
-"""Images a pass on a CPU. Joining more brings nothing there: passes of 192 cost 1.08 times those of 64 an image (W8, 32 px, one
-core of an AVX512 server, torch 2.15.0, median of 5 runs; 48 and 96 lie within 4 %). The channels_last format takes .8 of the time."""
+CHUNK = 96
+"""Images a pass on a CPU, which changes no bit of the results. Joining more brings nothing there: passes of 192 cost 1.08 times those of 64 an
+image (W8, 32 px, one core of an AVX512 server, torch 2.15.0, median of 5 runs; 48 and 96 lie within 4 %), but a remainder of 8 costs 1.7 times as
+much an image. The channels_last format takes .8 of the time."""
 GPU_CHUNK = 1024
 EYES_CHUNK = 250
+LIKENESS = (perceptual.ssim, perceptual.pixel_correlation, perceptual.edge_correlation, perceptual.lowpass_mse)
+"""Distances of pictures that ask no network."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,13 @@ def invert_task(
     pool: the code is the last map averaged to pool x pool positions. BatchNorm is folded (the same function); fp32.
     """
     n = len(task.targets) if n is None else min(n, len(task.targets))
-    code = network_code(fold_batch_norm(network).to(memory_format=torch.channels_last), pool)
+    moving = functools.cache(functools.partial(movable, network))  # copied only where something is measured
+
+    def code(x: Tensor) -> Tensor:
+        return representation(moving(), x, pool, straight_through=True)
+
     told = f"{network.card['name']}: inverting {n} targets from {len(starts)} starts, {steps} steps, {pool} x {pool} code"
-    described = {"network": network.sha256, "pool": pool}
+    described = {"network": movable_key(network), "pool": pool}
     unit, runs = invert_code(code, described, task, steps, step, starts, n, lambda: report(told), taus)
     return Inverted(role, network, unit, runs)
 
@@ -221,6 +229,14 @@ class Eyes:
         """The judge's predictions (n,)."""
         described = {"version": VERSION, "judge": self.sha256[kind], "x": sha256_of(x)}
         return store.cache("judged", described, lambda: {"classes": predictions(self.judges[kind], _fast(x))})["classes"].to(x.device)
+
+
+def likeness(a: Tensor, b: Tensor) -> dict[str, Tensor]:
+    """Values (n,) of `LIKENESS`, by name, for images a and b (n, 3, h, w); measured once, then read from the cache."""
+    names = [measure.__name__ for measure in LIKENESS]
+    described = {"version": VERSION, "measures": names, "a": sha256_of(a), "b": sha256_of(b)}
+    kept = store.cache("likeness", described, lambda: {measure.__name__: measure(a, b) for measure in LIKENESS})
+    return {name: kept[name].to(a.device) for name in names}
 
 
 def ratios(images: Tensor, task: Task, eyes: Eyes, n: int) -> Tensor:

@@ -23,6 +23,7 @@ from reprolib.findings.invertibility import (
 )  # fmt: skip
 from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task
 from reprolib.models.networks import Network
+from reprolib.results import claims
 from reprolib.study import Study
 
 N_EXTREMES = 3
@@ -51,6 +52,12 @@ class Bench:
     def outside(self) -> dict[str, Tensor]:
         """Images from outside the training distribution, the set that decides first; empty where there are none."""
         return outside.outside_sets(self.study.settings.scale.name, self.study.images("test"), max(len(self.task.ids), self._for_pairs))
+
+    def compared(self, claim: str) -> Mapping[str, Sequence[Network]]:
+        """The networks that a claim compares, controls included, where the preset keeps to them; else those of every role."""
+        entry = claims.load_claims()[claim]
+        keeps = self.study.settings.values.get("only_compared", False)
+        return {role: networks for role, networks in self.nets.items() if not keeps or role in (*entry.arms, *entry.controls)}
 
     @property
     def _for_pairs(self) -> int:
@@ -112,7 +119,7 @@ def _interpolation(bench: Bench) -> MeasuredPart:
     study, settings = bench.study, bench.study.settings
     none = bench.task.targets[:0]
     return interpolating.measure(
-        bench.nets, study.images("test"), next(iter(bench.outside.values()), none), bench.eyes, bench.judges, settings["n_pairs"],
+        bench.compared(interpolating.CLAIM), study.images("test"), next(iter(bench.outside.values()), none), bench.eyes, bench.judges, settings["n_pairs"],
         settings["pair_steps"], settings["pair_step"], settings["pool"], study.device, study.report,
     )  # fmt: skip
 
@@ -121,7 +128,7 @@ def _visualisation(bench: Bench) -> MeasuredPart:
     study, settings = bench.study, bench.study.settings
     ood = next(iter(bench.outside.values()), None)
     return visualising.measure(
-        bench.nets,
+        bench.compared(visualising.CLAIM),
         study.images("test"),
         ood,
         bench.eyes,
@@ -137,8 +144,9 @@ def _addition(bench: Bench) -> MeasuredPart:
     study, settings = bench.study, bench.study.settings
     radius = 2 * settings.scale.eps
     return adding.measure(
-        bench.nets, study.images("test"), bench.eyes, settings["n_units"], radius, settings["unit_steps"], study.device, study.report
-    )
+        bench.compared(adding.CLAIM), study.images("test"), bench.eyes, settings["n_units"], radius, settings["unit_steps"],
+        study.device, study.report,
+    )  # fmt: skip
 
 
 def _extremes(bench: Bench) -> MeasuredPart:
@@ -150,7 +158,10 @@ def _extremes(bench: Bench) -> MeasuredPart:
 
 def _ablation(bench: Bench) -> MeasuredPart:
     study, settings = bench.study, bench.study.settings
-    return ablating.measure(bench.nets, bench.task, bench.eyes, *bench.budget, settings["pool"], settings["n_ablated"], report=study.report)
+    within_blocks = settings.values.get("layers_within_blocks", True)
+    return ablating.measure(
+        bench.nets, bench.task, bench.eyes, *bench.budget, settings["pool"], settings["n_ablated"], within_blocks, study.report
+    )
 
 
 PARTS: dict[str, Callable[[Bench], MeasuredPart]] = {

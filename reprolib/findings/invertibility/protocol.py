@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -73,7 +73,7 @@ def run(study: Study, nets: Mapping[str, Sequence[Network]], judges: Mapping[str
     taus = deciding_taus(reach)
     if settings["tau"]:
         taus = dict.fromkeys(taus, settings["tau"])
-    by_k = _code_sizes(study, nets, task, measured_taus)
+    by_k = _code_sizes(study, nets, task, measured_taus, inverted)
     rows = pd.concat([reach, tidy(inverted, twice, task, eyes, taus), code_size_rows(by_k, task, eyes)], ignore_index=True)
     bench = Bench(study, nets, judges, task, eyes, inverted, rows, taus, measured_taus)
     parts = {name: part(bench) for name, part in PARTS.items()}
@@ -106,20 +106,34 @@ def _joined(*frames: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
 
 
-def _code_sizes(study: Study, nets: Mapping[str, Sequence[Network]], task: Task, taus: Sequence[float]) -> dict[int, list[Inverted]]:
-    """Inversions from `noise_0` by the code's side k, of the first network of each arm; sides up to that of their last maps."""
+def _code_sizes(
+    study: Study, nets: Mapping[str, Sequence[Network]], task: Task, taus: Sequence[float], inverted: Sequence[Inverted]
+) -> dict[int, list[Inverted]]:
+    """Inversions from `noise_0` by the code's side k, of the first network of each arm; sides up to that of their last maps.
+
+    Those of the deciding k are among `inverted` already.
+    """
     settings = study.settings
     firsts = {role: nets[role][0] for role in ARMS if nets.get(role)}
     largest = min((last_map_px(network, task.targets.shape[-1]) for network in firsts.values()), default=0)
-    n = min(len(task.ids), N_CODE_SIZE)
+    n = min(len(task.ids), settings.values.get("n_code_size", N_CODE_SIZE))
+    decided = {one.role: _first(one, n) for one in reversed(inverted)}  # of each role the first network remains
     return {
         k: [
-            invert_task(role, network, task, settings["steps"], settings["step"], k, ["noise_0"], n, study.report, taus)
+            decided[role]
+            if k == settings["pool"]
+            else invert_task(role, network, task, settings["steps"], settings["step"], k, ["noise_0"], n, study.report, taus)
             for role, network in firsts.items()
         ]
         for k in CODE_SIZES
         if k <= largest
     }
+
+
+def _first(one: Inverted, n: int) -> Inverted:
+    """The last iterates of its first n targets from `noise_0`."""
+    run = one.runs["noise_0"]
+    return replace(one, runs={"noise_0": replace(run, x=run.x[:n])})
 
 
 def hero_cells(inverted: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -13,9 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task
+from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task, likeness
 from reprolib.findings.invertibility.tidying import Part, identity, kind_of, row
-from reprolib.measures import perceptual
 
 CLAIM = "INV-4"
 N_PAIRS = 512
@@ -67,9 +66,9 @@ def _distances(eyes: Eyes) -> dict[str, Distance]:
     return {
         "start_spread": lambda a, b: eyes.distance("standard", a, b),
         "start_spread_robust_judge": lambda a, b: eyes.distance("robust", a, b),
-        "start_spread_ssim": lambda a, b: 1 - perceptual.ssim(a, b),
-        "start_spread_pixel_correlation": lambda a, b: 1 - perceptual.pixel_correlation(a, b),
-        "start_spread_lowpass_mse": perceptual.lowpass_mse,
+        "start_spread_ssim": lambda a, b: 1 - likeness(a, b)["ssim"],
+        "start_spread_pixel_correlation": lambda a, b: 1 - likeness(a, b)["pixel_correlation"],
+        "start_spread_lowpass_mse": lambda a, b: likeness(a, b)["lowpass_mse"],
     }
 
 

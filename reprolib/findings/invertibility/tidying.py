@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from reprolib.findings.invertibility.inverting import EVERY, TAUS, Eyes, Inverted, Task, ratios
+from reprolib.findings.invertibility.inverting import EVERY, TAUS, Eyes, Inverted, Task, likeness, ratios
 from reprolib.measures import perceptual
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Inversion
@@ -151,8 +151,8 @@ def run_rows(base: Mapping[str, Any], start: str, run: Inversion, task: Task, ey
             continue
         add(claim, "distance_ratio", ratio, reached)
         add(claim, "distance_ratio_robust_judge", eyes.distance("robust", x, task.targets) / at_start["robust"], reached)
-        for measure in (perceptual.ssim, perceptual.pixel_correlation, perceptual.edge_correlation, perceptual.lowpass_mse):
-            add(claim, measure.__name__, measure(x, task.targets), reached)
+        for quantity, values in likeness(x, task.targets).items():
+            add(claim, quantity, values, reached)
         if kind == "image":
             add("INV-3", "recognised_start", (seen == task.start_y).float(), reached)
         if kind == "noise":

@@ -21,7 +21,7 @@ from reprolib.errors import BadInput
 from reprolib.findings.invertibility.inverting import CHUNK, EYES_CHUNK, FIRST_TEST_IMAGES, GPU_CHUNK, Eyes
 from reprolib.findings.invertibility.tidying import identity, row
 from reprolib.measures import perceptual
-from reprolib.models.layers import fold_batch_norm, representation
+from reprolib.models.layers import fold_batch_norm, movable, representation
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Code, network_code
 
@@ -52,7 +52,7 @@ class Units:
 
 def units_of(network: Network, images: Images, n: int) -> Units:
     """`n` live units of a network (all, where fewer are live); the first of a longer draw are those of a shorter one."""
-    codes = codes_of(fold_batch_norm(network), network.sha256, images.x[:FIRST_TEST_IMAGES], {"data": images.sha256})
+    codes = codes_of(network, network.sha256, images.x[:FIRST_TEST_IMAGES], {"data": images.sha256})
     spread = codes.std(dim=0)
     live = spread > 0
     draw = torch.Generator().manual_seed(int(network.sha256[:12], 16))
@@ -64,15 +64,15 @@ def units_of(network: Network, images: Images, n: int) -> Units:
     )  # fmt: skip
 
 
-def codes_of(folded: Network, sha256: str, x: Tensor, described: Mapping[str, Any]) -> Tensor:
+def codes_of(network: Network, sha256: str, x: Tensor, described: Mapping[str, Any]) -> Tensor:
     """R of images x (n, 3, h, w), uint8 or in [0, 1], as (n, channels) on the CPU; measured once, then read from the cache.
 
-    folded: the network of weights `sha256`, without BatchNorm. described: plain JSON that identifies the images.
+    network: of weights `sha256`; its BatchNorm is folded. described: plain JSON that identifies the images.
     """
-    device = next(folded.parameters()).device
+    device = next(network.parameters()).device
 
     def compute() -> dict[str, Tensor]:
-        parts = []
+        folded, parts = fold_batch_norm(network), []
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for part in x.split(EYES_CHUNK):
                 images = part.to(device).float() / (255 if part.dtype == torch.uint8 else 1)
@@ -84,7 +84,7 @@ def codes_of(folded: Network, sha256: str, x: Tensor, described: Mapping[str, An
 
 def code_of(network: Network) -> Code:
     """R of a network, BatchNorm folded (the same function), with the straight-through last ReLU."""
-    return network_code(fold_batch_norm(network).to(memory_format=torch.channels_last), POOL)
+    return network_code(movable(network), POOL)
 
 
 def chunk_of(device: torch.device) -> int:

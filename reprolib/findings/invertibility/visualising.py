@@ -37,6 +37,7 @@ from reprolib.findings.invertibility.units import (
     units_of,
 )  # fmt: skip
 from reprolib.measures.perceptual import radial_spectrum, spectrum_slope
+from reprolib.models.layers import movable_key
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import noise_start
 from reprolib.perturb.visualisation import maximise
@@ -122,7 +123,7 @@ def visualise(
     begin = torch.cat([start[:n] for start in starts.values()])
     asked = torch.tensor(units.chosen, device=begin.device).repeat(len(starts))
     described = {
-        "version": VERSION, "what": "maximise", "network": network.sha256, "units": units.chosen, "starts": fingerprint(begin),
+        "version": VERSION, "what": "maximise", "network": movable_key(network), "units": units.chosen, "starts": fingerprint(begin),
         "steps": steps, "step": step,
     }  # fmt: skip
 

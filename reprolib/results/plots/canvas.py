@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,6 +47,15 @@ class Page:
     def __init__(self, width_in: float, height_in: float) -> None:
         self.width, self.height = width_in, height_in
         self.figure = style.figure(width_in, height_in, layout="none")
+        self.figure.suppressComposite = True  # a pdf else makes one image of all pictures
+
+    @cached_property
+    def sheet(self) -> Axes:
+        """Axes over the whole page, in inches from the top left corner: what all pictures share, for axes cost far more than a picture."""
+        sheet = self.figure.add_axes((0, 0, 1, 1), zorder=-1)
+        sheet.set(xlim=(0, self.width), ylim=(self.height, 0))
+        sheet.set_axis_off()
+        return sheet
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
         """Axes of that size with their top left corner at (x, y), all in inches."""
@@ -52,12 +63,10 @@ class Page:
 
     def picture(self, image: Tensor, x: float, y: float, side: float, frame: str | None = None) -> None:
         """An image (c, h, w), see `pixels`, in a square of that side; frame: the colour of a line around it."""
-        axes = self.axes(x, y, side, side)
-        axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set_visible(frame is not None)
-            spine.set(color=frame or "none", linewidth=1.0)
+        place = (x, x + side, y + side, y)
+        self.sheet.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=place, aspect="auto")
+        if frame is not None:
+            self.sheet.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=frame, linewidth=1.0))
 
     def text(self, words: str, x: float, y: float, **look: Any) -> None:
         """Words at (x, y)."""

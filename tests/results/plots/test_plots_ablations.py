@@ -109,14 +109,10 @@ def pictures(arms=("standard", "robust"), t=3):
 
 def shades(figure):
     """The shade of every picture, by its place: (left, top), rounded to inches / 100."""
-    height = figure.get_figheight()
-    return {
-        (round(100 * ax.get_position().x0 * style.WIDE), round(100 * (1 - ax.get_position().y1) * height)): round(
-            float(ax.images[0].get_array().mean()), 3
-        )
-        for ax in figure.axes
-        if ax.images
-    }
+    pictures = [image for ax in figure.axes for image in ax.images]
+    places = [image.get_extent() for image in pictures]  # left, right, bottom, top
+    shown = [round(float(image.get_array().mean()), 3) for image in pictures]
+    return {(round(100 * left), round(100 * top)): shade for (left, _, _, top), shade in zip(places, shown, strict=True)}
 
 
 def test_inverses_of_every_layer_stand_in_the_order_of_depth_beside_their_target():

@@ -37,7 +37,7 @@ def cell(role, starts=("noise_0", "noise_1", "image"), t=3, base=1):
 
 
 def pictures(figure):
-    return [ax.images[0] for ax in figure.axes if ax.images]
+    return [image for ax in figure.axes for image in ax.images]
 
 
 def words(figure):
@@ -147,16 +147,16 @@ def test_an_inverse_stands_below_its_own_target_in_its_own_row():
     wanted = pixels(cells[1]["inversions"]["image"][2])
     (found,) = [picture for picture in pictures(figure) if np.array_equal(picture.get_array(), wanted)]
     (target,) = [picture for picture in pictures(figure) if np.array_equal(picture.get_array(), pixels(cells[0]["targets"][2]))]
-    box, above = found.axes.get_position(), target.axes.get_position()
+    box, above = found.get_window_extent(), target.get_window_extent()
     assert box.y1 < above.y0
-    assert box.x0 > target.axes.get_position().x0  # third of the three starts
-    assert box.y0 == min(picture.axes.get_position().y0 for picture in pictures(figure))
+    assert box.x0 > target.get_window_extent().x0  # third of the three starts
+    assert box.y0 == min(picture.get_window_extent().y0 for picture in pictures(figure))
 
 
 def test_pictures_are_square_and_never_smoothed():
     for picture in pictures(plots.hero_grid([cell("standard")])):
         assert picture.get_interpolation() == "nearest"
-        box = picture.axes.get_window_extent()
+        box = picture.get_window_extent()
         assert box.width == pytest.approx(box.height)
 
 

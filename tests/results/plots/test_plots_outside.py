@@ -17,8 +17,7 @@ def given(sets=("tiny_imagenet_20", "fashion"), arms=("robust", "standard"), t=3
 
 
 def pictures_in(figure):
-    """Axes that hold an image."""
-    return [ax for ax in figure.axes if ax.images]
+    return [image for ax in figure.axes for image in ax.images]
 
 
 def test_every_target_and_inverse_is_drawn_and_an_absent_one_is_not():

@@ -74,7 +74,7 @@ def test_a_figure_is_drawn_inside_the_page_and_alike_each_time(name):
 def at(figure, image):
     """The place of the one picture that shows an image."""
     (found,) = [one for one in pictures(figure) if np.array_equal(one.get_array(), pixels(image))]
-    return found.axes.get_position()
+    return found.get_window_extent()
 
 
 def test_an_image_stands_below_its_own_start_in_its_networks_row():
