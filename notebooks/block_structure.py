@@ -206,6 +206,19 @@ study.figure(
 )
 
 # %% [markdown]
+# ## Somebody else's networks
+#
+# A ResNet-20 trained plainly and one trained on PGD adversaries, neither by us (EhanW/advrob-cifar10), where their files are
+# there: BLK-1 to BLK-3 in numbers. One seed each, so beside ours and without a verdict.
+
+# %%
+if (rows["claim"] == "external").any():
+    caption = "CKA of every two layers of somebody else's ResNet-20, standard and robust, and of the two at equal depth."
+    seen = "cifar: TODO"
+    study.figure(plots.external_maps(rows), "external", caption=caption, seen=seen)
+block_structure.external_table(rows)
+
+# %% [markdown]
 # ## Why the unbiased form
 #
 # The plain form of CKA, which public code uses, calls independent noise alike: the fewer images, the more.

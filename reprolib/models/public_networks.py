@@ -71,6 +71,10 @@ def plan_of(described: Mapping[str, Any]) -> Plan:
     raise BadInput(f"{described!r} does not describe a public network: allowed families are {', '.join(FAMILIES)}, all numbers above 0")
 
 
+RESNET20 = Plan("resnet", 10, (16, 32, 64), (3, 3, 3))
+"""The CIFAR ResNet-20 of the pair that is shown beside ours."""
+
+
 class PublicResNet(Network):
     """A residual network with basic or bottleneck blocks, CIFAR stem (3 px) or ImageNet stem (7 px, stride 2, max-pool)."""
 

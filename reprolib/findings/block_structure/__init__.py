@@ -5,7 +5,8 @@ are this project's.
 """
 
 from reprolib.findings.block_structure.batches import Batches, batches
+from reprolib.findings.block_structure.external import external_table
 from reprolib.findings.block_structure.networks import Compared, networks
 from reprolib.findings.block_structure.protocol import run
 
-__all__ = ["Batches", "Compared", "batches", "networks", "run"]
+__all__ = ["Batches", "Compared", "batches", "external_table", "networks", "run"]

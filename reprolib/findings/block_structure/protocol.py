@@ -11,7 +11,7 @@ from torch import Tensor
 from reprolib import data, store
 from reprolib.data import Images
 from reprolib.errors import BadInput, MissingData
-from reprolib.findings.block_structure import attacking, overfitting, sweeping, tidying
+from reprolib.findings.block_structure import attacking, external, overfitting, sweeping, tidying
 from reprolib.findings.block_structure.attacking import Attack
 from reprolib.findings.block_structure.batches import Batches, batches, far_end, first_training_images, wide_batches
 from reprolib.findings.block_structure.comparing import PLAIN, compare, rotate
@@ -44,7 +44,7 @@ def run(study: Study, nets: Compared) -> pd.DataFrame:
         return study.committed_rows()
     plain: dict[str, BatchHSIC] = {}
     frames = [*_depth(study, nets.deep, plain), *_radii(study, nets, plain), *_attacked(study, nets), *_settled(study, nets.deep)]
-    frames += [*_overfitted(study, nets.overfit), *_cards(study, nets), *_sizes(study, nets.deep)]
+    frames += [*_overfitted(study, nets.overfit), *_cards(study, nets), *_sizes(study, nets.deep), *_external(study)]
     rows = pd.concat(frames, ignore_index=True).drop_duplicates(["claim", "quantity", "arm", "network", "unit", "unit_2"])
     return pd.concat([rows, _carried_over(study, rows)], ignore_index=True)
 
@@ -214,13 +214,24 @@ def _sizes(study: Study, deep: Nets) -> list[pd.DataFrame]:
     return frames
 
 
+def _external(study: Study) -> list[pd.DataFrame]:
+    """Somebody else's pair, where the study is of the images it was trained on."""
+    if study.settings.scale.dataset != external.DATASET:
+        return []
+    return external.measure(external.networks(study.device), _batches(study), study.report)
+
+
 def _carried_over(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    """Committed rows of states of trainings that were not kept here, of the very networks measured now. None in a run with a turned knob."""
+    """Committed rows of what is not here: states of the trainings of the networks measured now, and somebody else's networks.
+
+    None in a run with a turned knob.
+    """
     if study.settings.overridden or not (study.folder / "rows.csv.gz").exists():
         return rows.iloc[:0]
     committed = study.committed_rows()
     key = ["claim", "quantity", "network"]
     absent = ~pd.MultiIndex.from_frame(committed[key]).isin(pd.MultiIndex.from_frame(rows[key]))
+    theirs = (committed["claim"] == external.CLAIM) & (not (rows["claim"] == external.CLAIM).any())
     of_states = pd.MultiIndex.from_frame(committed[["claim", "quantity"]]).isin(FROM_STATES) | (committed["claim"] == "overfitting")
     known = committed["network"].isin(rows["network"]) | of_states & committed["claim"].isin([OVERFITTING, "overfitting"])
-    return committed[absent & of_states & known]
+    return committed[theirs | absent & of_states & known]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
 
+from reprolib.errors import BadInput
 from reprolib.measures import indices
 from reprolib.results import style
 from reprolib.results.plots.block_structure_rows import (
@@ -26,6 +27,7 @@ from reprolib.results.plots.block_structure_rows import (
     matrices,
     name_stages,
     of_arm,
+    somebody_elses,
     stages,
 )  # fmt: skip
 
@@ -100,6 +102,33 @@ def dominance(rows: pd.DataFrame) -> Figure:
             ax.set_title(f"{style.role(arm).label}\n{REMOVED[quantity]}", color=colour, fontsize=6.5, loc="center")
             ax.set_xlabel(_numbers(one).replace(", ", "\n"), fontsize=6)
     _bar(bottom, image, axes)
+    return figure
+
+
+@style.housed
+def external_maps(rows: pd.DataFrame) -> Figure:
+    """Somebody else's standard and robust network: their maps, on the colours of ours, and how alike the two are by depth.
+
+    rows: claim "external", quantities "hsic" and "hsic_pair". Raises BadInput where there are none.
+    """
+    found, across = somebody_elses(rows)
+    if not found or not across:
+        raise BadInput("the rows hold no networks of somebody else's: they are measured where their files are in a data folder")
+    architecture = architecture_of(found)
+    figure = style.figure(style.WIDE, 2.25)
+    axes = figure.subplots(1, len(found) + 1, width_ratios=[*[1.0] * len(found), 1.6])
+    for ax, one in zip(axes[:-1], found, strict=True):
+        image = draw_map(ax, one.values, architecture)
+        _title(ax, one)
+        name_stages(ax, architecture, briefly=True)
+        ax.tick_params(labelsize=6)
+    name_stages(axes[0], architecture, "y", briefly=True)
+    _bar(figure, image, axes[:-1])
+    line(axes[-1], across, style.INK, marker="o", markersize=3)
+    depth_axis(axes[-1], architecture)
+    axes[-1].set_ylim(0, 1.02)
+    axes[-1].set_ylabel("CKA at equal depth")
+    axes[-1].set_title("standard with robust", fontsize=7, loc="center")
     return figure
 
 

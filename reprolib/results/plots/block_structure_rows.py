@@ -18,12 +18,16 @@ from reprolib.errors import BadInput
 from reprolib.measures import hsic_rows, indices
 from reprolib.models import networks
 from reprolib.models.grams import POOLED
+from reprolib.models.public_networks import RESNET20, build_public
 from reprolib.results import style
 from reprolib.results.plots.ablations import short
 from reprolib.results.plots.rows import of_claim
 
 DEPTH, RADII = "BLK-1", "BLK-10"
 """Claims under which HSICs are kept: of the deep networks, and of every role in the scale's own architecture."""
+
+EXTERNAL = "external"
+"""Claim of the rows of somebody else's pair, and how their arms begin."""
 
 ARMS = ("standard", "robust")
 MAP: dict[str, Any] = {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest", "origin": "lower"}
@@ -65,6 +69,17 @@ def between(rows: pd.DataFrame) -> list[Layered]:
     return found
 
 
+def somebody_elses(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:
+    """The CKA matrices of somebody else's networks, by the arm they stand for, and of the two at equal depth (L,); empty where there are none."""
+    found = rows[rows["claim"] == EXTERNAL]
+    found = found.assign(arm=found["arm"].str.removeprefix(f"{EXTERNAL}_"))
+    own, pair = (found[found["quantity"] == quantity] for quantity in ("hsic", "hsic_pair"))
+    if own.empty:
+        return [], []
+    across = _each(pair, lambda frame: hsic_rows.pair(frame).same_depth())
+    return _each(own, lambda frame: hsic_rows.network(frame).matrix()), across
+
+
 def curves(rows: pd.DataFrame, claim: str, pair: tuple[str, str]) -> list[Layered]:
     """CKA at equal depth (L,) of two states of every network that has them; empty where none has."""
     found = rows[(rows["claim"] == claim) & (rows["quantity"] == "hsic_states")]
@@ -101,6 +116,8 @@ def of_arm(found: Sequence[Layered], arm: str, partner: str | None = None) -> li
 @cache
 def layers_of(architecture: str) -> tuple[str, ...]:
     """The names of an architecture's layers: its post-activation maps in execution order and the pooled features."""
+    if architecture == RESNET20.architecture:
+        return (*build_public(RESNET20).layer_names, POOLED)
     with torch.device("meta"):
         return (*networks.build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names, POOLED)
 

@@ -1,0 +1,73 @@
+"""Somebody else's pair of networks, a ResNet-20 trained plainly and one trained on PGD adversaries, compared as ours are.
+
+Shown beside ours (one seed, no verdict of its own): does the finding hold on a pair that this project did not train? There
+is no second seed, so how unlike the two are (BLK-4) has nothing to be held against.
+Source of the networks: EhanW/advrob-cifar10 (MIT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reprolib.findings.block_structure import tidying
+from reprolib.findings.block_structure.batches import Batches
+from reprolib.findings.block_structure.comparing import PLAIN, compare
+from reprolib.findings.invertibility import external as pair
+from reprolib.measures import hsic_rows, indices
+from reprolib.measures import resampling as r
+from reprolib.measures.cka import BatchHSIC
+from reprolib.models.networks import Network
+from reprolib.models.public_networks import RESNET20, build_public
+
+CLAIM, DATASET = pair.CLAIM, pair.DATASET
+STANDARD, ROBUST = pair.PAIR
+Index = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+NAMES: dict[str, Index] = {
+    "off-diagonal mean": indices.off_diagonal_mean,
+    "mean over long range": indices.long_range_mean,
+    "stage contrast": partial(indices.stage_contrast, stages=indices.stages_of(build_public(RESNET20).layer_names)),
+}
+EQUAL_DEPTH = "at equal depth, standard with robust"
+
+
+def networks(device: str = "cpu") -> dict[str, Network]:
+    """The pair by arm; empty where a file is not here. Raises CorruptFile for another file of that name."""
+    return pair.networks(device)
+
+
+def measure(found: dict[str, Network], batches: Batches, report: Callable[[str], None] = lambda line: None) -> list[pd.DataFrame]:
+    """Rows under "external": HSICs of the layers of either network, and of the two at equal depth. None without networks."""
+    if not found:
+        return []
+    ours = compare([*found.values()], [(0, 1)], batches, False, report)
+    frames = [tidying.plain_rows(CLAIM, arm, network, ours.within[k][PLAIN]) for k, (arm, network) in enumerate(found.items())]
+    across = hsic_rows.of_pair(ours.between[0, 1][PLAIN], found[ROBUST].sha256[:12], depths_only=True)
+    return [*frames, tidying.rows_of(CLAIM, "hsic_pair", STANDARD, found[STANDARD], across)]
+
+
+def external_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """What the notebook tells of the pair: a line an index, of either network, and robust minus standard with its 95 % interval.
+
+    rows: any that hold those of "external". An empty frame where they hold none.
+    """
+    found = rows[rows["claim"] == CLAIM]
+    if found.empty:
+        return pd.DataFrame()
+    own = found[found["quantity"] == "hsic"]
+    hsic: dict[str, BatchHSIC] = {arm: hsic_rows.network(own[own["arm"] == arm]) for arm in (STANDARD, ROBUST)}
+    table = []
+    for name, index in NAMES.items():
+        values = {arm: r.resampled(index, one) for arm, one in hsic.items()}
+        difference = r.interval(r.minus(values[ROBUST], values[STANDARD]))
+        told = [float(values[arm].values[0]) for arm in (STANDARD, ROBUST)]
+        table.append((name, *told, difference.estimate, difference.low, difference.high))
+    across = r.interval(r.resampled(indices.same_depth_mean, hsic_rows.pair(found[found["quantity"] == "hsic_pair"])))
+    table.append((EQUAL_DEPTH, np.nan, np.nan, across.estimate, across.low, across.high))
+    columns = ["CKA", "standard", "robust", "difference, or the two together", "low", "high"]
+    return pd.DataFrame(table, columns=columns).round(3)
