@@ -248,7 +248,7 @@ LAPTOP = Scale(
             "n_code_size": 8,
             "layers_within_blocks": False,
             "only_compared": True,  # single units and interpolations: networks that no claim compares there are left out
-            "minutes": 3,
+            "minutes": 4,
         },
         "block_structure": {
             "architecture": "pool",
@@ -259,7 +259,7 @@ LAPTOP = Scale(
             "state_batches": 20,
             "attack_steps": 20,
             "procrustes_batches": 8,
-            "minutes": 2.5,
+            "minutes": 2,
         },
     },
 )
@@ -352,7 +352,7 @@ CIFAR = Scale(
             "state_batches": 20,
             "attack_steps": 20,
             "procrustes_batches": 15,
-            "minutes": 20,
+            "minutes": 10,
         },
     },
 )

@@ -171,7 +171,8 @@ class Study:
     def rows(self, measured: pd.DataFrame) -> pd.DataFrame:
         """Hand over the rows that figures and claims are made from; returned as they are stored: checked, sorted, rounded."""
         self._rows = rounded(measured)
-        judged = claims.judge_finding(self.settings.finding, self._rows, self.settings.scale.name)
+        evidence = claims.evidence_of(self._rows, self.settings.scale.name, is_rounded=True)
+        judged = claims.judge_finding(self.settings.finding, evidence, self.settings.scale.name)
         self._judged = {entry["id"]: entry for entry in judged}  # all at once: claims share resamples
         return self._rows
 
@@ -240,7 +241,7 @@ class Study:
         path = self.folder / "results.json"
         described = self._provenance()
         if self.can_measure:
-            write_rows(self.folder / "rows.csv.gz", table)
+            write_rows(self.folder / "rows.csv.gz", table, is_rounded=True)
         elif path.exists():
             described = json.loads(path.read_text())["provenance"]  # of the run that measured
         results = {

@@ -33,9 +33,12 @@ SAY_WHY = ("not applicable", "undecided")  # states that are shown with their re
 DIGITS = 6  # of every number in results.json: more would differ between kinds of CPU
 
 
-def evidence_of(rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None) -> Evidence:
-    """Rows as `judge` and `judge_finding` read them: handed to several calls in the place of the rows, they are read once."""
-    return _evidence(rows, scale, load_claims() if claims is None else claims)
+def evidence_of(rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None, is_rounded: bool = False) -> Evidence:
+    """Rows as `judge` and `judge_finding` read them: handed to several calls in the place of the rows, they are read once.
+
+    is_rounded: the rows are as `tidy.rounded` gave them.
+    """
+    return _evidence(rows, scale, load_claims() if claims is None else claims, is_rounded)
 
 
 def judge(
@@ -95,12 +98,12 @@ def verdict_table(results: Mapping[str, Any] | Iterable[Mapping[str, Any]], clai
     return pd.DataFrame(table, columns=["id", "statement", "estimate [low, high]", "placebo", "controls", "verdict", "reason"])
 
 
-def _evidence(rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim]) -> Evidence:
+def _evidence(rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim], is_rounded: bool = False) -> Evidence:
     if isinstance(rows, Evidence):
         return rows
     if scale not in SCALE_NAMES:
         raise BadInput(f"scale={scale!r} is unknown; allowed: {', '.join(SCALE_NAMES)}{nearest(scale, SCALE_NAMES)}")
-    return Evidence(rows, scale, claims)
+    return Evidence(rows, scale, claims, is_rounded)
 
 
 def _judge(claim: Claim, evidence: Evidence, minutes: float | None) -> dict[str, Any]:

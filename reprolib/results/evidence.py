@@ -18,10 +18,13 @@ from reprolib.results.tidy import rounded
 
 
 class Evidence:
-    """All rows of a finding at one scale, rounded as they are stored, with the claims they speak to."""
+    """All rows of a finding at one scale, rounded as they are stored, with the claims they speak to.
 
-    def __init__(self, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim]) -> None:
-        table = rounded(rows)
+    is_rounded: the rows come from `tidy.rounded` as they are, and are not checked once more.
+    """
+
+    def __init__(self, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim], is_rounded: bool = False) -> None:
+        table = rows if is_rounded else rounded(rows)
         self.scale = scale
         self.claims = claims
         self._groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["claim", "quantity"], sort=True)))

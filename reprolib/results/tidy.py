@@ -55,15 +55,15 @@ def rounded(rows: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(list(COLUMNS[:9]), kind="stable", ignore_index=True)
 
 
-def write_rows(path: str | os.PathLike[str], rows: pd.DataFrame) -> Path:
-    """Write `rounded(rows)` as csv.gz, atomically; equal rows give equal bytes.
+def write_rows(path: str | os.PathLike[str], rows: pd.DataFrame, is_rounded: bool = False) -> Path:
+    """Write `rounded(rows)` as csv.gz, atomically; equal rows give equal bytes. is_rounded: the rows are as `rounded` gave them.
 
     Raises BadInput when the file would pass 1.5 MB, the most a finding may commit at one scale.
     """
-    table = rounded(rows)
+    table = rows.copy(deep=False) if is_rounded else rounded(rows)
     table["reached"] = table["reached"].astype(int)
     table["value"] = [f"{number:.{DIGITS}g}" for number in table["value"]]
-    content = gzip.compress(table.to_csv(index=False, lineterminator="\n").encode(), compresslevel=9, mtime=0)
+    content = gzip.compress(table.to_csv(index=False, lineterminator="\n").encode(), compresslevel=6, mtime=0)
     if len(content) > MAX_BYTES:
         raise BadInput(
             f"{Path(path).name} would be {len(content) / 1e6:.2f} MB ({len(table)} rows), at most {MAX_BYTES / 1e6} MB may be committed: "

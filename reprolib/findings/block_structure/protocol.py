@@ -113,10 +113,11 @@ def _second_images(study: Study) -> Images | None:
 
 
 def _attacked(study: Study, nets: Compared) -> list[pd.DataFrame]:
-    """Adversarial features: of the deep arms in every kind, of the scale's own architecture the attack alone."""
+    """Adversarial features: of the deep arms in every kind, of the scale's own architecture the attack alone; one network controls."""
     used, scale = _state_batches(study), study.settings.scale
     how_deep, how_main = _attack(study, study.settings["robust"]), _attack(study, scale.roles["robust"])
     deep, main = ({role: there[role] for role in roles if there.get(role)} for roles, there in ((ARMS, nets.deep), (ATTACKED, nets.main)))
+    main |= {role: main[role][:1] for role in main if role not in ARMS}
     found = attacking.stays(deep, used, how_deep, attacking.MOVED, study.report)
     done = {network.sha256: one for role in deep for network, one in zip(deep[role], found[role], strict=True)}
     frames = [
