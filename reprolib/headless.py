@@ -8,6 +8,9 @@ completed; `Engine` sets that right in the executed notebook, and nobody has to 
 
 from __future__ import annotations
 
+import reprolib.spared  # noqa: F401
+
+# isort: split
 import _thread
 import dataclasses
 import json

@@ -7,6 +7,9 @@ text/plain is the caption. Other pictures and widgets are dropped: what counts i
 
 from __future__ import annotations
 
+import reprolib.spared  # noqa: F401
+
+# isort: split
 import re
 from pathlib import Path
 from typing import Any

@@ -25,7 +25,7 @@ import torch
 from matplotlib.figure import Figure
 
 from reprolib import data, parameters, provenance, store
-from reprolib.data import Images
+from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, markdown_table, show
 from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.models.networks import Network
@@ -122,6 +122,17 @@ class Study:
         """The scale's images; raises MissingData when they are not here."""
         if split not in self._images:
             self._images[split] = data.load(self.settings.scale.dataset, split)
+        return self._images[split]
+
+    def first_training_images(self, n: int) -> Images:
+        """The first n training images, or all: of a procedural set only so many are rendered, which takes longer than measuring them."""
+        name = self.settings.scale.dataset
+        if name not in shapetexture.WORLDS:
+            return self.images("train")
+        split = f"train, first {n}"
+        if split not in self._images:
+            n = min(n, shapetexture.WORLDS[name][1]["train"])
+            self._images[split] = shapetexture.items(shapetexture.world_of(name, "train"), n, name=f"{name}, first {n} of train")
         return self._images[split]
 
     def networks(self, *roles: str) -> dict[str, list[Network]]:

@@ -55,5 +55,6 @@ def planted_study(folder: Path, images: Images | None = None, **turned: Any) -> 
     found = planted_set(n=96) if images is None else images
     return SimpleNamespace(
         can_measure=True, settings=settings, device="cpu", folder=folder, images=lambda split: found, report=lambda line: None,
+        first_training_images=lambda n: found,
         committed_rows=lambda: read_rows(folder / "rows.csv.gz"),
     )  # fmt: skip

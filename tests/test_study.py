@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 import reprolib
 from reprolib import data, scales, store
@@ -232,3 +233,12 @@ def test_a_turned_knob_never_stands_on_committed_rows(tmp_path: Path, monkeypatc
 
 def test_bars_inside_a_table_are_escaped() -> None:
     assert markdown_table(pd.DataFrame({"a": ["x|y"], "b": [1]})) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |"
+
+
+def test_of_a_procedural_set_only_the_training_images_asked_for_are_rendered(study: Study) -> None:
+    found = study
+    first = found.first_training_images(12)
+    assert len(first) == 12
+    assert torch.equal(first.x, found.images("train").x[:12])
+    assert first.name != found.images("train").name
+    assert len(found.first_training_images(10**6)) == len(found.images("train"))

@@ -33,7 +33,6 @@ def own_folders(tmp_path_factory):
         patch.setenv("REPROLIB_ZOO", str(tmp_path_factory.mktemp("kept") / "zoo"))
         patch.setattr(protocol, "wide_batches", lambda study, n: block_structure.batches(study.images("test"), 8, 2))
         patch.setattr("reprolib.measures.procrustes.ROWS_PER_DIMENSION", 0)
-        patch.setattr(protocol, "first_training_images", lambda study: study.images("train").x)
         yield
 
 

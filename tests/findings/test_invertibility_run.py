@@ -28,7 +28,13 @@ def own_cache(tmp_path_factory):
 def planted_study(folder, scale: str = "smoke", **turned):
     settings = parameters.validate("invertibility", {"scale": scale, "n_targets": 4, "steps": 10, **turned})
     return SimpleNamespace(
-        can_measure=True, settings=settings, device="cpu", folder=folder, images=lambda split: planted_set(), report=lambda line: None
+        can_measure=True,
+        settings=settings,
+        device="cpu",
+        folder=folder,
+        images=lambda split: planted_set(),
+        report=lambda line: None,
+        first_training_images=lambda n: planted_set(),
     )
 
 

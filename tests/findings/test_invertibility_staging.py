@@ -49,6 +49,7 @@ def test_the_protocol_finds_in_the_cache_what_was_measured_network_by_network(
     study = SimpleNamespace(
         can_measure=True, settings=parameters.validate("invertibility", {"scale": "smoke"}), device="cpu", report=said.append,
         images=lambda split: planted_set(),
+        first_training_images=lambda n: planted_set(),
     )  # fmt: skip
     monkeypatch.setattr(protocol, "PARTS", {})
     monkeypatch.setattr(protocol, "CODE_SIZES", (1,))

@@ -76,15 +76,6 @@ def wide_batches(study: Study, n_features: int) -> Batches | None:
     return batches(test, n, count, study.device) if count >= 2 else None
 
 
-def first_training_images(study: Study) -> Tensor:
-    """The training images (n, c, h, w) uint8 on which an untrained network's BatchNorm is estimated, as in the zoo."""
-    name = study.settings.scale.dataset
-    if name in shapetexture.WORLDS:  # rendering all of them takes longer than comparing the networks
-        n = min(N_ESTIMATED, shapetexture.WORLDS[name][1]["train"])
-        return shapetexture.items(shapetexture.world_of(name, "train"), n, name=name).x
-    return study.images("train").x[:N_ESTIMATED]
-
-
 def far_end(images: Images, n: int) -> Images:
     """The last n images of a set: those on which a checkpoint is chosen, which no batch above reaches at the presets."""
     return pick(images, torch.arange(max(0, len(images) - n), len(images)))

@@ -13,7 +13,7 @@ from reprolib.data import Images
 from reprolib.errors import BadInput, MissingData
 from reprolib.findings.block_structure import attacking, external, overfitting, sweeping, tidying
 from reprolib.findings.block_structure.attacking import Attack
-from reprolib.findings.block_structure.batches import Batches, batches, far_end, first_training_images, wide_batches
+from reprolib.findings.block_structure.batches import N_ESTIMATED, Batches, batches, far_end, wide_batches
 from reprolib.findings.block_structure.comparing import PLAIN, compare, rotate
 from reprolib.findings.block_structure.networks import ARMS, FASHION, Compared, Nets, seed_of
 from reprolib.findings.block_structure.settling import settle
@@ -148,7 +148,7 @@ def _settled(study: Study, deep: Nets) -> list[pd.DataFrame]:
 
     @cache
     def training() -> Tensor:
-        return first_training_images(study)
+        return study.first_training_images(N_ESTIMATED).x[:N_ESTIMATED]
 
     def initial(network: Network) -> Network:
         if seed_of(network) not in fresh:

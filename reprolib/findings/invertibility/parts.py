@@ -100,7 +100,7 @@ def _baselines(bench: Bench) -> MeasuredPart:
     study = bench.study
     n_features = next((network.n_features for role in bench.nets for network in bench.nets[role]), 1)
     n_numbers = n_features * study.settings["pool"] ** 2
-    train = study.images("train")
+    train = study.first_training_images(baselines.N_FITTED)
     return baselines.measure(train, bench.task, bench.eyes, n_numbers, bench.taus, *bench.budget, bench.measured_taus, study.report)
 
 
