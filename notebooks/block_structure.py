@@ -214,22 +214,12 @@ study.figure(
 )
 
 # %% [markdown]
-# ## Somebody else's networks
-#
-# A ResNet-20 trained plainly and one trained on PGD adversaries, neither by us (EhanW/advrob-cifar10), where their files are
-# there: BLK-1 to BLK-3 in numbers. One seed each, so beside ours and without a verdict.
-
-# %%
-if (rows["claim"] == "external").any():
-    caption = "CKA of every two layers of somebody else's ResNet-20, standard and robust, and of the two at equal depth."
-    seen = "cifar: theirs part as ours do, the robust map brighter (.72 against .57) and its blocks fainter. Had the claim failed, they would be alike."
-    study.figure(plots.external_maps(rows), "external", caption=caption, seen=seen)
-block_structure.external_table(rows)
-
-# %% [markdown]
-# ## Why the unbiased form
+# ## Why the unbiased form, and somebody else's networks
 #
 # The plain form of CKA, which public code uses, calls independent noise alike: the fewer images, the more.
+#
+# Then, where their files are, a ResNet-20 trained plainly and one trained on PGD adversaries, neither by us
+# (EhanW/advrob-cifar10): BLK-1 to BLK-3 in numbers, beside ours and without a verdict, as there is one seed of each.
 
 # %%
 study.figure(
@@ -239,6 +229,11 @@ study.figure(
     seen="cifar and laptop: the dashed lines rise as batches shrink, to .97 for independent noise of 32 images; the solid ones stay level. "
     "Batches of another size would otherwise have given other conclusions.",
 )
+if (rows["claim"] == "external").any():
+    caption = "CKA of every two layers of somebody else's ResNet-20, standard and robust, and of the two at equal depth."
+    seen = "cifar: theirs part as ours do, the robust map brighter (.72 against .57) and its blocks fainter. Had the claim failed, they would be alike."
+    study.figure(plots.external_maps(rows), "external", caption=caption, seen=seen)
+block_structure.external_table(rows)
 
 # %% [markdown]
 # ## Explore

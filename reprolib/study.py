@@ -129,11 +129,8 @@ class Study:
         name = self.settings.scale.dataset
         if name not in shapetexture.WORLDS:
             return self.images("train")
-        split = f"train, first {n}"
-        if split not in self._images:
-            n = min(n, shapetexture.WORLDS[name][1]["train"])
-            self._images[split] = shapetexture.items(shapetexture.world_of(name, "train"), n, name=f"{name}, first {n} of train")
-        return self._images[split]
+        n = min(n, shapetexture.WORLDS[name][1]["train"])
+        return shapetexture.items(shapetexture.world_of(name, "train"), n, name=f"{name}, first {n} of train")
 
     def networks(self, *roles: str) -> dict[str, list[Network]]:
         """The networks that play each role at this scale, one per seed, in eval mode: loaded, or trained now and kept.
@@ -338,7 +335,8 @@ class Study:
             "versions": provenance.versions(),
             "hardware": provenance.hardware(self.device),
             "networks": {name: network.sha256 for name, network in sorted(self._networks.items())},
-            "data": {images.name: images.sha256 for images in self._images.values()},
+            # What is measured on; training images are named by the networks' cards, and a cached measurement does not load them.
+            "data": {images.name: images.sha256 for split, images in self._images.items() if split == "test"},
             "seconds": round(time.monotonic() - self.began, 1),
         }
 

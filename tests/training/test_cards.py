@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reprolib.results import evidence
+from reprolib.results import controls
 from reprolib.training import cards
 from reprolib.training.recipes import recipe
 
@@ -15,7 +15,7 @@ def test_adversarial_training_did_its_work_when_twenty_points_lie_between() -> N
     found = cards.manipulation(recipe("l2_05"), 0.549, 0.35)
     assert found is not None
     assert not found["holds"]
-    assert cards.LEAST_DIFFERENCE == evidence.LEAST_DIFFERENCE
+    assert cards.LEAST_DIFFERENCE == controls.LEAST_DIFFERENCE
 
 
 def test_there_is_nothing_to_check_without_an_attack_or_without_both_accuracies() -> None:

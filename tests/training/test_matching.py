@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reprolib.errors import BadInput
-from reprolib.results import evidence
+from reprolib.results import controls
 from reprolib.scales import SCALES
 from reprolib.training import matching
 from reprolib.training.matching import choose_gauss, nearest, not_applicable
@@ -37,7 +37,7 @@ def test_arms_that_differ_by_two_points_need_a_matched_control_and_nearer_ones_d
     assert not_applicable(0.82, 0.80) == ""
     assert not_applicable(0.80, 0.82) == ""
     assert not_applicable(1.0, 0.981) == "clean accuracies 100.0% (standard) and 98.1% (robust) differ by under 2 points"
-    assert matching.WITHIN == evidence.MATCHED_ACCURACY  # the verdicts' reading of "not applicable" is the same
+    assert matching.WITHIN == controls.MATCHED_ACCURACY  # the verdicts' reading of "not applicable" is the same
 
 
 def test_the_noise_is_chosen_whose_clean_accuracy_is_nearest_the_robust_arms() -> None:
