@@ -185,17 +185,11 @@ for claim in ("BLK-7", "BLK-5"):
     study.claim(claim, rows)
 if (rows["claim"] == "BLK-7").any():
     caption = "CKA of every epoch with the last, by layer, and its mean over training."
-    seen = (
-        "cifar: lines fall with depth in both arms, though robust layers are near their end from the first epoch on. laptop: the stem settles within an "
-        "epoch, the rest by the seventh. A failed claim would show level or rising lines."
-    )
+    seen = "cifar and laptop: lines fall with depth in both arms, the stem settling within an epoch. A failed claim would show level or rising lines."
     study.figure(plots.settling(rows), "settling", caption=caption, seen=seen)
 if (rows["claim"] == "BLK-5").any():
     caption = "Change from the best epoch to the last, by depth; dashed, over as many epochs before the best."
-    seen = (
-        "cifar: all curves rise to the right, the robust network's least, and none above the dashed line of its colour: deep layers change most whether a "
-        "network overfits or not, and this one hardly does. Had the claim held, the robust line would rise above all others."
-    )
+    seen = "cifar: all curves rise to the right, the robust one least, and below its dashed line. Had the claim held, it would rise above all others."
     study.figure(plots.overfitting(rows), "overfitting", caption=caption, seen=seen)
 
 # %% [markdown]
