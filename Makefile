@@ -18,7 +18,7 @@ NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.ver
 SHELL   := bash
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test smoke lab gpu-stage check format clean
+.PHONY: help figures test smoke lab gpu-stage bench check format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,14 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 # Installs nothing: the machine has torch already, and possibly no network.
 gpu-stage: ## on a machine with a GPU: train what is missing of cifar, then of gpu, while time is left; call again to continue
 	PYTHONPATH=. $(PYTHON) -m reprolib gpu-stage --minutes $(MINUTES) --folder $(STAGE) $(if $(JOBS),--jobs $(JOBS))
+
+# The peer is kept out of the environment: nothing of the project imports it.
+.bench/.installed: tests/benchmarks/requirements.txt | $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .bench -r $<
+	touch $@
+
+bench: .bench/.installed ## compare speed and numbers with other implementations, in one process
+	OMP_NUM_THREADS=1 PYTHONPATH=.bench $(BIN)/python tests/benchmarks/cka.py
 
 check: $(STAMP) ## lint, format, types; notebooks stripped and in step with their .py twins
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@
 # (BLK-3), or if a robust and a standard network are as alike as two of a kind (BLK-4).
 #
 # **Cost.** `smoke` seconds; `laptop` about two minutes with the shipped networks, half a minute when measured before; `cifar`
-# about ten minutes, or from the committed rows where CIFAR-10 is not there.
+# about fifteen minutes (added up from its parts), or from the committed rows where CIFAR-10 is not there.
 #
 # **Found so far.** On CIFAR-10 the finding holds: layers of robust networks are far more alike, also over long range, the
 # blocks fade, robust and standard networks are unlike, adversarial features stay, and similarity grows with the radius
@@ -120,9 +120,9 @@ study.claim("BLK-10", rows)
 study.figure(
     plots.index_panel(rows),
     "indices",
-    caption="Four indices of the maps, a dot per network, kinds side by side.",
-    seen="cifar: both arms stand clear of each other in all four indices, further apart than in the paper's figure; the untrained network stands with the "
-    "robust ones. laptop: the means move as claimed, but dots of both arms overlap, and noise-trained ones go further: a failed claim.",
+    caption="Four indices of the maps, a dot per network, kinds side by side; at cifar, last, the architecture that has control networks.",
+    seen="cifar: the arms stand clear of each other in all indices, further apart than in the paper's figure; noise, blur and less accuracy stay near the "
+    "standard ones, but untrained networks stand with the robust ones or above. laptop: dots of both arms overlap, noise goes further: a failed claim.",
 )
 
 # %% [markdown]
@@ -152,7 +152,7 @@ study.claim("BLK-4", rows)
 if (rows["quantity"] == "hsic_pair").any():
     caption = "CKA of two networks at equal depth, pairs of different seeds; bands span the pairs."
     seen = (
-        "cifar: two networks of a kind stay above .85 at every depth, a standard and a robust one fall to .5. laptop: the same order from the second "
+        "cifar: two networks of a kind stay at .85 or above at every depth, a standard and a robust one fall to .5. laptop: the same order from the second "
         "stage on, with wider bands. Had the claim failed, the crosses would run between the two other lines."
     )
     study.figure(plots.same_depth(rows), "same_depth", caption=caption, seen=seen)
@@ -185,7 +185,7 @@ for claim in ("BLK-7", "BLK-5"):
     study.claim(claim, rows)
 if (rows["claim"] == "BLK-7").any():
     caption = "CKA of every epoch with the last, by layer, and its mean over training."
-    seen = "cifar and laptop: lines fall with depth in both arms, the stem settling within an epoch. A failed claim would show level or rising lines."
+    seen = "cifar and laptop: lines fall with depth in both arms; early layers are nearly done by the second epoch. Had it failed, they would not fall."
     study.figure(plots.settling(rows), "settling", caption=caption, seen=seen)
 if (rows["claim"] == "BLK-5").any():
     caption = "Change from the best epoch to the last, by depth; dashed, over as many epochs before the best."

@@ -352,7 +352,7 @@ CIFAR = Scale(
             "state_batches": 20,
             "attack_steps": 20,
             "procrustes_batches": 15,
-            "minutes": 10,
+            "minutes": 15,
         },
     },
 )

@@ -6,7 +6,7 @@ memory grows with layers x n^2. Used by block structure; anything that can be sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import torch
@@ -55,8 +55,9 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
     layers: names of modules, and of a `Network` also those of its post-activation maps and "pooled"; "pixels" is x itself.
     Absent: `layer_set` of a `Network`, every module without children of any other model. A module that runs again is
     "name#2", "name#3". reduce: takes (n, ...), by default to the centred Gram (n, n); it must keep no view of what it is given.
-    Runs in eval mode, without gradients, autocast or TF32; modes and hooks are as before afterwards, also after an error.
-    Raises BadInput for images outside [0, 1], unknown layers, layers that never ran, and data-parallel wrappers.
+    A `Network` runs no further than the last layer asked for. Eval mode, without gradients, autocast or TF32; modes and hooks
+    are as before afterwards, also after an error. Raises BadInput for images outside [0, 1], unknown layers, layers that never
+    ran, and data-parallel wrappers.
     """
     check_images(x)
     _check_unwrapped(model)
@@ -83,7 +84,7 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
             if PIXELS in wanted:
                 keep(PIXELS, x)
             if isinstance(model, Network) and maps:
-                _run_maps(model, x, wanted, keep)
+                _run_maps(model, x, wanted, found, keep)
             else:
                 model(x)
     finally:
@@ -139,12 +140,17 @@ def check_images(x: Tensor) -> None:
         raise BadInput(f"images lie in [{low:.4g}, {high:.4g}], not in [0, 1]: divide bytes by 255, do not normalise, clamp what was moved")
 
 
-def _run_maps(network: Network, x: Tensor, wanted: set[str], keep: Callable[[str, object], None]) -> None:
-    """Every map is reduced before the network runs on."""
+def _run_maps(network: Network, x: Tensor, wanted: set[str], found: Mapping[str, Any], keep: Callable[[str, object], None]) -> None:
+    """Every map is reduced before the network runs on, and it runs no further than what is wanted.
+
+    Channels lie last in memory, which convolutions like and Grams do not mind.
+    """
     last = x
-    for name, last in network.maps(x):
+    for name, last in network.maps(x.contiguous(memory_format=torch.channels_last)):
         if name in wanted:
             keep(name, last)
+        if wanted <= found.keys():
+            return
     if POOLED in wanted:
         keep(POOLED, last.mean(dim=(2, 3)))
     network.linear(last.mean(dim=(2, 3)))  # a hook on it may be waiting

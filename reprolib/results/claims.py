@@ -33,12 +33,16 @@ SAY_WHY = ("not applicable", "undecided")  # states that are shown with their re
 DIGITS = 6  # of every number in results.json: more would differ between kinds of CPU
 
 
-def evidence_of(rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None, is_rounded: bool = False) -> Evidence:
+def evidence_of(rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim] | None = None, is_rounded: bool = False) -> Evidence:
     """Rows as `judge` and `judge_finding` read them: handed to several calls in the place of the rows, they are read once.
 
-    is_rounded: the rows are as `tidy.rounded` gave them.
+    is_rounded: the rows are as `tidy.rounded` gave them. Raises BadInput for an unknown scale.
     """
-    return _evidence(rows, scale, load_claims() if claims is None else claims, is_rounded)
+    if isinstance(rows, Evidence):
+        return rows
+    if scale not in SCALE_NAMES:
+        raise BadInput(f"scale={scale!r} is unknown; allowed: {', '.join(SCALE_NAMES)}{nearest(scale, SCALE_NAMES)}")
+    return Evidence(rows, scale, load_claims() if claims is None else claims, is_rounded)
 
 
 def judge(
@@ -56,7 +60,7 @@ def judge(
     claims = load_claims() if claims is None else claims
     if claim_id not in claims:
         raise BadInput(f"claim {claim_id!r} is not in claims.toml{nearest(claim_id, claims)}; allowed: {', '.join(claims)}")
-    return _judge(claims[claim_id], _evidence(rows, scale, claims), minutes_per_network)
+    return _judge(claims[claim_id], evidence_of(rows, scale, claims), minutes_per_network)
 
 
 def judge_finding(
@@ -72,7 +76,7 @@ def judge_finding(
     if not chosen:
         known = sorted({claim.finding for claim in claims.values()})
         raise BadInput(f"finding={finding!r} has no claims; allowed: {', '.join(known)}{nearest(finding, known)}")
-    evidence = _evidence(rows, scale, claims)
+    evidence = evidence_of(rows, scale, claims)
     return [_judge(claim, evidence, minutes_per_network) for claim in chosen]
 
 
@@ -96,14 +100,6 @@ def verdict_table(results: Mapping[str, Any] | Iterable[Mapping[str, Any]], clai
             }
         )
     return pd.DataFrame(table, columns=["id", "statement", "estimate [low, high]", "placebo", "controls", "verdict", "reason"])
-
-
-def _evidence(rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim], is_rounded: bool = False) -> Evidence:
-    if isinstance(rows, Evidence):
-        return rows
-    if scale not in SCALE_NAMES:
-        raise BadInput(f"scale={scale!r} is unknown; allowed: {', '.join(SCALE_NAMES)}{nearest(scale, SCALE_NAMES)}")
-    return Evidence(rows, scale, claims, is_rounded)
 
 
 def _judge(claim: Claim, evidence: Evidence, minutes: float | None) -> dict[str, Any]:

@@ -29,13 +29,6 @@ def carded(seed: int = 0, recipe: str = "std", network=None):
     return network
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def task():
     x = (problems.images(64, 3, 16, 16) * 255).round().to(torch.uint8)

@@ -17,13 +17,6 @@ from reprolib.measures.procrustes import procrustes_similarity
 from reprolib.models.grams import PIXELS, collect, layer_set, minibatch_cka, pooled_gram, spatial_mean
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def networks():
     return [carded(0), carded(1), carded(0, "l2_075", weights=10)]

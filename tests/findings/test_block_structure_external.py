@@ -18,13 +18,6 @@ from reprolib.results import plots
 from reprolib.results.tidy import rounded, write_rows
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def random_resnet20(seed, recipe):
     network = build_public(RESNET20).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)

@@ -41,13 +41,6 @@ def carded(seed: int = 0, recipe: str = "std"):
     return network
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def judges():
     return {"standard": problems.network(seed=5), "robust": problems.network(seed=6)}

@@ -12,13 +12,6 @@ from reprolib.findings.invertibility import Eyes, external, external_table, inve
 from reprolib.results.tidy import rounded
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def task():
     return make_task(planted_set(), 8, 1)

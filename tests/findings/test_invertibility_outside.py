@@ -15,13 +15,6 @@ from reprolib.findings.invertibility import TAUS, Eyes, make_task, outside, outs
 from reprolib.results.tidy import rounded
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def task():
     return make_task(planted_set(), 10, 1)

@@ -18,13 +18,6 @@ from reprolib.results.tidy import rounded
 DECIDING = {"noise": 0.2, "image": 0.2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def task():
     return make_task(planted_set(), 8, 1)

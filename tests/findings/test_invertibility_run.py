@@ -18,13 +18,6 @@ from reprolib.results.tidy import rounded, write_rows
 CONTROLS = {"robust_small": "l2_small", "gauss": "gauss", "std_matched": "std_m", "blur": "blur", "untrained": "untrained"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def planted_study(folder, scale: str = "smoke", **turned):
     settings = parameters.validate("invertibility", {"scale": scale, "n_targets": 4, "steps": 10, **turned})
     return SimpleNamespace(

@@ -13,13 +13,6 @@ DECIDING = {"noise": 0.2, "image": 0.1}
 QUANTITIES = [f"start_spread{part}" for part in ("", "_robust_judge", "_ssim", "_pixel_correlation", "_lowpass_mse")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def task():
     return make_task(planted_set(), 12, 2)

@@ -19,13 +19,6 @@ from reprolib.results.tidy import rounded
 STARTS = ["noise", "image", "ood"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def eyes():
     return Eyes({"standard": problems.network(seed=5), "robust": problems.network(seed=6)})

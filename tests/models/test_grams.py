@@ -55,7 +55,21 @@ def test_the_grams_of_a_network_are_those_of_its_named_layers_in_execution_order
     assert tuple(found) == (*network.layer_names, POOLED) == layer_set(network)
     assert len(found) == 14
     for name, value in features(network, IMAGES, [*network.layer_names, POOLED]).items():
-        torch.testing.assert_close(found[name], gram(value.detach()))
+        exact = gram(value.detach())
+        assert (found[name] - exact).norm() < 1e-5 * exact.norm(), name
+
+
+def test_a_network_runs_no_further_than_the_last_layer_asked_for(network):
+    ran = []
+    handles = [module.register_forward_hook(lambda *_, path=path: ran.append(path)) for path, module in network.named_modules()]
+    try:
+        found = collect(network, IMAGES, ("stem", "blocks.0.first.bn"))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert set(found) == {"stem", "blocks.0.first.bn"}
+    assert "blocks.0.first.bn" in ran
+    assert not [path for path in ran if path.startswith("blocks.1") or path == "linear"]
 
 
 def test_pixels_are_just_another_layer(network):

@@ -22,7 +22,7 @@ from reprolib.models.networks import Network
 from reprolib.perturb.attacks import predictions, training_examples
 from reprolib.perturb.engine import per_sample
 
-VERSION = 2
+VERSION = 3
 CHUNK = 250  # images attacked at a time
 HALVINGS = 6
 """Of the interval in which the attack's scale lies: it is then known to 2 %."""

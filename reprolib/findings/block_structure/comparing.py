@@ -25,7 +25,7 @@ from reprolib.measures.procrustes import procrustes_similarity
 from reprolib.models.grams import PIXELS, collect, layer_set, pooled_gram, spatial_mean
 from reprolib.models.networks import Network
 
-VERSION = 2
+VERSION = 3
 """Of these measurements; bumped when their numbers change meaning."""
 
 PLAIN, POOLED_MAPS, NO_PC1, NO_TOP = "hsic", "hsic@pooled_maps", "hsic@without_pc1", "hsic@without_top_points"

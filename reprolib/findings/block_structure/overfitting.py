@@ -23,7 +23,7 @@ from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 
-VERSION = 1
+VERSION = 2
 EVERY = 4
 """Epochs between those whose adversarial accuracy is measured."""
 RESTARTS = 1

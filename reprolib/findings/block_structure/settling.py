@@ -20,7 +20,7 @@ from reprolib.findings.block_structure.states import Names, as_tensors, at, comp
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 
-VERSION = 2
+VERSION = 3
 DENSE, APART = 2, 3
 """Epochs up to which each one is looked at, and the steps in which later ones are."""
 

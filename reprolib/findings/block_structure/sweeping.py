@@ -16,7 +16,7 @@ from reprolib.measures.indices import off_diagonal_mean
 from reprolib.models.grams import collect
 from reprolib.models.networks import Network
 
-VERSION = 2
+VERSION = 3
 SIZES = (50, 100, 250, 1000)
 GAUSSIAN_SIZES = (32, 64, 128, 256, 512)
 GAUSSIAN_UNITS = 1000

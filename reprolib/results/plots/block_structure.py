@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from reprolib.errors import BadInput
 from reprolib.measures import indices
 from reprolib.results import style
-from reprolib.results.plots.block_structure_rows import DEPTH, RADII, Array, Layered, architecture_of, line, matrices, of_arm, stages
+from reprolib.results.plots.block_structure_rows import ARMS, DEPTH, RADII, Array, Layered, architecture_of, line, matrices, of_arm, stages
 from reprolib.training.recipes import recipe
 
 TAU = 0.8
@@ -63,26 +63,31 @@ def lags(rows: pd.DataFrame) -> Figure:
 def index_panel(rows: pd.DataFrame) -> Figure:
     """Four indices of the maps, a dot per network, kinds side by side: they need not move together.
 
-    rows: as in `lags`. Short dashes: the paper's figure, digitised, for the two indices and arms it shows. Bars are means.
+    rows: as in `lags`. Controls of another architecture than the deep networks get a panel of their own, beside both arms of it.
+    Short dashes: the paper's figure, digitised, for the two indices and arms it shows. Bars are means.
     """
-    found = _every_kind(rows)
+    found, others = _every_kind(rows), _controls_elsewhere(rows)
     of_stages = stages(architecture_of(found))
-    arms = style.in_order([one.arm for one in found])
     values = {name: [float(index(one.values, of_stages)) for one in found] for name, (_, index) in INDICES.items()}
-    shown = [name for name in INDICES if not np.isnan(values[name]).all()]
+    panels = [(INDICES[name][0], name, found, of_kind) for name, of_kind in values.items() if not np.isnan(of_kind).all()]
+    if others:
+        title = f"off-diagonal mean\nof {architecture_of(others)}, with controls"
+        panels.append((title, "", others, [float(indices.off_diagonal_mean(one.values)) for one in others]))
+    widths = [len({one.arm for one in ones}) + 1 for _, _, ones, _ in panels]
     figure = style.figure(style.WIDE, 2.9)
-    for ax, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    axes = figure.subplots(1, len(panels), squeeze=False, gridspec_kw={"width_ratios": widths})[0]
+    for ax, (title, name, ones, heights) in zip(axes, panels, strict=True):
+        arms = style.in_order([one.arm for one in ones])
         for place, arm in enumerate(arms):
-            of_kind = [value for one, value in zip(found, values[name], strict=True) if one.arm == arm]
-            _dots(ax, place, of_kind, arm)
+            _dots(ax, place, [height for one, height in zip(ones, heights, strict=True) if one.arm == arm], arm)
             if arm in DIGITISED.get(name, {}):
                 ax.hlines(DIGITISED[name][arm], place - 0.45, place + 0.45, color=style.INK, linestyle="--", linewidth=0.8, zorder=1)
-        ax.set_title(INDICES[name][0], loc="center")
+        ax.set_title(title, loc="center")
         ax.set_xticks(range(len(arms)), [style.role(arm).label.replace(", ", ",\n") for arm in arms], rotation=90, fontsize=6.5)
         ax.tick_params(axis="x", length=0)
         ax.set_xlim(-0.6, len(arms) - 0.4)
-        if name in DIGITISED:
-            ax.set_ylim(min(0, *values[name]), None)
+        if name in DIGITISED or not name:
+            ax.set_ylim(min(0, *heights), None)
     dot = Line2D([], [], color=style.FAINT, marker="o", linestyle="none", label="one network")
     bar = Line2D([], [], color=style.FAINT, linewidth=1.6, label="mean over seeds")
     dash = Line2D([], [], **style.REFERENCE, label="Cianfarani et al. 2022, WRN-28-4, CIFAR-10 (digitised)")
@@ -134,9 +139,18 @@ def _every_kind(rows: pd.DataFrame) -> list[Layered]:
     """The deep networks, and of the other kinds those of the same architecture; the training radius has a figure of its own."""
     deep = matrices(rows, DEPTH)
     there, known = architecture_of(deep), {one.arm for one in deep}
-    controls = matrices(rows, RADII) if ((rows["claim"] == RADII) & (rows["quantity"] == "hsic")).any() else []
-    controls = [one for one in controls if one.architecture == there and one.arm not in known and not one.arm.startswith("robust_")]
-    return deep + controls
+    return deep + [one for one in _of_every_role(rows) if one.architecture == there and one.arm not in known]
+
+
+def _controls_elsewhere(rows: pd.DataFrame) -> list[Layered]:
+    """Both arms and the controls of another architecture than the deep networks; empty where there is none, or no control in it."""
+    found = [one for one in _of_every_role(rows) if one.architecture != architecture_of(matrices(rows, DEPTH))]
+    return found if {one.arm for one in found} - set(ARMS) else []
+
+
+def _of_every_role(rows: pd.DataFrame) -> list[Layered]:
+    there = ((rows["claim"] == RADII) & (rows["quantity"] == "hsic")).any()
+    return [one for one in matrices(rows, RADII) if not one.arm.startswith("robust_")] if there else []
 
 
 def _dots(ax: Axes, place: float, values: Sequence[float], arm: str, spread: float = 0.5) -> None:

@@ -183,6 +183,19 @@ def test_the_index_panel_has_a_dot_per_network_and_the_papers_numbers_beside_its
     assert {0.507, 0.698} <= {round(float(y), 3) for y in dashes}
 
 
+def test_controls_of_another_architecture_get_a_panel_of_their_own(rows):
+    shallow = rows.assign(architecture=rows["architecture"].where(rows["claim"] != "BLK-10", "w8"))
+    assert len(plots.index_panel(rows[rows["claim"] != "BLK-10"]).axes) == 4
+    *deep, last = plots.index_panel(shallow).axes
+    assert len(deep) == 4
+    assert "w8" in last.get_title(loc="center")
+    kinds = [label.get_text().replace("\n", " ") for label in last.get_xticklabels()]
+    assert kinds == [style.role(arm).label for arm in style.in_order({*MEANS}) if not arm.startswith("robust_")]
+    assert len(deep[0].get_xticklabels()) == 3
+    with_arms_only = shallow[(shallow["claim"] != "BLK-10") | shallow["arm"].isin(["standard", "robust"])]
+    assert len(plots.index_panel(with_arms_only).axes) == 4
+
+
 def test_the_trend_is_dotted_beyond_what_is_tested(rows):
     figure = plots.radii(rows)
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "0.75", "1.5", "3"]
