@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import urllib.error
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from reprolib import store
 from reprolib.data.images import Images, images
+from reprolib.data.official import Official
 from reprolib.errors import CorruptFile, MissingData, StorageError
 
 FOLDER = "cifar-10-batches-py"
@@ -31,36 +31,8 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
 
-def fingerprint() -> str:
-    """A content key over the official md5s: known without reading the files, which are refused when they differ."""
-    return store.content_key({"set": "cifar10", "md5": MD5})
-
-
-def places(root: str | os.PathLike[str] | None = None) -> list[Path]:
-    """The folders that are looked into, in order: below `root` when given, then below `$REPROLIB_DATA` and `data/`."""
-    roots = ([Path(root)] if root is not None else []) + store.data_roots()
-    return [place for base in roots for place in (base / "cifar10" / FOLDER, base / FOLDER)]
-
-
-def find(root: str | os.PathLike[str] | None = None) -> Path | None:
-    """The first of `places` that exists (its files are not checked), or None."""
-    return next((place for place in places(root) if place.is_dir()), None)
-
-
-def check(folder: Path) -> None:
-    """Raise CorruptFile unless `folder` holds every official file with the official md5. Nothing is unpickled."""
-    for name, expected in MD5.items():
-        path = folder / name
-        cure = f"delete {folder} and put the official folder there again, or run `reprolib data fetch cifar10`"
-        if not path.is_file():
-            raise CorruptFile(f"{path} is missing while its folder is there (expected md5 {expected}): {cure}")
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != expected:
-            raise CorruptFile(
-                f"{path} has md5 {found}, expected {expected}: it is truncated ({path.stat().st_size} bytes) or altered, "
-                f"and was not opened; {cure}"
-            )
+OFFICIAL = Official("cifar10", "CIFAR-10", "cifar10", Path(FOLDER), MD5)
+fingerprint, places, find, check = OFFICIAL.fingerprint, OFFICIAL.places, OFFICIAL.find, OFFICIAL.check
 
 
 def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
@@ -70,13 +42,7 @@ def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
     """
     from torchvision.datasets import CIFAR10  # only here: it takes seconds to import, and most runs need nothing of it
 
-    folder = find(root)
-    if folder is None:
-        raise MissingData(
-            f"CIFAR-10 is not here: put its folder {FOLDER} into {store.root() / 'data' / 'cifar10'}, or name the place that "
-            "holds it in REPROLIB_DATA, or run `reprolib data fetch cifar10`; the scales smoke and laptop work without it"
-        )
-    check(folder)
+    folder = OFFICIAL.checked(root)
     official = CIFAR10(root=str(folder.parent), train=split == "train", download=False)
     pixels = torch.from_numpy(official.data).permute(0, 3, 1, 2)
     return images(pixels, torch.tensor(official.targets), tuple(official.classes), "cifar10")
@@ -90,19 +56,12 @@ def fetch() -> Path:
     """
     from torchvision.datasets import CIFAR10  # only here: it takes seconds to import, and most runs need nothing of it
 
-    found = find()
-    if found is not None:
-        try:
-            check(found)
-            return found
-        except CorruptFile:
-            # torchvision writes over what is broken in our own folder; a broken copy elsewhere is the user's to mend.
-            if found.parent != store.root() / "data" / "cifar10":
-                raise
-    target = store.root() / "data" / "cifar10"
+    if (found := OFFICIAL.intact()) is not None:
+        return found
+    target = OFFICIAL.own.parent
     archive = target / CIFAR10.filename
     with store.lock(archive):
-        try:
+        try:  # torchvision writes over what is broken there
             CIFAR10(root=str(target), train=True, download=True)
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             raise MissingData(
@@ -116,5 +75,5 @@ def fetch() -> Path:
         except OSError as error:
             raise StorageError(f"cannot write CIFAR-10 into {target} ({error}): make room there and fetch again") from error
         archive.unlink(missing_ok=True)
-    check(target / FOLDER)
-    return target / FOLDER
+    check(OFFICIAL.own)
+    return OFFICIAL.own

@@ -6,7 +6,6 @@ Licence: MIT, copyright 2017 Zalando SE. The files are read packed: the md5s tha
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import urllib.error
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data.images import Images, images
+from reprolib.data.official import Official
 from reprolib.errors import CorruptFile, MissingData, StorageError
 
 FOLDER = Path("FashionMNIST") / "raw"
@@ -39,35 +39,8 @@ _PREFIX = {"train": "train", "test": "t10k"}
 _DIMENSIONS = {"images": 3, "labels": 1}
 
 
-def fingerprint() -> str:
-    """A content key over the official md5s: known without reading the files, which are refused when they differ."""
-    return store.content_key({"set": "fashion_mnist", "md5": MD5})
-
-
-def places(root: str | os.PathLike[str] | None = None) -> list[Path]:
-    """The folders that are looked into, in order: below `root` when given, then below `$REPROLIB_DATA` and `data/`."""
-    roots = ([Path(root)] if root is not None else []) + store.data_roots()
-    return [place for base in roots for place in (base / "fashion-mnist" / FOLDER, base / FOLDER)]
-
-
-def find(root: str | os.PathLike[str] | None = None) -> Path | None:
-    """The first of `places` that exists (its files are not checked), or None."""
-    return next((place for place in places(root) if place.is_dir()), None)
-
-
-def check(folder: Path) -> None:
-    """Raise CorruptFile unless `folder` holds the four official .gz files with the official md5. Nothing is unpacked."""
-    for name, expected in MD5.items():
-        path = folder / name
-        cure = f"delete {folder} and put the official .gz files there again, or run `reprolib data fetch fashion_mnist`"
-        if not path.is_file():
-            raise CorruptFile(f"{path} is missing while its folder is there (expected md5 {expected}): {cure}")
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != expected:
-            raise CorruptFile(
-                f"{path} has md5 {found}, expected {expected}: it is truncated ({path.stat().st_size} bytes) or altered; {cure}"
-            )
+OFFICIAL = Official("fashion_mnist", "Fashion-MNIST", "fashion-mnist", FOLDER, MD5)
+fingerprint, places, find, check = OFFICIAL.fingerprint, OFFICIAL.places, OFFICIAL.find, OFFICIAL.check
 
 
 def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
@@ -78,13 +51,7 @@ def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
     """
     from torchvision.datasets import FashionMNIST  # only here: it takes seconds to import, and most runs need nothing of it
 
-    folder = find(root)
-    if folder is None:
-        raise MissingData(
-            f"Fashion-MNIST is not here: put its folder {FOLDER} into {store.root() / 'data' / 'fashion-mnist'}, or name the place "
-            "that holds it in REPROLIB_DATA, or run `reprolib data fetch fashion_mnist`; the scales smoke and laptop work without it"
-        )
-    check(folder)
+    folder = OFFICIAL.checked(root)
     pixels = _read(folder, split, "images").view(-1, 1, SIZE_PX, SIZE_PX)
     return images(pixels, _read(folder, split, "labels"), tuple(FashionMNIST.classes), "fashion_mnist")
 
@@ -98,16 +65,9 @@ def fetch() -> Path:
     from torchvision.datasets import FashionMNIST
     from torchvision.datasets.utils import download_url
 
-    own = store.root() / "data" / "fashion-mnist" / FOLDER
-    found = find()
-    if found is not None:
-        try:
-            check(found)
-            return found
-        except CorruptFile:
-            # What is broken in our own folder is downloaded again; a broken copy elsewhere is the user's to mend.
-            if found != own:
-                raise
+    if (found := OFFICIAL.intact()) is not None:
+        return found
+    own = OFFICIAL.own
     for name, md5 in MD5.items():
         url = f"{FashionMNIST.mirrors[0]}{name}"
         try:

@@ -41,7 +41,8 @@ def official(roots, monkeypatch):
         test_list = [["test_batch", md5["test_batch"]]]
         meta = {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
 
-    monkeypatch.setattr(cifar10, "MD5", md5)
+    for name, value in md5.items():
+        monkeypatch.setitem(cifar10.MD5, name, value)
     monkeypatch.setattr("torchvision.datasets.CIFAR10", Miniature)
     return folder
 

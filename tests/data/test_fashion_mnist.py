@@ -37,7 +37,8 @@ def official(roots, monkeypatch):
         labels = bytes(9 - i for i in range(n))
         (folder / f"{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(struct.pack(">2i", 0x801, n) + labels))
     md5 = {path.name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for path in folder.iterdir()}
-    monkeypatch.setattr(fashion_mnist, "MD5", md5)
+    for name, value in md5.items():
+        monkeypatch.setitem(fashion_mnist.MD5, name, value)
     return folder
 
 
