@@ -31,11 +31,12 @@
 # **Cost.** `smoke` seconds; `laptop` about two minutes with the shipped networks, half a minute when measured before; `cifar`
 # about fifteen minutes (added up from its parts), or from the committed rows where CIFAR-10 is not there.
 #
-# **Found so far.** On CIFAR-10 the finding holds: layers of robust networks are far more alike, also over long range, the
+# **Found so far.** On CIFAR-10 layers of robust networks are far more alike than those of standard ones, also over long range, the
 # blocks fade, robust and standard networks are unlike, adversarial features stay, and similarity grows with the radius
 # (BLK-2 to BLK-4, BLK-6 to BLK-9 supported), whatever is removed from CKA. But an untrained network's layers are more alike
-# still, so the rule calls BLK-1 confounded: training makes layers differ, and robust training makes them differ less. At
-# `laptop`, on procedural images, most of it is lost in the difference between seeds. The verdicts stand at the end.
+# still, so the rule calls BLK-1 confounded; its contrast is as low and its long range as similar, which BLK-2 and BLK-3 show
+# beside. Training makes layers differ, and robust training makes them differ less. At `laptop`, on procedural images, most of
+# it is lost in the difference between seeds. The verdicts stand at the end.
 
 # %% tags=["parameters"]
 scale: str = "laptop"  # preset: smoke, laptop or cifar
@@ -88,7 +89,7 @@ study.figure(
     plots.maps(rows),
     "maps",
     caption="CKA of every two layers, the first at the bottom left, on one scale of colours; right, a standard with a robust network.",
-    seen="cifar: the robust map is one bright square with a dark last layer, the standard one a bright diagonal; the untrained map is as bright as the "
+    seen="cifar: the robust map is one bright square with three dark layers last, the standard one a bright diagonal; the untrained map is as bright as the "
     "robust one. laptop: the robust map is a little brighter, the untrained one the brightest of all. Had the claim failed, the first two maps would be alike.",
 )
 
@@ -106,8 +107,9 @@ study.figure(
     plots.lags(rows),
     "lags",
     caption="Mean CKA of layers so many steps apart; bands span the seeds.",
-    seen="cifar: the robust line lies far above the standard one at every distance, and on the untrained one. laptop: above it up to ten layers apart, by "
-    "less than seeds scatter, and noise-trained networks lie higher still. Had the claim failed at cifar, the bands would overlap as they do at laptop.",
+    seen="cifar: the robust line lies far above the standard one at every distance, near the untrained one, and above it at the far end. laptop: above the "
+    "standard one up to ten layers apart, by less than seeds scatter, noise-trained networks higher still. Had the claim failed at cifar, the bands "
+    "would overlap as they do at laptop.",
 )
 
 # %% [markdown]
@@ -121,8 +123,9 @@ study.figure(
     plots.index_panel(rows),
     "indices",
     caption="Four indices of the maps, a dot per network, kinds side by side; at cifar, last, the architecture that has control networks.",
-    seen="cifar: the arms stand clear of each other in all indices, further apart than in the paper's figure; noise, blur and less accuracy stay near the "
-    "standard ones, but untrained networks stand with the robust ones or above. laptop: dots of both arms overlap, noise goes further: a failed claim.",
+    seen="cifar: the arms stand clear of each other in every index, further apart than in the paper's figure where that has them. Noise stands between "
+    "them, blur and less accuracy with the standard ones, untrained networks with the robust ones or above. laptop: dots of both arms overlap, and "
+    "noise goes further: a failed claim.",
 )
 
 # %% [markdown]
@@ -138,7 +141,7 @@ study.figure(
     "dominance",
     caption="Share of the first principal component and of the top 1 % of points, by depth; below, the maps with either removed.",
     seen="cifar: robust layers give more to the first component and to the top points, yet the maps stay as far apart without either. laptop: the arms "
-    "differ little in both shares, and come nearer without the first component. A map made by one direction or by a few images would go dark.",
+    "differ little in both shares, and come nearer without either. A map made by one direction or by a few images would go dark.",
 )
 
 # %% [markdown]
@@ -185,7 +188,10 @@ for claim in ("BLK-7", "BLK-5"):
     study.claim(claim, rows)
 if (rows["claim"] == "BLK-7").any():
     caption = "CKA of every epoch with the last, by layer, and its mean over training."
-    seen = "cifar and laptop: lines fall with depth in both arms; early layers are nearly done by the second epoch. Had it failed, they would not fall."
+    seen = (
+        "cifar: lines fall with depth in both arms, the stem being nearly done by epoch 2. laptop: they fall over the first four layers, then run level. "
+        "Had the claim failed, they would not fall."
+    )
     study.figure(plots.settling(rows), "settling", caption=caption, seen=seen)
 if (rows["claim"] == "BLK-5").any():
     caption = "Change from the best epoch to the last, by depth; dashed, over as many epochs before the best."

@@ -48,6 +48,7 @@ ROLES: dict[str, Role] = {
     "robust_small": Role("#F4B183", "<", "robust, small eps"),
     "robust_large": Role("#7A2E00", ">", "robust, large eps"),
     "robust_linf": Role("#A8005C", "p", "robust, linf"),
+    "robust_l2": Role("#5B3A8E", "X", "robust, l2"),
     "gauss": Role("#009E73", "^", "noise-trained"),
     "blur": Role("#CC79A7", "v", "blur-trained"),
     "std_matched": Role("#7FBFEA", "P", "standard, accuracy-matched"),

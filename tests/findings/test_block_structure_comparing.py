@@ -11,10 +11,12 @@ from reprolib.findings.block_structure import batches
 from reprolib.findings.block_structure.batches import far_end
 from reprolib.findings.block_structure.comparing import NO_PC1, NO_TOP, PLAIN, POOLED_MAPS, WIDE, chosen, compare, rotate
 from reprolib.findings.block_structure.networks import seed_of
+from reprolib.findings.block_structure.protocol import N_CHOOSING, N_MEASURING
 from reprolib.findings.block_structure.tidying import pairs_of
 from reprolib.measures.dominance import pc1_cosine, pc1_share, top_points, without_points
 from reprolib.measures.procrustes import procrustes_similarity
 from reprolib.models.grams import PIXELS, collect, layer_set, minibatch_cka, pooled_gram, spatial_mean
+from reprolib.scales import CIFAR
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +46,15 @@ def test_more_batches_than_there_are_images_for_are_refused_with_what_is_possibl
         batches(planted_set(), 16, 6)
 
 
-def test_the_far_end_is_out_of_reach_of_the_first_batches():
+def test_the_far_end_is_cut_from_the_end():
     images = planted_set()
     assert torch.equal(far_end(images, 10).x, images.x[-10:])
+    assert torch.equal(far_end(images, 10, skip=4).x, images.x[-14:-4])
+
+
+def test_what_chooses_and_measures_an_overfitted_state_is_apart_from_what_compares_states():
+    settings = CIFAR.findings["block_structure"]
+    assert settings["state_batch_size"] * settings["state_batches"] + N_CHOOSING + N_MEASURING <= 10_000
 
 
 def test_within_a_network_it_is_the_cka_of_its_maps(found, networks, used):

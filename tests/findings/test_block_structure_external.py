@@ -82,3 +82,27 @@ def test_without_the_files_nothing_is_measured_and_the_committed_rows_stay(rows,
     ours = rows.assign(claim="BLK-1", arm=rows["arm"].str.removeprefix("external_"), network="0" * 12)
     assert set(protocol._carried_over(study, ours)["claim"]) == {"external"}
     assert protocol._carried_over(study, pd.concat([ours, rows])).empty
+
+
+def of_pair(network, seed=0, claims=("BLK-5", "overfitting", "networks")):
+    quantity = {"BLK-5": "epochs", "overfitting": "train_accuracy", "networks": "clean_accuracy"}
+    told = {"arm": "standard", "recipe": "std_5k", "architecture": "net14", "seed": seed, "network": network}
+    told |= {"unit": "", "unit_2": "", "value": 0.5, "reached": True}
+    return pd.DataFrame([{"claim": claim, "quantity": quantity[claim]} | told for claim in claims])
+
+
+@pytest.mark.parametrize(
+    ("measured", "carried"),
+    [
+        (of_pair("a" * 12, claims=("networks",)), ["BLK-5", "overfitting"]),  # here, without the states of its training
+        (of_pair("a" * 12), []),
+        (of_pair("b" * 12, claims=("networks",)), []),  # trained again: the committed rows are of another network
+        (of_pair("b" * 12, seed=1), ["BLK-5", "networks", "overfitting"]),  # not here at all: with its card
+    ],
+)
+def test_the_pair_that_overfits_stays_unless_it_was_trained_again(measured, carried, tmp_path):
+    study = planted_study(tmp_path)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    write_rows(study.folder / "rows.csv.gz", of_pair("a" * 12))
+    found = protocol._carried_over(study, measured)
+    assert sorted(found["claim"]) == carried

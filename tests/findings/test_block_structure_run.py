@@ -9,7 +9,7 @@ from layers import carded, keep_states, planted_compared, planted_study
 from reprolib.errors import BadInput
 from reprolib.findings import block_structure
 from reprolib.findings.block_structure import protocol
-from reprolib.findings.block_structure.networks import Compared, spec_of_card
+from reprolib.findings.block_structure.networks import ARMS, Compared, spec_of_card
 from reprolib.measures import hsic_rows
 from reprolib.models.grams import minibatch_cka
 from reprolib.results.claims import judge_finding
@@ -66,7 +66,8 @@ def test_rows_are_fit_to_be_stored_and_judged(rows):
 
 def test_each_group_holds_every_network_it_is_read_for(rows, nets):
     for quantity in SHARED:
-        assert set(of(rows, "BLK-1", quantity).groupby("arm")["network"].nunique()) >= {2}, quantity
+        seen = of(rows, "BLK-1", quantity).groupby("arm")["network"].nunique()
+        assert {arm: seen.get(arm) for arm in ARMS} == dict.fromkeys(ARMS, 2), quantity
     assert set(of(rows, "BLK-1", "hsic")["arm"]) == {"standard", "robust", "untrained"}
     assert set(of(rows, "BLK-10", "hsic")["arm"]) == {role for role in nets.main if nets.main[role]}
     assert set(of(rows, "BLK-10", "hsic_states")["arm"]) == {"standard", "robust", "gauss"}

@@ -137,20 +137,20 @@ def test_a_long_training_is_looked_at_most_often_in_its_beginning_and_always_fro
     ("accuracy", "epochs"),
     [
         ({10: 0.2, 20: 0.5, 30: 0.3}, {"best": 20, "last": 30, "before_1": 10, "before_2": 20}),
-        ({1: 0.1, 4: 0.5, 80: 0.3}, {"best": 4, "last": 80, "before_1": 1, "before_2": 4}),
-        ({1: 0.1, 4: 0.5, 8: 0.5}, {"best": 4, "last": 8, "before_1": 1, "before_2": 4}),
+        ({1: 0.1, 4: 0.5, 8: 0.5}, None),
+        ({1: 0.1, 40: 0.5, 80: 0.3}, None),
         ({1: 0.1, 2: 0.2, 3: 0.5}, {"best": 3, "last": 3, "before_1": 3, "before_2": 3}),
     ],
 )
-def test_the_states_before_lie_as_far_apart_as_best_and_last_or_as_nearly_as_there_are_epochs(accuracy, epochs):
-    assert chosen_epochs(accuracy) == epochs
+def test_the_states_before_lie_as_far_apart_as_best_and_last_or_there_are_none(accuracy, epochs):
+    assert chosen_epochs(accuracy, range(1, max(accuracy) + 1)) == epochs
 
 
 def test_the_pair_that_overfits_is_looked_at_at_the_same_epochs(used, monkeypatch):
     standard, robust, alone = carded(0, "std_5k"), carded(0, "linf_8_5k", weights=10), carded(1, "std_5k", weights=5)
     for network in (standard, robust, alone):
         keep_states(network, 9)
-    accuracies = iter([0.2, 0.6, 0.4, 0.3])
+    accuracies = iter([0.2, 0.5, 0.6, 0.4, 0.55, 0.3])
     looked = []
 
     def measured(network, *arguments, **keywords):
@@ -158,19 +158,29 @@ def test_the_pair_that_overfits_is_looked_at_at_the_same_epochs(used, monkeypatc
         return type("Accuracy", (), {"value": next(accuracies)})
 
     monkeypatch.setattr(overfitting, "adversarial_accuracy", measured)
-    held_out = planted_set(n=8, seed=3)
-    found = overfit({"standard": [standard, alone], "robust": [robust]}, used, held_out, planted_set, HOW)
-    assert len(looked) == 4  # epochs 1, 4, 8 and 9
+    choosing, measuring = planted_set(n=8, seed=3), planted_set(n=8, seed=4)
+    found = overfit({"standard": [standard, alone], "robust": [robust]}, used, choosing, measuring, planted_set, HOW)
+    assert len(looked) == 6  # epochs 1, 4, 8 and 9 to choose, 8 and 9 again on other images
     assert [len(found[role]) for role in ("standard", "robust")] == [1, 1]  # seed 1 has no robust twin
     for role in found:
         (one,) = found[role]
-        assert one.epochs == {"best": 4, "last": 9, "before_1": 1, "before_2": 4}
+        assert one.epochs == {"best": 8, "last": 9, "before_1": 7, "before_2": 8}
         assert 0 <= one.train_accuracy <= 1
-        states = [at(one.network, snapshots(one.network)[epoch]) for epoch in (4, 9)]
+        states = [at(one.network, snapshots(one.network)[epoch]) for epoch in (8, 9)]
         expected = np.diagonal(minibatch_cka(states[0], used, states[1]).matrix())
         assert one.pairs["best", "last"].same_depth() == pytest.approx(expected, abs=1e-6)
-    assert found["robust"][0].accuracy == pytest.approx({"best": 0.6, "last": 0.3})
+    assert found["robust"][0].accuracy == pytest.approx({"best": 0.55, "last": 0.3})
     assert found["standard"][0].accuracy == {}
+
+
+def test_a_seed_that_is_best_too_early_is_left_out_and_a_line_says_so(used, monkeypatch, capsys):
+    pair = {"standard": [carded(0, "std_5k")], "robust": [carded(0, "linf_8_5k", weights=10)]}
+    for role in pair:
+        keep_states(pair[role][0], 9)
+    accuracies = iter([0.2, 0.6, 0.4, 0.3])
+    monkeypatch.setattr(overfitting, "adversarial_accuracy", lambda *_, **__: type("Accuracy", (), {"value": next(accuracies)}))
+    assert overfit(pair, used, planted_set(n=8, seed=3), planted_set(n=8, seed=4), planted_set, HOW) == {}
+    assert "left out of BLK-5" in capsys.readouterr().out
 
 
 def test_batches_cut_from_larger_ones_give_what_small_ones_give():

@@ -76,6 +76,7 @@ def wide_batches(study: Study, n_features: int) -> Batches | None:
     return batches(test, n, count, study.device) if count >= 2 else None
 
 
-def far_end(images: Images, n: int) -> Images:
-    """The last n images of a set: those on which a checkpoint is chosen, which no batch above reaches at the presets."""
-    return pick(images, torch.arange(max(0, len(images) - n), len(images)))
+def far_end(images: Images, n: int, skip: int = 0) -> Images:
+    """The last n images of a set but for the very last `skip`: far from those on which states are compared, which come first."""
+    end = max(0, len(images) - skip)
+    return pick(images, torch.arange(max(0, end - n), end))

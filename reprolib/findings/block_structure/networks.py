@@ -15,6 +15,8 @@ from reprolib.training.specs import Spec
 ARMS = ("standard", "robust")
 DEEP = (*ARMS, "untrained")
 """Roles of the deep networks; the others only control, and do so in the scale's own architecture."""
+BESIDE = "robust_l2"
+"""Role of deep networks robust by the scale's main recipe, where the finding's is another: shown beside."""
 
 FASHION = "fashion_mnist"
 OVERFIT = "_5k"
@@ -25,7 +27,7 @@ Nets = Mapping[str, Sequence[Network]]
 
 @dataclass(frozen=True)
 class Compared:
-    """Networks by role, one a seed. deep: of the depth architecture, roles of `DEEP`; "robust" is the finding's robust recipe.
+    """Networks by role, one a seed. deep: of the depth architecture, roles of `DEEP` and `BESIDE`; "robust" is the finding's robust recipe.
 
     main: of the scale's own architecture, every role. At most scales the two are one. fashion: trained on the second data
     set. overfit: trained on few images for long. The last two are empty where the scale has none.
@@ -58,9 +60,11 @@ def networks(study: Study) -> Compared:
     if architecture == scale.architecture and recipes["robust"] == scale.roles["robust"]:
         deep = {role: main[role] for role in DEEP if role in main}
     else:
+        if scale.roles["robust"] != recipes["robust"]:
+            recipes[BESIDE] = scale.roles["robust"]
         seeds = {role: scale.seeds_of(architecture, recipe) for role, recipe in recipes.items()}
-        specs = {role: [Spec(recipes[role], architecture, scale.dataset, seed, scale.name) for seed in seeds[role]] for role in DEEP}
-        deep = {role: study.found(specs[role][: study.settings["seeds"]]) for role in DEEP}
+        specs = {role: [Spec(recipes[role], architecture, scale.dataset, seed, scale.name) for seed in seeds[role]] for role in recipes}
+        deep = {role: study.found(specs[role][: study.settings["seeds"]]) for role in recipes}
     fashion: dict[str, list[Network]] = {}
     overfit: dict[str, list[Network]] = {}
     for of_table, recipe, seed, dataset in scale.entries():

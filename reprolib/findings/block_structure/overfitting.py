@@ -1,13 +1,14 @@
 """The pair that overfits: does a robust network's late change sit in its deep layers, beyond an equal stretch of training before?
 
 Of every robust network of the pair the best checkpoint is chosen by adversarial accuracy on held-out images that the
-comparison does not use; the standard network is looked at, at the same epochs. Best against last, and the two epochs before
-the best that lie as far apart, or as nearly so as the training allows. Source of overfitting: Rice et al. 2020 (arXiv 2002.11569).
+comparison does not use, and its fall is measured on others still: the best of many epochs is best partly by luck. The
+standard network is looked at, at the same epochs. Best against last, and the best against the epoch that lies as far before
+it; a seed whose best comes too early for that is left out. Source of overfitting: Rice et al. 2020 (arXiv 2002.11569).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ from reprolib.perturb.attacks import adversarial_accuracy, predictions
 
 VERSION = 2
 EVERY = 4
-"""Epochs between those whose adversarial accuracy is measured."""
+"""Epochs between those of which the best is chosen."""
 RESTARTS = 1
 
 BEST_LAST: Names = ("best", "last")
@@ -49,14 +50,16 @@ class Overfitted:
 def overfit(
     networks: Mapping[str, Sequence[Network]],
     batches: Batches,
-    held_out: Images,
+    choosing: Images,
+    measuring: Images,
     training: Callable[[], Images],
     how: Attack,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, list[Overfitted]]:
     """The networks of the pair, by role, those of seeds that both roles have and whose states were kept here.
 
-    held_out: the images on which the best state is chosen and adversarial accuracies are measured, with `how`.
+    choosing: the images on which the best state is chosen, by accuracy under `how`; measuring: those on which the accuracies
+    that are told are measured.
     """
     by_seed = {
         role: {seed_of(network): network for network in networks.get(role, ()) if snapshots(network)} for role in ("standard", "robust")
@@ -64,36 +67,43 @@ def overfit(
     found: dict[str, list[Overfitted]] = {"standard": [], "robust": []}
     for seed in sorted(set(by_seed["standard"]) & set(by_seed["robust"])):
         robust = by_seed["robust"][seed]
-        accuracy = _accuracies(robust, held_out, how, batches.device, report)
-        epochs = chosen_epochs(accuracy)
+        states = snapshots(robust)
+        every = sorted({epoch for epoch in states if epoch % EVERY == 0} | {min(states), max(states)})
+        accuracy = _accuracies(robust, every, choosing, how, batches.device, report)
+        epochs = chosen_epochs(accuracy, states)
+        if epochs is None:
+            print(f"{robust.card['name']} is best too early for an equal stretch of training before it: seed {seed} is left out of BLK-5.")
+            continue
+        fall = _accuracies(robust, sorted({epochs[state] for state in BEST_LAST}), measuring, how, batches.device, report)
         for role in found:
-            network = by_seed[role][seed]
-            of_role = accuracy if role == "robust" else {}
-            found[role].append(_looked_at(network, epochs, batches, training, of_role, report))
+            told = {state: fall[epochs[state]] for state in BEST_LAST} if role == "robust" else {}
+            found[role].append(_looked_at(by_seed[role][seed], epochs, batches, training, told, report))
     return {role: looked_at for role, looked_at in found.items() if looked_at}
 
 
-def chosen_epochs(accuracy: Mapping[int, float]) -> dict[str, int]:
+def chosen_epochs(accuracy: Mapping[int, float], kept: Collection[int]) -> dict[str, int] | None:
     """The states to compare, from adversarial accuracy by epoch: the best (the first of equals), the last, and two before the best.
 
-    "before_2" is the best state itself, "before_1" as many epochs earlier as the last is later, or the first epoch measured.
+    "before_2" is the best state itself, "before_1" as many epochs earlier as the last is later; None where that is not `kept`.
     """
     last = max(accuracy)
     best = min(accuracy, key=lambda epoch: (-accuracy[epoch], epoch))
-    return {"best": best, "last": last, "before_1": max(min(accuracy), best - (last - best)), "before_2": best}
+    before = best - (last - best)
+    return {"best": best, "last": last, "before_1": before, "before_2": best} if before in kept else None
 
 
-def _accuracies(network: Network, held_out: Images, how: Attack, device: str, report: Callable[[str], None]) -> dict[int, float]:
-    """Adversarial accuracy by epoch, of every fourth state and the last."""
+def _accuracies(
+    network: Network, epochs: Sequence[int], images: Images, how: Attack, device: str, report: Callable[[str], None]
+) -> dict[int, float]:
+    """Adversarial accuracy at each of these epochs."""
     states = snapshots(network)
-    epochs = sorted({epoch for epoch in states if epoch % EVERY == 0} | {min(states), max(states)})
     described = {
-        "version": VERSION, "network": network.sha256, "data": held_out.sha256, "attack": [how.norm, how.eps, how.steps, RESTARTS],
+        "version": VERSION, "network": network.sha256, "data": images.sha256, "attack": [how.norm, how.eps, how.steps, RESTARTS],
         "states": {str(epoch): store.sha256_file(states[epoch]) for epoch in epochs},
     }  # fmt: skip
 
     def compute() -> dict[str, Tensor]:
-        x, y = held_out.x.to(device).float() / 255, held_out.y.to(device)
+        x, y = images.x.to(device).float() / 255, images.y.to(device)
         precision = network.card["training"]["precision"]
         values = []
         for epoch in epochs:
@@ -110,7 +120,7 @@ def _looked_at(
     epochs: Mapping[str, int],
     batches: Batches,
     training: Callable[[], Images],
-    accuracy: Mapping[int, float],
+    accuracy: dict[str, float],
     report: Callable[[str], None],
 ) -> Overfitted:
     files = snapshots(network)
@@ -130,5 +140,4 @@ def _looked_at(
         return as_tensors(found) | {"train_accuracy": torch.cat(right).double().mean()}
 
     kept = store.cache("block_structure", described, compute)
-    told = {state: accuracy[epochs[state]] for state in BEST_LAST} if accuracy else {}
-    return Overfitted(network, dict(epochs), from_tensors(kept, [BEST_LAST, BEFORE], batches.n), float(kept["train_accuracy"]), told)
+    return Overfitted(network, dict(epochs), from_tensors(kept, [BEST_LAST, BEFORE], batches.n), float(kept["train_accuracy"]), accuracy)

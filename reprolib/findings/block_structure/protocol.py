@@ -15,10 +15,10 @@ from reprolib.findings.block_structure import attacking, external, overfitting, 
 from reprolib.findings.block_structure.attacking import Attack
 from reprolib.findings.block_structure.batches import N_ESTIMATED, Batches, batches, far_end, wide_batches
 from reprolib.findings.block_structure.comparing import PLAIN, compare, rotate
-from reprolib.findings.block_structure.networks import ARMS, FASHION, Compared, Nets, seed_of
+from reprolib.findings.block_structure.networks import ARMS, DEEP, FASHION, Compared, Nets, seed_of
 from reprolib.findings.block_structure.settling import settle
 from reprolib.findings.block_structure.states import untrained
-from reprolib.findings.block_structure.tidying import ADVERSARIAL, DEPTH, OVERFITTING, RADII, SETTLING, SHOWN
+from reprolib.findings.block_structure.tidying import ADVERSARIAL, DEPTH, FITTED, OVERFITTING, RADII, SETTLING, SHOWN
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy
@@ -28,10 +28,11 @@ from reprolib.training.recipes import recipe
 ATTACKED = (*ARMS, "gauss")
 """Roles of the scale's own architecture whose adversarial features are compared: the control of those of the deep networks."""
 
-FROM_STATES = ((SETTLING, "hsic_states"), (OVERFITTING, "hsic_states"), (OVERFITTING, "epochs"), (SHOWN, "cka"))
-"""Claims and quantities measured on states of trainings, which are not shipped with the networks."""
+FROM_STATES = ((SETTLING, "hsic_states"), (SHOWN, "cka"))
+"""Claims and quantities measured on states of trainings, which are not shipped with the networks; all of the pair that overfits is."""
 
-N_HELD_OUT = 500
+N_CHOOSING, N_MEASURING = 500, 1000
+"""Test images, from their end, on which the best state of an overfitting network is chosen, and those on which its fall is measured."""
 
 
 def run(study: Study, nets: Compared) -> pd.DataFrame:
@@ -170,8 +171,9 @@ def _overfitted(study: Study, nets: Nets) -> list[pd.DataFrame]:
     if not all(nets.get(role) for role in ARMS):
         return []
     used, how = _state_batches(study), _attack(study, study.settings["robust"])
-    held_out = far_end(study.images("test"), N_HELD_OUT)
-    found = overfitting.overfit(nets, used, held_out, lambda: study.images("train"), how, study.report)
+    test = study.images("test")
+    held_out = far_end(test, N_CHOOSING), far_end(test, N_MEASURING, skip=N_CHOOSING)
+    found = overfitting.overfit(nets, used, *held_out, lambda: study.images("train"), how, study.report)
     return [frame for role in found for one in found[role] for frame in tidying.overfitted_rows(role, one)]
 
 
@@ -208,8 +210,8 @@ def _under_attack(study: Study, network: Network, norm: str, eps: float) -> floa
 def _sizes(study: Study, deep: Nets) -> list[pd.DataFrame]:
     """What batch size does to CKA: of independent Gaussians, and of the first network of each deep role."""
     frames = [tidying.gaussian_rows(sweeping.independent_gaussians())]
-    for role in deep:
-        for network in deep[role][:1]:
+    for role in DEEP:
+        for network in deep.get(role, ())[:1]:
             found = sweeping.batch_sizes(network, study.images("test"), study.device, report=study.report)
             frames.append(tidying.size_rows(role, network, found))
     return frames
@@ -223,16 +225,23 @@ def _external(study: Study) -> list[pd.DataFrame]:
 
 
 def _carried_over(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    """Committed rows of what is not here: states of the trainings of the networks measured now, and somebody else's networks.
+    """Committed rows of what is not here: states of trainings, the pair that overfits, and somebody else's networks.
 
-    None in a run with a turned knob.
+    Of a network that was trained again since, nothing is carried over. None in a run with a turned knob.
     """
     if study.settings.overridden or not (study.folder / "rows.csv.gz").exists():
         return rows.iloc[:0]
     committed = study.committed_rows()
-    key = ["claim", "quantity", "network"]
-    absent = ~pd.MultiIndex.from_frame(committed[key]).isin(pd.MultiIndex.from_frame(rows[key]))
+    missing = ~_found_in(rows, committed, ["claim", "quantity", "network"])
+    here = committed["network"].isin(rows["network"])
+    replaced = ~here & _found_in(rows, committed, ["recipe", "architecture", "seed"])
+    of_pair = committed["claim"].isin([OVERFITTING, FITTED])
+    absent_pair = committed["network"].isin(committed.loc[of_pair & ~here & ~replaced, "network"])
+    of_states = of_pair | pd.Series(pd.MultiIndex.from_frame(committed[["claim", "quantity"]]).isin(FROM_STATES), committed.index)
     theirs = (committed["claim"] == external.CLAIM) & (not (rows["claim"] == external.CLAIM).any())
-    of_states = pd.MultiIndex.from_frame(committed[["claim", "quantity"]]).isin(FROM_STATES) | (committed["claim"] == "overfitting")
-    known = committed["network"].isin(rows["network"]) | of_states & committed["claim"].isin([OVERFITTING, "overfitting"])
-    return committed[theirs | absent & of_states & known]
+    return committed[theirs | missing & here & of_states | absent_pair]
+
+
+def _found_in(rows: pd.DataFrame, committed: pd.DataFrame, key: list[str]) -> pd.Series:
+    there = pd.MultiIndex.from_frame(committed[key].astype(str)).isin(pd.MultiIndex.from_frame(rows[key].astype(str)))
+    return pd.Series(there, committed.index)

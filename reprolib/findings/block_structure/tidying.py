@@ -24,6 +24,8 @@ from reprolib.training.cards import under_attack
 
 DEPTH, RADII, OVERFITTING, ADVERSARIAL, SETTLING = "BLK-1", "BLK-10", "BLK-5", "BLK-6", "BLK-7"
 """Claims under which the rows of a group are kept; the ledger says which claims read them."""
+FITTED = "overfitting"
+"""Rows that the condition `overfitted` reads."""
 SHOWN = "shown"
 """Rows that only figures and the explorer read."""
 
@@ -130,11 +132,9 @@ def overfitted_rows(role: str, found: Overfitted) -> Frames:
     frames = [
         rows_of(OVERFITTING, "hsic_states", role, network, hsic_rows.of_states(found.pairs)),
         rows_of(OVERFITTING, "epochs", role, network, whole({state: float(epoch) for state, epoch in found.epochs.items()})),
-        rows_of("overfitting", "train_accuracy", role, network, whole({"last": found.train_accuracy}, "train")),
+        rows_of(FITTED, "train_accuracy", role, network, whole({"last": found.train_accuracy}, "train")),
     ]
-    return frames + (
-        [rows_of("overfitting", "adversarial_accuracy", role, network, whole(found.accuracy, "test"))] if found.accuracy else []
-    )
+    return frames + ([rows_of(FITTED, "adversarial_accuracy", role, network, whole(found.accuracy, "test"))] if found.accuracy else [])
 
 
 def card_rows(role: str, network: Network, norm: str, eps: float, measured: Callable[[Network], float]) -> pd.DataFrame:
