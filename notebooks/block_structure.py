@@ -188,10 +188,7 @@ for claim in ("BLK-7", "BLK-5"):
     study.claim(claim, rows)
 if (rows["claim"] == "BLK-7").any():
     caption = "CKA of every epoch with the last, by layer, and its mean over training."
-    seen = (
-        "cifar: lines fall with depth in both arms, the stem being nearly done by epoch 2. laptop: they fall over the first four layers, then run level. "
-        "Had the claim failed, they would not fall."
-    )
+    seen = "cifar: lines fall with depth in both arms, the stem nearly done by epoch 2. laptop: they fall over four layers, then are level. Else: no fall."
     study.figure(plots.settling(rows), "settling", caption=caption, seen=seen)
 if (rows["claim"] == "BLK-5").any():
     caption = "Change from the best epoch to the last, by depth; dashed, over as many epochs before the best."

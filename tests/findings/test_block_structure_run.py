@@ -138,7 +138,8 @@ def test_the_pair_that_overfits_brings_its_condition_with_it(tmp_path, monkeypat
     pair = {"standard": [carded(0, "std_5k", weights=40)], "robust": [carded(0, "linf_8_5k", weights=41)]}
     for role in pair:
         keep_states(pair[role][0], 5, first=200)
-    monkeypatch.setattr(protocol.overfitting, "adversarial_accuracy", lambda *a, **k: SimpleNamespace(value=0.5))
+    accuracies = iter([0.1, 0.6, 0.5, 0.55, 0.5])  # of epochs 1, 4 and 5; of 4 and 5 on other images
+    monkeypatch.setattr(protocol.overfitting, "adversarial_accuracy", lambda *a, **k: SimpleNamespace(value=next(accuracies)))
     found = pd.concat(protocol._overfitted(planted_study(tmp_path), pair))
     assert set(of(found, "BLK-5", "hsic_states")["arm"]) == {"standard", "robust"}
     states = set(of(found, "BLK-5", "hsic_states")["unit_2"].str.rpartition("|")[0])
@@ -170,6 +171,7 @@ def test_networks_of_another_architecture_are_found_by_the_table_and_never_train
         "standard": ["net14-std-s0", "net14-std-s1"],
         "robust": ["net14-linf_8-s0", "net14-linf_8-s1"],
         "untrained": ["net14-untrained-s0"],
+        "robust_l2": ["net14-l2_05-s0"],
     }
     assert found.fashion == {"standard": ["resnet8-std-s0-fashion_mnist"], "robust": ["resnet8-l2_1-s0-fashion_mnist"]}
     assert found.overfit["robust"] == ["net14-linf_8_5k-s0", "net14-linf_8_5k-s1"]
