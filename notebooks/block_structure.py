@@ -182,6 +182,7 @@ study.figure(
 #
 # **BLK-7**: early layers settle first, in both arms: the mean CKA with the last epoch falls with depth. **BLK-5**, where a pair
 # of networks was trained until it overfits: the robust network's change from its best epoch to its last sits in deep layers.
+# At `cifar` it hardly does: standard networks fit 98 % of the 5,000 images, and robust ones are best near their end.
 
 # %%
 for claim in ("BLK-7", "BLK-5"):
@@ -199,6 +200,7 @@ if (rows["claim"] == "BLK-5").any():
 # ## The radius of training
 #
 # **BLK-8**: similarity grows with the radius at which the network was trained. The largest radius is shown, not tested.
+# At `cifar` the table shows beside it another norm, and one pair on Fashion-MNIST, where the difference is a tenth of that on CIFAR-10.
 
 # %%
 study.claim("BLK-8", rows)
