@@ -103,8 +103,8 @@ study.figure(
     plots.trajectories(rows, tau=measured.taus["noise"]),
     "trajectories",
     caption="Perceptual distance to the target (standard judge, in units of the start's) against distance in representation space.",
-    seen="cifar: the robust curves keep falling to .75, the standard ones level off near .88. laptop: every curve stays near 1, the untrained network's too; "
-    "curves that coincide are what a failed claim looks like.",
+    seen="cifar: the robust curves keep falling to .75 (of the largest radius to .69), the standard ones level off near .88. laptop: "
+    "every curve stays near 1, the untrained network's too; curves that coincide are what a failed claim looks like.",
 )
 
 # %% [markdown]
@@ -129,7 +129,7 @@ study.figure(
     plots.trend(rows),
     "trend",
     caption="INV-2's quantity and clean accuracy against the training radius, one dot per network.",
-    seen="cifar: the line falls to half the radius and little after it, while accuracy falls all the way; the largest radius is still to be trained. "
+    seen="cifar: the line falls to half the radius, little after it, and turns up at the largest, while accuracy falls all the way. "
     "laptop: nothing falls steadily with the radius, and beyond the main one accuracy collapses: what a failed claim looks like.",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +27,11 @@ def axes_for(ax: Axes | None, width_in: float, height_in: float) -> tuple[Figure
         return figure, figure.subplots()
     figure = ax.get_figure(root=True)  # type: ignore[assignment]  # axes that were removed have none, and cannot be drawn on
     return figure, ax
+
+
+def in_lines(label: str) -> str:
+    """A label in short lines, for ticks that stand close."""
+    return textwrap.fill(label, 8, break_long_words=False)
 
 
 def beside(ax: Axes, words: str, level: float, **look: Any) -> None:

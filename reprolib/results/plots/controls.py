@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reprolib.results import style
-from reprolib.results.plots.canvas import beside
+from reprolib.results.plots.canvas import beside, in_lines
 from reprolib.results.plots.rows import network_means, of_claim
 
 EXTERNAL = "external_"
@@ -54,8 +53,8 @@ def controls(rows: pd.DataFrame) -> Figure:
         panels[1].set_ylim(-0.05, 1.05)  # a dot at an end is drawn whole
         panels[1].set_ylabel("share given the\nclass of the target\nby the standard judge")
         panels[1].set_title("INV-3: higher carries more of the target's meaning")
-    names = [textwrap.fill(look(arm).label, 10) for arm in arms]
-    panels[-1].set_xticks(range(len(arms)), names, fontsize=6.5)
+    names = [in_lines(look(arm).label) for arm in arms]
+    panels[-1].set_xticks(range(len(arms)), names, fontsize=6)
     panels[-1].set_xlim(-0.55, len(arms) - 0.45)
     for ax in panels:
         ax.tick_params(axis="x", length=0)

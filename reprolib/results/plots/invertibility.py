@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from reprolib.errors import BadInput, nearest
 from reprolib.results import style
-from reprolib.results.plots.canvas import axes_for, beside, tint
+from reprolib.results.plots.canvas import axes_for, beside, in_lines, tint
 from reprolib.results.plots.rows import network_means, of_claim, unit_means
 
 TAUS = (0.5, 0.35, 0.2, 0.1, 0.05)
@@ -33,7 +33,7 @@ def trajectories(
 
     rows: claim "trajectory", quantities "d_rel" and "distance_ratio", unit = target, unit_2 = "<start>|<step>". Each point is the mean
     over targets at one step; the band reaches from the 10 % to the 90 % quantile of the ratio over targets.
-    tau: the deciding threshold, marked, and the legend then tells the share of targets that reached it: from rows "reach@<tau>" of
+    tau: the deciding threshold, marked, and the legend, beside the axes, then tells the share of targets that reached it: from rows "reach@<tau>" of
     INV-2 where there are, else from the steps logged. taus: all thresholds marked.
     """
     found = of_claim(rows, "trajectory", ["d_rel", "distance_ratio"])
@@ -47,15 +47,17 @@ def trajectories(
     if {"d_rel", "distance_ratio"} - set(wide.columns):
         raise BadInput("a trajectory needs rows of both d_rel and distance_ratio: one of them is missing")
     figure, ax = axes_for(ax, style.WIDE, 2.7)
+    lowest_seen = float(wide["distance_ratio"].max())
     for arm in style.in_order(list(wide["arm"])):
         look = style.role(arm)
         of_arm = wide[wide["arm"] == arm]
         label = look.label
         if tau is not None:
-            label += f": {_share_reached(rows, of_arm, arm, start, tau):.0%} of targets reach {tau:g}"
+            label += f": {_share_reached(rows, of_arm, arm, start, tau):.0%}"
         for (_, _), path in of_arm.groupby(["seed", "network"]):
             steps = path.groupby("step")
             x, ratio = steps["d_rel"].mean(), steps["distance_ratio"]
+            lowest_seen = min(lowest_seen, float(ratio.quantile(BAND[0]).min()))
             ax.fill_between(x, ratio.quantile(BAND[0]), ratio.quantile(BAND[1]), color=look.colour, alpha=0.13, linewidth=0)
             ax.plot(x, ratio.mean(), color=look.colour, marker=look.marker, markevery=[-1], label=label)
             label = "_"  # one entry per arm
@@ -68,13 +70,15 @@ def trajectories(
         ax.set_title("dashed: where networks are compared", fontsize=6.5, loc="right")
     ax.axhline(1, **style.CHANCE, zorder=0)
     ax.set_xscale("log")
-    ax.set_xlim(max(highest, wide["d_rel"].max() * 1.1), max(wide["d_rel"][wide["d_rel"] > 0].min(), 1e-4) * 0.8)
+    means = wide.groupby(["arm", "seed", "network", "step"])["d_rel"].mean()
+    ax.set_xlim(max(highest, means.max() * 1.1), max(means[means > 0].min(), 1e-4) * 0.8)
     ax.set_xticks(marks + [1.0], [f"{mark:g}" for mark in marks] + ["1"])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel(r"distance to the target in representation space, $d_\mathrm{rel}$ (1 = two random images); steps run to the right")
+    ax.set_ylim(bottom=max(0, lowest_seen - 0.1))
+    ax.set_xlabel("distance to the target in representation space,\n$d_\\mathrm{rel}$ (1 = two random images); steps run to the right")
     ax.set_ylabel(RATIO_LABEL)
-    ax.legend(loc="lower left", frameon=True, facecolor="white", edgecolor="none", framealpha=1)
+    title = None if tau is None else f"targets that reach {tau:g}"
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title=title, title_fontsize=7, alignment="left")
     return figure
 
 
@@ -113,7 +117,7 @@ def judges(rows: pd.DataFrame, ax: Axes | None = None, claim: str = "INV-3") -> 
             beside(ax, words, level.mean())
     grey = style.FAINT
     handles = [Patch(facecolor=tint(grey, strength), edgecolor=grey, hatch=hatch, label=label) for _, label, strength, hatch in bars]
-    ax.set_xticks(range(len(arms)), [style.role(arm).label.replace(", ", ",\n") for arm in arms])
+    ax.set_xticks(range(len(arms)), [in_lines(style.role(arm).label) for arm in arms], fontsize=6.5)
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.55, len(arms) - 0.45)
     ax.set_ylim(0, 1.02)
@@ -151,7 +155,7 @@ def distances(rows: pd.DataFrame, ax: Axes | None = None, claim: str = "INV-2", 
         notes += ["shaded: two seeds of one arm (placebo)", f"at most {max(spans)[0]:.2g} apart ({max(spans)[1]})"]
     else:
         notes += ["one seed per arm: no placebo"]
-    ax.set_xticks(range(len(arms)), [style.role(arm).label.replace(", ", ",\n") for arm in arms])
+    ax.set_xticks(range(len(arms)), [in_lines(style.role(arm).label) for arm in arms], fontsize=6.5)
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.55, len(arms) - 0.45)
     if quantity.startswith("distance_ratio"):
