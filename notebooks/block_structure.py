@@ -29,7 +29,7 @@
 # (BLK-3), or if a robust and a standard network are as alike as two of a kind (BLK-4).
 #
 # **Cost.** `smoke` seconds; `laptop` about two minutes with the shipped networks, half a minute when measured before; `cifar`
-# about fifteen minutes (added up from its parts), or from the committed rows where CIFAR-10 is not there.
+# about seventeen minutes, or from the committed rows where CIFAR-10 is not there.
 #
 # **Found so far.** On CIFAR-10 layers of robust networks are far more alike than those of standard ones, also over long range, the
 # blocks fade, robust and standard networks are unlike, adversarial features stay, and similarity grows with the radius

@@ -29,7 +29,7 @@
 # class no more often (INV-3), or if a standard network's inverse leaves its start as well (INV-1).
 #
 # **Cost.** `smoke` seconds; `laptop` about four minutes with the shipped networks, seconds when measured before; `cifar`
-# about 25 minutes of one core with the shipped networks, or from the committed rows where CIFAR-10 is not there.
+# about 31 minutes of one core with the shipped networks, or from the committed rows where CIFAR-10 is not there.
 #
 # **Found so far.** On CIFAR-10 a standard network's inverse stays at its start (INV-1), a robust network's units draw and
 # change large shapes (INV-7, INV-8), and inverses come nearer to their targets with the training radius, most of it gained at
@@ -104,7 +104,7 @@ study.figure(
     "trajectories",
     caption="Perceptual distance to the target (standard judge, in units of the start's) against distance in representation space.",
     seen="cifar: the robust curves keep falling to .75 (of the largest radius to .69), the standard ones level off near .88. laptop: "
-    "every curve stays near 1, the untrained network's too; curves that coincide are what a failed claim looks like.",
+    "all curves rise a little above 1, the untrained network's too; curves in no order are what a failed claim looks like.",
 )
 
 # %% [markdown]

@@ -341,7 +341,7 @@ CIFAR = Scale(
             "n_units": 20,
             "unit_steps": 100,
             "n_ablated": 8,
-            "minutes": 25,
+            "minutes": 31,
         },
         "block_structure": {
             "architecture": "net14",
@@ -352,7 +352,7 @@ CIFAR = Scale(
             "state_batches": 20,
             "attack_steps": 20,
             "procrustes_batches": 15,
-            "minutes": 15,
+            "minutes": 17,
         },
     },
 )
