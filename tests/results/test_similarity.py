@@ -40,13 +40,19 @@ STEEP, FLAT, RISING = {"standard": 0.3, "robust": 0.1}, {"standard": 0.3, "robus
 NO_EFFECT = {"standard": [0.4, 0.41], "robust": [0.4, 0.41]}
 
 
-def overfitting(robust: Sequence[float], standard: Sequence[float] = (0.0, 0.01), before: float = 0.0, fitted: float = 1.0) -> pd.DataFrame:
-    """arm -> slope over depth of 1 - CKA(best, last) of each seed; before: of the robust arm's earlier pair."""
+def overfitting(
+    robust: Sequence[float],
+    standard: Sequence[float] = (0.0, 0.01),
+    before: float = 0.0,
+    standard_before: float = 0.0,
+    fitted: float = 1.0,
+) -> pd.DataFrame:
+    """arm -> slope over depth of 1 - CKA(best, last) of each seed; before, standard_before: of the earlier pair of either arm."""
 
     def course(slope: float, before: float) -> dict[tuple[str, str], Any]:
         return {("best", "last"): line(0.9, 0.9 - slope), ("before_1", "before_2"): line(0.9, 0.9 - before)}
 
-    curves = {"standard": [course(slope, 0.0) for slope in standard], "robust": [course(slope, before) for slope in robust]}
+    curves = {"standard": [course(slope, standard_before) for slope in standard], "robust": [course(slope, before) for slope in robust]}
     frames = [states("BLK-5", curves)]
     for seed in range(2):
         table = pd.DataFrame({"unit": ["train"], "unit_2": ["last"], "value": [fitted]})
@@ -102,7 +108,10 @@ CASES: dict[tuple[str, str], pd.DataFrame] = {
     ("BLK-5", "supported"): overfitting((0.3, 0.31)),
     ("BLK-5", "contradicted"): overfitting((-0.08, -0.07), (0.3, 0.31)),
     ("BLK-5", "confounded (overfitted)"): overfitting((0.3, 0.31), fitted=0.97),
-    ("BLK-5", "negligible"): overfitting((0.3, 0.31), before=0.3),
+    ("BLK-5", "negligible"): overfitting((0.0, 0.01)),
+    ("BLK-5", "inconclusive (a, b, c)"): overfitting((0.3, 0.31), before=0.3),  # as steep before
+    # Neither half of the claim holds, and the difference of both differences is .25: the standard network changed most of all.
+    ("BLK-5", "inconclusive (a, b)"): overfitting((0.1, 0.101), (0.2, 0.201), before=0.15, standard_before=0.5),
     ("BLK-5", "inconclusive (c)"): overfitting((0.2, 0.45)),
     ("BLK-5", "inconclusive (control overfitted)"): overfitting((0.3, 0.31)).query("claim != 'overfitting'"),
     ("BLK-6", "supported"): moved((0.5, 0.51), (0.9, 0.91)),
