@@ -52,7 +52,7 @@ def same_depth(rows: pd.DataFrame) -> Figure:
         (of_arm(found, "standard", "robust"), MIXED, "X", "a standard and a robust one"),
     ]
     for ones, colour, marker, label in kinds:
-        line(ax, ones, colour, marker=marker, label=f"{label} ({len(ones)} pairs)")
+        line(ax, ones, colour, marker=marker, label=f"{label} ({len(ones)} pair{'s' * (len(ones) > 1)})")
     depth_axis(ax, architecture_of(found))
     ax.set_ylim(min(0, ax.get_ylim()[0]), 1.02)
     ax.set_ylabel("CKA at equal depth")
