@@ -1,8 +1,8 @@
 """CKA of one network's layers: ours beside torch_cka, which computes every layer pair on its own; then ours on 10,000 images.
 
 `make bench` installs the peer beside the environment and runs this. Both run in one process, on one thread, by turns; times
-are seconds of the processor, medians. torch_cka runs its network twice (it takes two) and to the end, we
-run it once and no further than needed.
+are seconds of the processor, medians. torch_cka runs its network twice (it takes two) and to the end, we run it once and no
+further than needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch_cka import CKA
 
 from reprolib import data
-from reprolib.errors import ReprolibError
+from reprolib.errors import MissingData
 from reprolib.models.grams import layer_set, minibatch_cka
 from reprolib.training.zoo import network
 
@@ -74,7 +74,7 @@ def main() -> None:
             compare("its first convolutions and BatchNorms", (nn.Conv2d, nn.BatchNorm2d), batch)
             compare("all convolutions and the linear layer", (nn.Conv2d, nn.Linear), batch)
         many()
-    except ReprolibError as error:
+    except MissingData as error:
         print(f"left out what needs CIFAR-10: {error}")
 
 

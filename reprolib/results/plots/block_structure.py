@@ -37,7 +37,7 @@ def lags(rows: pd.DataFrame) -> Figure:
 
     rows: claim "BLK-1", quantity "hsic"; of the other kinds claim "BLK-10", where those networks are of the same architecture.
     """
-    found = _every_kind(rows)
+    found, _ = _every_kind(rows)
     architecture_of(found)
     figure = style.figure(style.WIDE, 2.5)
     ax = figure.subplots()
@@ -66,7 +66,7 @@ def index_panel(rows: pd.DataFrame) -> Figure:
     rows: as in `lags`. Controls of another architecture than the deep networks get a panel of their own, beside both arms of it.
     Short dashes: the paper's figure, digitised, for the two indices and arms it shows. Bars are means.
     """
-    found, others = _every_kind(rows), _controls_elsewhere(rows)
+    found, others = _every_kind(rows)
     of_stages = stages(architecture_of(found))
     values = {name: [float(index(one.values, of_stages)) for one in found] for name, (_, index) in INDICES.items()}
     panels = [(INDICES[name][0], name, found, of_kind) for name, of_kind in values.items() if not np.isnan(of_kind).all()]
@@ -135,22 +135,18 @@ def radii(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _every_kind(rows: pd.DataFrame) -> list[Layered]:
-    """The deep networks, and of the other kinds those of the same architecture; the training radius has a figure of its own."""
+def _every_kind(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:
+    """The deep networks with the other kinds of their architecture; and both arms and the controls of another one, if any control is.
+
+    Robust networks of other radii are left out: they have a figure of their own.
+    """
     deep = matrices(rows, DEPTH)
     there, known = architecture_of(deep), {one.arm for one in deep}
-    return deep + [one for one in _of_every_role(rows) if one.architecture == there and one.arm not in known]
-
-
-def _controls_elsewhere(rows: pd.DataFrame) -> list[Layered]:
-    """Both arms and the controls of another architecture than the deep networks; empty where there is none, or no control in it."""
-    found = [one for one in _of_every_role(rows) if one.architecture != architecture_of(matrices(rows, DEPTH))]
-    return found if {one.arm for one in found} - set(ARMS) else []
-
-
-def _of_every_role(rows: pd.DataFrame) -> list[Layered]:
-    there = ((rows["claim"] == RADII) & (rows["quantity"] == "hsic")).any()
-    return [one for one in matrices(rows, RADII) if not one.arm.startswith("robust_")] if there else []
+    has_roles = ((rows["claim"] == RADII) & (rows["quantity"] == "hsic")).any()
+    roles = [one for one in matrices(rows, RADII) if not one.arm.startswith("robust_")] if has_roles else []
+    elsewhere = [one for one in roles if one.architecture != there]
+    alike = deep + [one for one in roles if one.architecture == there and one.arm not in known]
+    return alike, elsewhere if {one.arm for one in elsewhere} - set(ARMS) else []
 
 
 def _dots(ax: Axes, place: float, values: Sequence[float], arm: str, spread: float = 0.5) -> None:
