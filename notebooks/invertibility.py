@@ -122,7 +122,7 @@ study.figure(
     "controls",
     caption="INV-2's and INV-3's quantities, one dot per network: distance of the inverse to its target in units of the start's, share recognised.",
     seen="cifar: robust networks lie below every control, noise- and blur-trained ones too, and somebody else's pair parts wider still; the standard judge "
-    "tells blurred and untrained ones apart, others hardly; a linear code of as many numbers lies far below them all. laptop: the kinds overlap in distance. Had "
+    "tells blurred and untrained ones apart; a linear code of as many numbers lies far below them all. laptop: the kinds overlap in distance. Had "
     "the claim failed at cifar, as at laptop, they would overlap.",
 )
 study.figure(
