@@ -294,13 +294,13 @@ CIFAR = Scale(
         # 2: the arms of every comparison
         *(
             entry
-            for seed in (0, 1, 2)
+            for seed in (0, 1, 2, 3, 4)
             for entry in (
                 Entry("w8", "std", (seed,), 7, snapshots_per_epoch=8),
                 Entry("w8", "l2_05", (seed,), 20, snapshots_per_epoch=1),
             )
         ),
-        Entry("w8", "untrained", (0, 1), 0.1),
+        Entry("w8", "untrained", (0, 1, 2), 0.1),
         # 3: controls and the small radius; `gauss` is chosen out of the noises by clean accuracy (`training.matching`)
         Entry("w8", "std_matched", (0, 1, 2), 1),
         Entry("w8", "gauss_15", (0,), 8),
@@ -311,10 +311,18 @@ CIFAR = Scale(
         Entry("w8", "blur", (1,), 9),
         Entry("w8", "l2_025", (1,), 20),
         Entry("w8", "std_8k", (0,), 7),
+        Entry("w8", "l2_025", (2,), 20),
+        Entry("w8", "gauss_15", (2,), 8),
+        Entry("w8", "blur", (2,), 9),
         # 4: depth
         Entry("net14", "std", (1,), 11, snapshots_per_epoch=1),
         Entry("net14", "linf_8", (0, 1), 33, snapshots_per_epoch=1),
-        Entry("net14", "untrained", (0,), 0.1),
+        Entry("net14", "untrained", (0, 1, 2), 0.1),
+        Entry("net14", "std", (2,), 11, snapshots_per_epoch=8),
+        Entry("net14", "linf_8", (2,), 33, snapshots_per_epoch=1),
+        # noises out of which the depth claims' own is chosen by clean accuracy
+        Entry("net14", "gauss_20", (0,), 12),
+        Entry("net14", "gauss_30", (0,), 12),
         # 5: the large radius, the other norm, another architecture
         Entry("w8", "l2_1", (0,), 20),
         Entry("w8", "linf_8", (0,), 20),
