@@ -50,8 +50,7 @@ interactive: str = "auto"  # auto, on or off
 
 # %%
 import reprolib
-from reprolib.findings import block_structure
-from reprolib.results import explore, plots
+from reprolib.findings.block_structure import explorer, external, figures, networks, protocol
 
 study = reprolib.start("block_structure", globals())
 
@@ -73,9 +72,9 @@ study = reprolib.start("block_structure", globals())
 # into one batch would raise HSIC by themselves.
 
 # %%
-nets = block_structure.networks(study)
+nets = networks.networks(study)
 study.cards(nets.everyone)
-rows = study.rows(block_structure.run(study, nets))
+rows = study.rows(protocol.run(study, nets))
 
 # %% [markdown]
 # ## Maps
@@ -86,7 +85,7 @@ rows = study.rows(block_structure.run(study, nets))
 
 # %%
 study.figure(
-    plots.maps(rows),
+    figures.maps(rows),
     "maps",
     caption="CKA of every two layers, the first at the bottom left, on one scale of colours; right, a standard with a robust network.",
     seen="cifar: the robust map is one bright square with three dark layers last, the standard one a bright diagonal; the untrained map is as bright as the "
@@ -104,7 +103,7 @@ study.figure(
 for claim in ("BLK-1", "BLK-2", "BLK-3"):
     study.claim(claim, rows)
 study.figure(
-    plots.lags(rows),
+    figures.lags(rows),
     "lags",
     caption="Mean CKA of layers so many steps apart; bands span the seeds.",
     seen="cifar: the robust line lies far above the standard one at every distance, near the untrained one, and above it at the far end. laptop: above the "
@@ -120,7 +119,7 @@ study.figure(
 # %%
 study.claim("BLK-10", rows)
 study.figure(
-    plots.index_panel(rows),
+    figures.index_panel(rows),
     "indices",
     caption="Four indices of the maps, a dot per network, kinds side by side; at cifar, last, the architecture that has control networks.",
     seen="cifar: the arms stand clear of each other in every index, further apart than in the paper's figure where that has them. Noise stands between "
@@ -137,7 +136,7 @@ study.figure(
 # %%
 study.claim("BLK-9", rows)
 study.figure(
-    plots.dominance(rows),
+    figures.dominance(rows),
     "dominance",
     caption="Share of the first principal component and of the top 1 % of points, by depth; below, the maps with either removed.",
     seen="cifar: robust layers give more to the first component and to the top points, yet the maps stay as far apart without either. laptop: the arms "
@@ -158,7 +157,7 @@ if (rows["quantity"] == "hsic_pair").any():
         "cifar: two networks of a kind stay at .85 or above at every depth, a standard and a robust one fall to .5. laptop: the same order from the second "
         "stage on, with wider bands. Had the claim failed, the crosses would run between the two other lines."
     )
-    study.figure(plots.same_depth(rows), "same_depth", caption=caption, seen=seen)
+    study.figure(figures.same_depth(rows), "same_depth", caption=caption, seen=seen)
 
 # %% [markdown]
 # ## Adversarial images
@@ -170,7 +169,7 @@ if (rows["quantity"] == "hsic_pair").any():
 # %%
 study.claim("BLK-6", rows)
 study.figure(
-    plots.adversarial(rows),
+    figures.adversarial(rows),
     "adversarial",
     caption="CKA of clean and moved images by depth, with the full attack (dotted: noise of its norm) and at equal success.",
     seen="cifar and laptop: under the full attack the standard line falls to a quarter and the robust one stays above .8; at equal success they meet, so "
@@ -190,11 +189,11 @@ for claim in ("BLK-7", "BLK-5"):
 if (rows["claim"] == "BLK-7").any():
     caption = "CKA of every epoch with the last, by layer, and its mean over training."
     seen = "cifar: lines fall with depth in both arms, the stem nearly done by epoch 2. laptop: they fall over four layers, then are level. Else: no fall."
-    study.figure(plots.settling(rows), "settling", caption=caption, seen=seen)
+    study.figure(figures.settling(rows), "settling", caption=caption, seen=seen)
 if (rows["claim"] == "BLK-5").any():
     caption = "Change from the best epoch to the last, by depth; dashed, over as many epochs before the best."
     seen = "cifar: all curves rise to the right, the robust one least, and below its dashed line. Had the claim held, it would rise above all others."
-    study.figure(plots.overfitting(rows), "overfitting", caption=caption, seen=seen)
+    study.figure(figures.overfitting(rows), "overfitting", caption=caption, seen=seen)
 
 # %% [markdown]
 # ## The radius of training
@@ -205,7 +204,7 @@ if (rows["claim"] == "BLK-5").any():
 # %%
 study.claim("BLK-8", rows)
 study.figure(
-    plots.radii(rows),
+    figures.radii(rows),
     "radii",
     caption="Off-diagonal mean and stage contrast against the training radius, a dot per network.",
     seen="cifar: similarity climbs and contrast falls from radius to radius, seeds apart. laptop: the means move likewise up to the main radius and turn "
@@ -222,7 +221,7 @@ study.figure(
 
 # %%
 study.figure(
-    plots.bias(rows),
+    figures.bias(rows),
     "bias",
     caption="Biased and unbiased CKA against the number of images a batch: of independent Gaussians, and of one network of each kind.",
     seen="cifar and laptop: the dashed lines rise as batches shrink, to .97 for independent noise of 32 images; the solid ones stay level. "
@@ -231,8 +230,8 @@ study.figure(
 if (rows["claim"] == "external").any():
     caption = "CKA of every two layers of somebody else's ResNet-20, standard and robust, and of the two at equal depth."
     seen = "cifar: theirs part as ours do, the robust map brighter (.72 against .57) and its blocks fainter. Had the claim failed, they would be alike."
-    study.figure(plots.external_maps(rows), "external", caption=caption, seen=seen)
-block_structure.external_table(rows)
+    study.figure(figures.external_maps(rows), "external", caption=caption, seen=seen)
+external.external_table(rows)
 
 # %% [markdown]
 # ## Explore
@@ -240,7 +239,7 @@ block_structure.external_table(rows)
 # Choose two layers, and drag through the epochs of a training and through the radii.
 
 # %%
-explore.block_structure(rows, interactive=study.settings.interactive)
+explorer.block_structure(rows, interactive=study.settings.interactive)
 
 # %% [markdown]
 # ## Verdicts

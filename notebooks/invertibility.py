@@ -57,8 +57,7 @@ interactive: str = "auto"  # auto, on or off
 
 # %%
 import reprolib
-from reprolib.findings import invertibility
-from reprolib.results import explore, plots
+from reprolib.findings.invertibility import explorer, external, figures, protocol
 
 study = reprolib.start("invertibility", globals())
 nets, judges = study.networks(), study.judges()
@@ -78,10 +77,10 @@ study.cards(nets)
 # not, although the $d_\mathrm{rel}$ printed below them are the same. The table gives the share of targets that reached it.
 
 # %%
-measured = invertibility.run(study, nets, judges)
+measured = protocol.run(study, nets, judges)
 rows, drawn = study.rows(measured.rows), measured.pictures
 study.figure(
-    plots.hero_grid(measured.cells) if measured.cells else None,
+    figures.hero_grid(measured.cells) if measured.cells else None,
     "inversions",
     caption="Inverses at equal distance in representation space: targets, starts, and what each network's gradient makes of them.",
     seen="cifar: at equal d_rel the robust row shows plane, car and bird from every start, the standard row coloured dust or the remains of its start. "
@@ -100,7 +99,7 @@ measured.reach
 # %%
 study.claim("INV-1", rows)
 study.figure(
-    plots.trajectories(rows, tau=measured.taus["noise"]),
+    figures.trajectories(rows, tau=measured.taus["noise"]),
     "trajectories",
     caption="Perceptual distance to the target (standard judge, in units of the start's) against distance in representation space.",
     seen="cifar: the robust curves keep falling to .75 (of the largest radius to .69), the standard ones level off near .88. laptop: "
@@ -118,7 +117,7 @@ study.figure(
 for claim in ("INV-2", "INV-10", "INV-9"):
     study.claim(claim, rows)
 study.figure(
-    plots.controls(rows),
+    figures.controls(rows),
     "controls",
     caption="INV-2's and INV-3's quantities, one dot per network: distance of the inverse to its target in units of the start's, share recognised.",
     seen="cifar: robust networks lie below every control, noise- and blur-trained ones too, and somebody else's pair parts wider still; the standard judge "
@@ -126,7 +125,7 @@ study.figure(
     "the claim failed at cifar, as at laptop, they would overlap.",
 )
 study.figure(
-    plots.trend(rows),
+    figures.trend(rows),
     "trend",
     caption="INV-2's quantity and clean accuracy against the training radius, one dot per network.",
     seen="cifar: the line falls to half the radius, little after it, and turns up at the largest, while accuracy falls all the way. "
@@ -140,14 +139,14 @@ study.figure(
 # %%
 study.claim("INV-3", rows)
 study.figure(
-    plots.judges(rows),
+    figures.judges(rows),
     "judges",
     caption="Share of inverses that judges give the target's class, and the start's class for image starts.",
     seen="cifar: the robust judge recognises far more of the robust networks' inverses (.72 against .19), the standard judge slightly fewer: it shares the "
     "features that standard inverses are made of. laptop: robust networks lead, and standard seeds differ widely. Equal bars for both judges would be "
     "failure.",
 )
-invertibility.external_table(rows)
+external.external_table(rows)
 
 # %% [markdown]
 # ## Other starts, other images
@@ -159,7 +158,7 @@ invertibility.external_table(rows)
 for claim in ("INV-4", "INV-5"):
     study.claim(claim, rows)
 study.figure(
-    plots.outside(drawn["outside"]) if drawn.get("outside") else None,
+    figures.outside(drawn["outside"]) if drawn.get("outside") else None,
     "outside",
     caption="Inverses of images from outside the training distribution, at equal distance in representation space.",
     seen="cifar: the robust row shows goldfish, jellyfish, textures and clothes, with wrong colours where the target is grey; the others show dust. laptop: "
@@ -175,7 +174,7 @@ study.figure(
 # %%
 study.claim("INV-6", rows)
 study.figure(
-    plots.interpolation(rows, drawn["interpolation"]) if drawn else None,
+    figures.interpolation(rows, drawn["interpolation"]) if drawn else None,
     "interpolation",
     caption="Inverses of mixed codes, and the standard judge's preference for the right image's class against the mixing weight.",
     seen="cifar: robust strips turn a plane into a car piece by piece, standard strips are dust at every weight; yet the standard judge follows both alike, "
@@ -193,7 +192,7 @@ study.figure(
 # %%
 study.claim("INV-7", rows)
 study.figure(
-    plots.units(rows, drawn["visualisation"]) if drawn else None,
+    figures.units(rows, drawn["visualisation"]) if drawn else None,
     "units",
     caption="Single units (channels of the last map, averaged over positions) maximised without a regulariser; power of the changes by frequency.",
     seen="cifar: robust units draw stripes, fences and four-legged animals from any start, standard ones a fine texture over the start, and their power "
@@ -204,14 +203,14 @@ study.figure(
 # %%
 study.claim("INV-8", rows)
 study.figure(
-    plots.additions(drawn["addition"]) if drawn else None,
+    figures.additions(drawn["addition"]) if drawn else None,
     "additions",
     caption="One unit added to each image by a change of equal L2 norm; the changes are shown amplified around grey.",
     seen="cifar: the amplified robust changes follow the object in large patches, the standard ones are ripples over the frame; unamplified both are hard to "
     "see. laptop: both change whole stripes. Had the claim failed at cifar, all changes would be ripples.",
 )
 study.figure(
-    plots.extremes(drawn["extremes"]) if drawn else None,
+    figures.extremes(drawn["extremes"]) if drawn else None,
     "extremes",
     caption="The test images that excite a unit most and least, and grey driven up and down by that unit.",
     seen="cifar: grey driven up by a robust unit shows what its top images share (legs of horses), by a standard unit fine stripes. laptop: both show the "
@@ -226,7 +225,7 @@ study.figure(
 
 # %%
 study.figure(
-    plots.code_size(measured.sizes, rows) if measured.sizes else None,
+    figures.code_size(measured.sizes, rows) if measured.sizes else None,
     "code_size",
     caption="Inverses of codes pooled to k x k positions, and their pixel correlation with the target against the code's size.",
     seen="cifar: 64 numbers fix neither arm's image; as the code grows only the robust inverse becomes the target (correlation .9 against .2). laptop: "
@@ -241,14 +240,14 @@ study.figure(
 
 # %%
 study.figure(
-    plots.ablations(rows),
+    figures.ablations(rows),
     "ablations",
     caption="One knob of the inversion changed at a time, and one layer after another inverted.",
     seen="cifar: no knob closes the gap; the standard network loses the image layer by layer, the robust one keeps it. laptop: the arms stay together in "
     "pixels. A gap that hung on one knob would close in its row.",
 )
 study.figure(
-    plots.layer_pictures(drawn["ablation"]) if drawn else None,
+    figures.layer_pictures(drawn["ablation"]) if drawn else None,
     "layers",
     caption="Inverses of every layer's code, from the first to the last.",
     seen="cifar: to the last layer the robust inverse stays a picture, the standard one turns to dust from the second stage on. laptop: the robust figures "
@@ -261,7 +260,7 @@ study.figure(
 # Drag the slider through the inversion of one target, in two networks side by side.
 
 # %%
-explore.invertibility(measured.frames, interactive=study.settings.interactive)
+explorer.invertibility(measured.frames, interactive=study.settings.interactive)
 
 # %% [markdown]
 # ## Verdicts

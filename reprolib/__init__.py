@@ -1,7 +1,8 @@
 """What adversarial training does to representations: five papers, measured claim by claim in Jupyter notebooks.
 
-A notebook needs one name: `reprolib.start(finding, globals())`. The rooms, ground floor first: `scales`, `store`, `provenance` and
-`measures`; `data` and `models`; `perturb`; `training`; `results`; `study`; `runner` and `cli`. A room imports from floors below it.
+A notebook needs one name: `reprolib.start(finding, globals())`. The rooms, ground floor first: `errors`, `store`, `provenance`,
+`registry` and `scales`; `measures`; `data` and `models`; `perturb`; `training`; `judging`; `figures`; `study`; `findings`; `run` and `cli`.
+A room imports from floors below it; what knows a finding by name lies in `findings/<finding>/`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from reprolib.errors import BadInput, MissingData, ReprolibError, VerdictsDiffer, nearest
 
 if TYPE_CHECKING:
-    from reprolib.runner import RunResult
+    from reprolib.run.runner import RunResult
 
 EPILOG = """\
 examples:
@@ -159,7 +159,7 @@ def parser() -> Parser:
 
 def run_findings(given: argparse.Namespace) -> int:
     """`reprolib run`."""
-    from reprolib import runner
+    from reprolib.run import runner
 
     named: dict[str, Any] = {}
     for name, value in given.parameter:
@@ -185,8 +185,9 @@ def run_findings(given: argparse.Namespace) -> int:
 
 def _conclude(result: RunResult, from_nothing: bool) -> int:
     """Print how the run of one finding ended; return its exit code."""
-    from reprolib import store, summary
-    from reprolib.results.audit import read_results
+    from reprolib import store
+    from reprolib.judging.audit import read_results
+    from reprolib.run import summary
 
     print(f"\n{result.finding} at scale {result.scale}: {result.status} after {result.seconds / 60:.1f} min")
     if result.exit_code:
@@ -215,12 +216,13 @@ def _conclude(result: RunResult, from_nothing: bool) -> int:
 
 def show_claims(given: argparse.Namespace) -> int:
     """`reprolib claims`."""
-    from reprolib import scales, store, summary
-    from reprolib.results import audit as checks
+    from reprolib import registry, scales, store
+    from reprolib.judging import audit as checks
+    from reprolib.run import summary
 
     if given.folder is None:
         scales.scale(given.scale)
-        folders = [store.root() / "figures" / given.scale / finding for finding in scales.FINDINGS]
+        folders = [store.root() / "figures" / given.scale / finding for finding in registry.findings()]
     elif given.folder.is_dir():
         folders = [given.folder]
     else:
@@ -266,7 +268,8 @@ def _committed(folder: Path) -> Iterator[Path | None]:
 
 def train_networks(given: argparse.Namespace) -> int:
     """`reprolib train`."""
-    from reprolib import parameters, runner, scales
+    from reprolib import parameters, scales
+    from reprolib.run import runner
 
     scales.scale(given.scale)
     if given.jobs is not None and given.jobs < 1:
@@ -294,11 +297,15 @@ def train_on_gpu(given: argparse.Namespace) -> int:
             f"{sys.executable} lacks what training needs: {packages}; install it (`{sys.executable} -m pip install {packages}`), "
             "or name a Python that has it: make gpu-stage PYTHON=..."
         )
-    from reprolib import parameters
+    from reprolib import parameters, registry
     from reprolib.training import inventory, stage
 
     device = parameters.resolve_device(given.device)
-    hooks = () if given.train_only else ("reprolib.findings.invertibility.staging",)
+    hooks = (
+        ()
+        if given.train_only
+        else tuple(f"reprolib.findings.{name}.staging" for name in registry.findings() if (registry.FOLDER / name / "staging.py").is_file())
+    )
     told = stage.stage(given.minutes, given.folder, device, lambda line: print(line, flush=True), given.jobs, hooks)
     print("\n".join(inventory.lines(told)))
     return int("failed" in told["counts"])
@@ -349,7 +356,7 @@ def see_to_data(given: argparse.Namespace) -> int:
 
 def explain_figure(given: argparse.Namespace) -> int:
     """`reprolib explain`."""
-    from reprolib import explain
+    from reprolib.run import explain
 
     print("\n".join(explain.lines(given.figure)))
     return 0

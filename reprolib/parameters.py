@@ -15,14 +15,17 @@ from typing import Any
 
 import torch
 
-from reprolib import scales, store
+from reprolib import registry, scales, store
 from reprolib.errors import BadInput, nearest
-from reprolib.scales import FINDINGS, Scale
+from reprolib.scales import Scale
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its type, what it does, and what is allowed (a choice, or a closed range; 0 means the preset)."""
+    """One parameter: its type, what it does, and what is allowed (a choice, or a closed range; 0 means the preset).
+
+    preset: where scales have none of their own.
+    """
 
     kind: type
     meaning: str
@@ -30,6 +33,7 @@ class Parameter:
     low: float = 0
     high: float = 0
     shapes_results: bool = True
+    preset: Any = None
 
     def allowed(self) -> str:
         """In words, for messages."""
@@ -68,27 +72,23 @@ _RUN = {
     "device": Parameter(str, "where tensors live", choices=("auto", "cpu", "cuda"), shapes_results=False),
     "interactive": Parameter(str, "whether explorers are drawn", choices=("auto", "on", "off"), shapes_results=False),
 }
-_OF: dict[str, dict[str, Parameter]] = {
-    "invertibility": {
-        "n_targets": Parameter(int, "images whose codes are inverted", low=4, high=1000),
-        "steps": Parameter(int, "gradient steps of an inversion", low=10, high=10_000),
-        "pool": Parameter(int, "positions a side of the code: R is the last map pooled to pool x pool", choices=(0, 1, 2, 4, 8)),
-        "tau": Parameter(float, "relative distance at which inverses are compared", low=0.01, high=2.0),
-    },
-    "block_structure": {
-        "batch_size": Parameter(int, "images a batch on which layers are compared", low=4, high=2000),
-        "n_batches": Parameter(int, "disjoint batches of test images", low=2, high=1000),
-        "attack_eps": Parameter(float, "radius of the attack on the compared images, pixel units", low=0.001, high=100.0),
-        "attack_steps": Parameter(int, "gradient steps of that attack", low=1, high=1000),
-    },
-}
+_KINDS = {"int": int, "float": float, "str": str}
 
 
 def of(finding: str) -> dict[str, Parameter]:
     """Every parameter of a finding's notebook, in the notebook's order; raises BadInput for an unknown finding."""
-    if finding not in FINDINGS:
-        raise BadInput(f"finding {finding!r} is unknown; allowed: {', '.join(FINDINGS)}{nearest(finding, FINDINGS)}")
-    return _COMMON | _OF[finding] | _RUN
+    own = {
+        name: Parameter(
+            _KINDS[told["type"]],
+            told["meaning"],
+            tuple(told.get("choices", ())),
+            told.get("low", 0),
+            told.get("high", 0),
+            preset=told.get("preset"),
+        )
+        for name, told in registry.settings(finding)["parameters"].items()
+    }
+    return _COMMON | own | _RUN
 
 
 def names(finding: str) -> tuple[str, ...]:
@@ -133,8 +133,8 @@ def validate(finding: str, given: Mapping[str, Any]) -> Settings:
             raise BadInput(f"parameter {name!r} is unknown in {finding}; allowed: {', '.join(known)}{nearest(name, known)}")
     read = {name: known[name].read(name, value) for name, value in given.items()}
     preset = scales.scale(read.get("scale", "laptop"))
-    chosen = {"tau": 0.0, "attack_eps": 0.0}  # 0: tau by reach, the attack's radius by the robust recipe
-    defaults: dict[str, Any] = {"seeds": preset.seeds, **chosen, **preset.findings[finding]}
+    own = {name: parameter.preset for name, parameter in known.items() if parameter.preset is not None}
+    defaults: dict[str, Any] = {"seeds": preset.seeds, **own, **registry.settings(finding)["presets"][preset.name]}
     values, overridden = dict(defaults), {}
     for name, value in read.items():
         if known[name].shapes_results and name != "scale" and value not in (0, "") and value != defaults[name]:

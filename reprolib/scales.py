@@ -1,4 +1,4 @@
-"""The one table of presets: what each scale trains, on which data, and how long each finding measures.
+"""The one table of presets: what each scale trains, and on which data.
 
 `smoke` is for tests (seconds), `laptop` the default (embedded data, shipped networks), `cifar` CIFAR-10 with small
 networks, `gpu` CIFAR-10 with ResNet-18, trained on a GPU. A network is trained once for all findings; a notebook asks for
@@ -68,7 +68,7 @@ SHARED_ROLES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Scale:
-    """A preset: data, networks by role, the training table in the order of work, and each finding's settings.
+    """A preset: data, networks by role, and the training table in the order of work; findings keep their own settings.
 
     norm, eps: the main robust arm's ball (pixel units), at which every network's adversarial accuracy is measured.
     on_demand: roles whose networks a notebook trains when they are missing; the others are for `reprolib train` alone.
@@ -88,7 +88,6 @@ class Scale:
     eps: float
     roles: Mapping[str, str]
     table: tuple[Entry, ...]
-    findings: Mapping[str, Mapping[str, Any]]
     is_evidence: bool = True
     n_test: int = 2000
     on_demand: tuple[str, ...] = SHARED_ROLES
@@ -112,16 +111,6 @@ class Scale:
         return next((e for e in self.table if (e.architecture, e.recipe, e.dataset or self.dataset) == named), None)
 
 
-FINDINGS: tuple[str, ...] = ("invertibility", "block_structure")
-
-# Block structure: `architecture` and `robust` are the deep networks of all claims on depth; radii and controls are of the scale's own.
-# Networks are compared on `batch_size` x `n_batches` disjoint test images, states of one network (earlier in training, or on images
-# attacked in `attack_steps` steps) on `state_batch_size` x `state_batches`; Procrustes takes `procrustes_batches` of ten images a
-# feature (0: the test set is too small for it).
-#
-# Inversion presets: `steps` normalised steps of `step` (pixel units), cosine to zero, momentum .9, move at most
-# steps * step / (2 * (1 - .9)) = 5 * steps * step. That bound must be at least 3 times the 90th percentile of the
-# start-to-target distance (`d90`, measured on the scale's images and starts; a test measures it again).
 SMOKE = Scale(
     name="smoke",
     dataset="shapetexture_gratings",
@@ -151,35 +140,6 @@ SMOKE = Scale(
         Entry("tinycnn", "blur", (0,), 0.02),
         Entry("tinycnn", "std_matched", (0,), 0.02),
     ),
-    findings={
-        "invertibility": {
-            "n_targets": 8,
-            "steps": 60,
-            "step": 0.2,
-            "pool": 4,
-            "n_noise": 1,
-            "n_converged": 4,
-            "n_pairs": 4,
-            "pair_steps": 30,
-            "pair_step": 0.12,
-            "n_units": 4,
-            "unit_steps": 20,
-            "n_ablated": 2,
-            "minutes": 0.3,
-        },
-        "block_structure": {
-            "seeds": 2,  # networks are compared with those of other seeds
-            "architecture": "tinycnn",
-            "robust": "l2_075",
-            "batch_size": 32,
-            "n_batches": 2,
-            "state_batch_size": 32,
-            "state_batches": 2,
-            "attack_steps": 5,
-            "procrustes_batches": 2,
-            "minutes": 0.2,
-        },
-    },
     is_evidence=False,
     n_test=200,
 )
@@ -231,37 +191,6 @@ LAPTOP = Scale(
         *(Entry("pool", f"gauss_{noise}", (0,), 1.1) for noise in ("10", "15", "20", "30")),
         Entry("pool", "std_2k", (0,), 1.0),
     ),
-    findings={
-        "invertibility": {
-            "n_targets": 24,
-            "steps": 150,
-            "step": 0.1,
-            "pool": 4,
-            "n_noise": 2,
-            "n_converged": 8,
-            "n_pairs": 16,
-            "pair_steps": 50,
-            "pair_step": 0.15,
-            "n_units": 10,
-            "unit_steps": 100,
-            "n_ablated": 4,
-            "n_code_size": 8,
-            "layers_within_blocks": False,
-            "only_compared": True,  # single units and interpolations: networks that no claim compares there are left out
-            "minutes": 4,
-        },
-        "block_structure": {
-            "architecture": "pool",
-            "robust": "l2_15",
-            "batch_size": 100,
-            "n_batches": 20,
-            "state_batch_size": 50,
-            "state_batches": 20,
-            "attack_steps": 20,
-            "procrustes_batches": 8,
-            "minutes": 2,
-        },
-    },
 )
 
 CIFAR = Scale(
@@ -335,34 +264,6 @@ CIFAR = Scale(
         Entry("resnet8", "l2_1", (0,), 14, dataset="fashion_mnist"),
     ),
     on_demand=("standard", "robust", "untrained"),
-    findings={
-        "invertibility": {
-            "n_targets": 64,
-            "steps": 300,
-            "step": 0.1,
-            "pool": 4,
-            "n_noise": 2,
-            "n_converged": 16,
-            "n_pairs": 24,
-            "pair_steps": 100,
-            "pair_step": 0.12,
-            "n_units": 20,
-            "unit_steps": 100,
-            "n_ablated": 8,
-            "minutes": 31,
-        },
-        "block_structure": {
-            "architecture": "net14",
-            "robust": "linf_8",
-            "batch_size": 250,
-            "n_batches": 40,
-            "state_batch_size": 100,
-            "state_batches": 20,
-            "attack_steps": 20,
-            "procrustes_batches": 15,
-            "minutes": 17,
-        },
-    },
 )
 
 GPU = Scale(
@@ -407,35 +308,6 @@ GPU = Scale(
         Entry("resnet18", "linf_8", (0, 1), 7),
     ),
     on_demand=(),  # on a CPU each takes hours: they come from `reprolib gpu-stage`
-    findings={
-        "invertibility": {
-            "n_targets": 100,
-            "steps": 500,
-            "step": 0.06,  # the path of `cifar`, 150 pixel lengths: seven times its d90 of 21.2, in smaller steps
-            "pool": 1,
-            "n_noise": 2,
-            "n_grey": 1,
-            "n_converged": 16,
-            "n_pairs": 40,
-            "pair_steps": 100,
-            "pair_step": 0.12,
-            "n_units": 40,
-            "unit_steps": 100,
-            "n_ablated": 16,
-            "minutes": 6,
-        },
-        "block_structure": {
-            "architecture": "resnet18",
-            "robust": "l2_05",
-            "batch_size": 250,
-            "n_batches": 40,
-            "state_batch_size": 250,
-            "state_batches": 40,
-            "attack_steps": 20,
-            "procrustes_batches": 0,
-            "minutes": 4,
-        },
-    },
 )
 
 SCALES: dict[str, Scale] = {scale.name: scale for scale in (SMOKE, LAPTOP, CIFAR, GPU)}

@@ -28,10 +28,11 @@ from reprolib import data, parameters, provenance, store
 from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, markdown_table, show
 from reprolib.errors import BadInput, MissingData, nearest
+from reprolib.figures import style
+from reprolib.judging import claims
+from reprolib.judging.tidy import read_rows, rounded, write_rows
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
-from reprolib.results import claims, style
-from reprolib.results.tidy import read_rows, rounded, write_rows
 from reprolib.scales import SHARED_ROLES
 from reprolib.training import pool, zoo
 
@@ -113,9 +114,7 @@ class Study:
                 f"To train first: {', '.join(spec.name for spec in missing)}; about {max(1, round(training))} minutes of one core, kept for all findings."
             )
         if self.can_measure:
-            lines.append(
-                f"Measuring takes about {scale.findings[settings.finding]['minutes']:g} minutes of one core, seconds when measured before."
-            )
+            lines.append(f"Measuring takes about {settings['minutes']:g} minutes of one core, seconds when measured before.")
         return "\n".join([*lines, f"Writes to {_shown(self.folder)}."])
 
     def images(self, split: str = "test") -> Images:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprolib.data.images import Images
 from reprolib.data.images import images as labelled
-from reprolib.findings.invertibility import TAUS, Inverted, Task
+from reprolib.findings.invertibility.inverting import TAUS, Inverted, Task
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Inversion
 

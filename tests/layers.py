@@ -12,8 +12,8 @@ from inverses import planted_set
 from reprolib import parameters, store
 from reprolib.data.images import Images
 from reprolib.findings.block_structure.networks import Compared, spec_of_card
+from reprolib.judging.tidy import read_rows
 from reprolib.models.networks import Network, weights_sha256
-from reprolib.results.tidy import read_rows
 from reprolib.training.specs import snapshot_folder
 
 CONTROLS = {"robust_small": "l2_025", "gauss": "gauss_20", "std_matched": "std_matched", "blur": "blur", "untrained": "untrained"}

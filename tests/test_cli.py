@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from reprolib import errors, runner, summary
+from reprolib import errors
 from reprolib.cli import main
-from reprolib.results import audit
-from reprolib.runner import RunResult
+from reprolib.judging import audit
+from reprolib.run import runner, summary
+from reprolib.run.runner import RunResult
 
 
 def results(**verdicts: str) -> dict:
@@ -186,7 +187,7 @@ def test_a_claim_that_came_or_went_is_a_difference() -> None:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One finding, so that a folder of results need not be made for each."""
-    monkeypatch.setattr("reprolib.scales.FINDINGS", ("invertibility",))
+    monkeypatch.setattr("reprolib.registry.findings", lambda: ("invertibility",))
 
 
 @pytest.mark.usefixtures("alone")

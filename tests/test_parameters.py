@@ -6,9 +6,8 @@ import pytest
 import torch
 from papermill.inspection import inspect_notebook
 
-from reprolib import parameters
+from reprolib import parameters, registry
 from reprolib.errors import BadInput
-from reprolib.scales import FINDINGS, SCALES
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -16,13 +15,13 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 def test_nothing_given_is_the_laptop_preset() -> None:
     settings = parameters.validate("invertibility", {})
     assert settings.scale.name == "laptop"
-    assert settings["steps"] == SCALES["laptop"].findings["invertibility"]["steps"]
+    assert settings["steps"] == registry.settings("invertibility")["presets"]["laptop"]["steps"]
     assert settings.overridden == {}
     assert settings.folder().parts[-3:] == ("figures", "laptop", "invertibility")
 
 
 def test_a_value_equal_to_the_preset_turns_nothing() -> None:
-    steps = SCALES["smoke"].findings["invertibility"]["steps"]
+    steps = registry.settings("invertibility")["presets"]["smoke"]["steps"]
     assert parameters.validate("invertibility", {"scale": "smoke", "steps": steps, "pool": 0, "tau": 0}).overridden == {}
 
 
@@ -81,7 +80,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         parameters.resolve_device("cuda")
 
 
-@pytest.mark.parametrize("finding", FINDINGS)
+@pytest.mark.parametrize("finding", registry.findings())
 def test_papermill_sees_every_parameter_of_the_notebook_with_its_type_and_meaning(finding: str) -> None:
     seen = inspect_notebook(NOTEBOOKS / f"{finding}.ipynb")
     known = parameters.of(finding)
@@ -92,7 +91,7 @@ def test_papermill_sees_every_parameter_of_the_notebook_with_its_type_and_meanin
         assert "=" not in told["help"]
 
 
-@pytest.mark.parametrize("finding", FINDINGS)
+@pytest.mark.parametrize("finding", registry.findings())
 def test_the_notebooks_defaults_are_the_presets(finding: str) -> None:
     defaults = {name: told["default"].strip("\"'") for name, told in inspect_notebook(NOTEBOOKS / f"{finding}.ipynb").items()}
     assert parameters.validate(finding, defaults).overridden == {}

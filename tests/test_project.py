@@ -17,8 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import reprolib
-from reprolib import parameters
-from reprolib.scales import FINDINGS
+from reprolib import parameters, registry
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -143,7 +142,7 @@ def test_continuous_integration_runs_the_readmes_commands() -> None:
 
 def test_every_finding_has_a_notebook_and_every_notebook_a_twin() -> None:
     names = {path.stem for path in NOTEBOOKS}
-    assert set(FINDINGS) <= names
+    assert set(registry.findings()) <= names
     assert {path.stem for path in (ROOT / "notebooks").glob("*.py")} == names
 
 
@@ -171,7 +170,7 @@ def test_a_notebook_is_committed_stripped_and_runs_right_after_a_clone(path: Pat
             assert not cell.source.lstrip().startswith(("%", "!"))
 
 
-@pytest.mark.parametrize("finding", FINDINGS)
+@pytest.mark.parametrize("finding", registry.findings())
 def test_papermill_finds_every_parameter_of_a_notebook(finding: str) -> None:
     from papermill.inspection import inspect_notebook
 

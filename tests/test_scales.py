@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from reprolib import data, scales
+from reprolib import data, registry, scales
 from reprolib.errors import BadInput
 from reprolib.models.networks import build
-from reprolib.scales import CIFAR, FINDINGS, GPU, LAPTOP, SCALES, SHARED_ROLES, SMOKE
+from reprolib.scales import CIFAR, GPU, LAPTOP, SCALES, SHARED_ROLES, SMOKE
 from reprolib.training.recipes import recipe, without_attack
 from reprolib.training.specs import Spec
 
@@ -19,7 +19,7 @@ def test_an_unknown_scale_names_the_nearest() -> None:
 def test_every_scale_settles_every_finding_and_names_known_things(name: str) -> None:
     scale = SCALES[name]
     assert scale.name == name
-    assert set(scale.findings) == set(FINDINGS)
+    assert all(name in registry.settings(finding)["presets"] for finding in registry.findings())
     assert scale.dataset in data.NAMES
     assert {"standard", "robust", "untrained"} <= set(scale.roles)
 
@@ -103,7 +103,7 @@ def test_the_network_of_the_gpu_scale_has_seventeen_maps_which_its_code_makes_ei
 
 @pytest.mark.parametrize("name", ["cifar", "gpu"])
 def test_an_inversion_may_walk_three_times_the_distance_between_images(name: str) -> None:
-    preset, d90 = SCALES[name].findings["invertibility"], 21.2  # of CIFAR-10, measured from noise and from images
+    preset, d90 = registry.settings("invertibility")["presets"][name], 21.2  # of CIFAR-10, measured from noise and from images
     assert 5 * preset["steps"] * preset["step"] >= 3 * d90
 
 

@@ -13,7 +13,7 @@ import reprolib
 from reprolib import data, scales, store
 from reprolib.display import markdown_table
 from reprolib.errors import BadInput, MissingData
-from reprolib.results.tidy import write_rows
+from reprolib.judging.tidy import write_rows
 from reprolib.study import Study, injected_names
 from reprolib.training import zoo
 

@@ -14,8 +14,8 @@ import jupytext
 import nbformat
 import pytest
 
-from reprolib.results.audit import audit
-from reprolib.results.tidy import read_rows
+from reprolib.judging.audit import audit
+from reprolib.judging.tidy import read_rows
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "invertibility.ipynb"

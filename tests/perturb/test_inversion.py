@@ -6,9 +6,9 @@ import problems
 import pytest
 import torch
 
-from reprolib import data
+from reprolib import data, registry
 from reprolib.errors import BadInput, MissingData
-from reprolib.findings.invertibility import make_task
+from reprolib.findings.invertibility.inverting import make_task
 from reprolib.measures.perceptual import random_pair_median, relative_distance
 from reprolib.models.layers import representation
 from reprolib.perturb.engine import Box, minimise
@@ -90,7 +90,7 @@ def task_of(tmp_path_factory):
         environment.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
 
         def load(dataset, scale):
-            preset = SCALES[scale].findings["invertibility"]
+            preset = registry.settings("invertibility")["presets"][scale]
             try:
                 return make_task(data.load(dataset, "test"), preset["n_targets"], preset["n_noise"])
             except MissingData as missing:
@@ -105,7 +105,7 @@ def task_of(tmp_path_factory):
     [("smoke", None, 16), ("laptop", None, 32), ("cifar", "shapetexture", 32), ("cifar", None, 32)],
 )
 def test_every_preset_brings_the_identity_code_to_nearly_every_target(task_of, scale, dataset, side):
-    task, preset = task_of(dataset or SCALES[scale].dataset, scale), SCALES[scale].findings["invertibility"]
+    task, preset = task_of(dataset or SCALES[scale].dataset, scale), registry.settings("invertibility")["presets"][scale]
     assert task.targets.shape == (preset["n_targets"], 3, side, side)
     unit = random_pair_median(task.typical.flatten(1), generator=problems.generator())
     wanted, start = task.targets.flatten(1).repeat(len(task.starts), 1), torch.cat(list(task.starts.values()))
@@ -115,7 +115,7 @@ def test_every_preset_brings_the_identity_code_to_nearly_every_target(task_of, s
 
 @pytest.mark.parametrize("scale", list(SCALES))
 def test_every_preset_can_walk_three_times_the_distance_from_start_to_target(task_of, scale):
-    task, preset = task_of(SCALES[scale].dataset, scale), SCALES[scale].findings["invertibility"]
+    task, preset = task_of(SCALES[scale].dataset, scale), registry.settings("invertibility")["presets"][scale]
     distances = torch.cat([(task.targets - start).flatten(1).norm(dim=1) for start in task.starts.values()])
     d90 = distances.quantile(0.9).item()
     assert d90 > 1

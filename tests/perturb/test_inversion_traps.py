@@ -16,8 +16,8 @@ import torch
 
 import reprolib
 from reprolib.data.images import images as labelled
-from reprolib.findings import invertibility
-from reprolib.findings.invertibility import TAUS, Eyes, invert_task, make_task
+from reprolib.findings.invertibility import tidying
+from reprolib.findings.invertibility.inverting import TAUS, Eyes, invert_task, make_task
 from reprolib.models.layers import representation
 from reprolib.perturb.inversion import follow, invert, network_code, noise_start
 
@@ -56,7 +56,7 @@ def test_a_network_without_gradients_is_told_in_the_rows_and_its_pictures_stay_a
         invert_task("standard", carded(), task, 4, 0.2, 2, list(task.starts)),
         invert_task("robust", blind(), task, 4, 0.2, 2, ["noise_0"]),
     ]
-    rows = invertibility.tidy(runs, [], task, Eyes({"standard": carded("j"), "robust": carded("k")}), {"noise": TAUS[0], "image": TAUS[0]})
+    rows = tidying.tidy(runs, [], task, Eyes({"standard": carded("j"), "robust": carded("k")}), {"noise": TAUS[0], "image": TAUS[0]})
     share = rows[rows["quantity"] == "zero_gradient_share"].groupby("arm")["value"].max()
     assert share.to_dict() == {"standard": 0.0, "robust": 1.0}
     assert torch.equal(runs[1].runs["noise_0"].x, task.starts["noise_0"])

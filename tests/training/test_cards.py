@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reprolib.results import controls
+from reprolib.judging import controls
 from reprolib.training import cards
 from reprolib.training.recipes import recipe
 

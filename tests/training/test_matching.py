@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reprolib.errors import BadInput
-from reprolib.results import controls
+from reprolib.judging import controls
 from reprolib.scales import SCALES
 from reprolib.training import matching
 from reprolib.training.matching import choose_gauss, nearest, not_applicable

@@ -14,18 +14,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reprolib.findings.block_structure import tidying
+from reprolib.findings.block_structure import hsic_rows, tidying
 from reprolib.findings.block_structure.batches import Batches
 from reprolib.findings.block_structure.comparing import PLAIN, compare
-from reprolib.findings.invertibility import external as pair
-from reprolib.measures import hsic_rows, indices
+from reprolib.measures import indices
 from reprolib.measures import resampling as r
 from reprolib.measures.cka import BatchHSIC
+from reprolib.models.external import CLAIM, PAIR
 from reprolib.models.networks import Network
 from reprolib.models.public_networks import RESNET20, build_public
 
-CLAIM, DATASET = pair.CLAIM, pair.DATASET
-STANDARD, ROBUST = pair.PAIR
+STANDARD, ROBUST = PAIR
 Index = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 NAMES: dict[str, Index] = {
@@ -34,11 +33,6 @@ NAMES: dict[str, Index] = {
     "stage contrast": partial(indices.stage_contrast, stages=indices.stages_of(build_public(RESNET20).layer_names)),
 }
 EQUAL_DEPTH = "at equal depth, standard with robust"
-
-
-def networks(device: str = "cpu") -> dict[str, Network]:
-    """The pair by arm; empty where a file is not here. Raises CorruptFile for another file of that name."""
-    return pair.networks(device)
 
 
 def measure(found: dict[str, Network], batches: Batches, report: Callable[[str], None] = lambda line: None) -> list[pd.DataFrame]:

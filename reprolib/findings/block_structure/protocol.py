@@ -20,6 +20,7 @@ from reprolib.findings.block_structure.settling import settle
 from reprolib.findings.block_structure.states import untrained
 from reprolib.findings.block_structure.tidying import ADVERSARIAL, DEPTH, FITTED, OVERFITTING, RADII, SETTLING, SHOWN
 from reprolib.measures.cka import BatchHSIC
+from reprolib.models import external as pair
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy
 from reprolib.study import Study
@@ -219,9 +220,9 @@ def _sizes(study: Study, deep: Nets) -> list[pd.DataFrame]:
 
 def _external(study: Study) -> list[pd.DataFrame]:
     """Somebody else's pair, where the study is of the images it was trained on."""
-    if study.settings.scale.dataset != external.DATASET:
+    if study.settings.scale.dataset != pair.DATASET:
         return []
-    return external.measure(external.networks(study.device), _batches(study), study.report)
+    return external.measure(pair.networks(study.device), _batches(study), study.report)
 
 
 def _carried_over(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
@@ -238,7 +239,7 @@ def _carried_over(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     of_pair = committed["claim"].isin([OVERFITTING, FITTED])
     absent_pair = committed["network"].isin(committed.loc[of_pair & ~here & ~replaced, "network"])
     of_states = of_pair | pd.Series(pd.MultiIndex.from_frame(committed[["claim", "quantity"]]).isin(FROM_STATES), committed.index)
-    theirs = (committed["claim"] == external.CLAIM) & (not (rows["claim"] == external.CLAIM).any())
+    theirs = (committed["claim"] == pair.CLAIM) & (not (rows["claim"] == pair.CLAIM).any())
     return committed[theirs | missing & here & of_states | absent_pair]
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from reprolib.findings.block_structure import hsic_rows
 from reprolib.findings.block_structure.attacking import Attacked
 from reprolib.findings.block_structure.comparing import NO_PC1, NO_TOP, PLAIN, POOLED_MAPS, WIDE, Hsics, Pair, Rotated, chosen
 from reprolib.findings.block_structure.overfitting import Overfitted
 from reprolib.findings.block_structure.settling import Settled
-from reprolib.findings.invertibility.tidying import identity
-from reprolib.measures import hsic_rows
+from reprolib.judging.tidy import identity
 from reprolib.measures.cka import BatchHSIC
 from reprolib.measures.indices import off_diagonal_mean, same_depth_mean, stage_contrast, stages_of
 from reprolib.models.grams import PIXELS, layer_set

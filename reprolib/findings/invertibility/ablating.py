@@ -17,7 +17,8 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.findings.invertibility.inverting import Eyes, Task
-from reprolib.findings.invertibility.tidying import ARMS, Part, identity, row
+from reprolib.findings.invertibility.tidying import ARMS, Part
+from reprolib.judging.tidy import identity, row
 from reprolib.measures import perceptual
 from reprolib.models.layers import features, movable, movable_key
 from reprolib.models.networks import Network

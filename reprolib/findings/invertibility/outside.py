@@ -18,7 +18,8 @@ from reprolib.data import Images, shapetexture
 from reprolib.data.images import as_rgb, pick
 from reprolib.errors import MissingData
 from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, in_turn, invert_task, sha256_of
-from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, Part, deciding_taus, identity, reached_rows, row
+from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, Part, deciding_taus, reached_rows
+from reprolib.judging.tidy import identity, row
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Inversion, noise_start
 

@@ -22,8 +22,9 @@ from reprolib.findings.invertibility import (
     visualising,
 )  # fmt: skip
 from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task
+from reprolib.judging import claims
+from reprolib.models import external as others
 from reprolib.models.networks import Network
-from reprolib.results import claims
 from reprolib.study import Study
 
 N_EXTREMES = 3
@@ -106,7 +107,7 @@ def _baselines(bench: Bench) -> MeasuredPart:
 
 def _external(bench: Bench) -> MeasuredPart:
     study, settings = bench.study, bench.study.settings
-    pair = external.networks(study.device) if settings.scale.dataset == external.DATASET else {}
+    pair = others.networks(study.device) if settings.scale.dataset == others.DATASET else {}
     test = study.images("test")
     checked = test.x[: external.N_CHECKED].float().to(study.device) / 255, test.y[: external.N_CHECKED].to(study.device)
     return external.measure(

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from reprolib.findings.invertibility import external
 from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, invert_task, last_map_px, make_task, ratios
 from reprolib.findings.invertibility.parts import PARTS, Bench
 from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, code_size_rows, deciding_taus, kind_of, reach_rows, reach_table, tidy
+from reprolib.models import external
 from reprolib.models.networks import Network
 from reprolib.study import Study
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task, likeness
-from reprolib.findings.invertibility.tidying import Part, identity, kind_of, row
+from reprolib.findings.invertibility.tidying import Part, kind_of
+from reprolib.judging.tidy import identity, row
 
 CLAIM = "INV-4"
 N_PAIRS = 512

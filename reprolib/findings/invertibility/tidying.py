@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from reprolib.findings.invertibility.inverting import EVERY, TAUS, Eyes, Inverted, Task, likeness, ratios
+from reprolib.judging.tidy import identity, row
 from reprolib.measures import perceptual
-from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Inversion
 
 REACH_NEEDED = 0.9
@@ -159,20 +159,6 @@ def run_rows(base: Mapping[str, Any], start: str, run: Inversion, task: Task, ey
             add("INV-3", "recognised", recognised.float(), reached)
             add("INV-3", "recognised_robust_judge", ((eyes.classes("robust", x) == task.y) & reached).float(), reached)
     return rows
-
-
-def identity(role: str, network: Network) -> dict[str, Any]:
-    """Who was measured: the columns arm, recipe, architecture, seed and network of a row; from the network's card."""
-    described = network.card["description"]
-    return {
-        "arm": role, "recipe": described["recipe"]["id"], "architecture": described["architecture"],
-        "seed": described["seed"], "network": network.sha256[:12],
-    }  # fmt: skip
-
-
-def row(claim: str, quantity: str, unit: object, unit_2: str, value: object, reached: object) -> dict[str, Any]:
-    """What was measured: the other columns of a row; value and reached may be tensors of one element."""
-    return {"claim": claim, "quantity": quantity, "unit": str(unit), "unit_2": unit_2, "value": float(value), "reached": bool(reached)}  # type: ignore[arg-type]
 
 
 def _trajectory_rows(base: dict[str, Any], run: Inversion, task: Task, eyes: Eyes) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from reprolib import store
 from reprolib.data import Images
 from reprolib.errors import BadInput
 from reprolib.findings.invertibility.inverting import CHUNK, EYES_CHUNK, FIRST_TEST_IMAGES, GPU_CHUNK, Eyes
-from reprolib.findings.invertibility.tidying import identity, row
+from reprolib.judging.tidy import identity, row
 from reprolib.measures import perceptual
 from reprolib.models.layers import fold_batch_norm, movable, representation
 from reprolib.models.networks import Network

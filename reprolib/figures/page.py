@@ -1,0 +1,96 @@
+"""What charts and pages of pictures share: axes given or made, a level named at the edge, a page measured in inches, tints."""
+
+from __future__ import annotations
+
+import textwrap
+from functools import cached_property
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reprolib.figures import style
+
+LABEL_IN = 0.92  # inches left for the rows' names
+PAD_IN = 0.035
+GROUP_IN = 0.14  # between two targets, or two networks
+
+
+def axes_for(ax: Axes | None, width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    """The given axes and the figure they are on, or new ones of that size."""
+    if ax is None:
+        figure = style.figure(width_in, height_in)
+        return figure, figure.subplots()
+    figure = ax.get_figure(root=True)  # type: ignore[assignment]  # axes that were removed have none, and cannot be drawn on
+    return figure, ax
+
+
+def in_lines(label: str) -> str:
+    """A label in short lines, for ticks that stand close."""
+    return textwrap.fill(label, 8, break_long_words=False)
+
+
+def beside(ax: Axes, words: str, level: float, **look: Any) -> None:
+    """Write `words` to the right of the axes, at the height `level` (data units)."""
+    style_of_text = {"va": "center", "fontsize": 6.5, "annotation_clip": False, **look}
+    ax.annotate(words, (1, level), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points", **style_of_text)
+
+
+def tint(colour: str, strength: float) -> tuple[float, float, float]:
+    """`colour` mixed with white: strength 1 is the colour, 0 is white."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (1 - strength * (1 - channel) for channel in channels)
+    return red, green, blue
+
+
+class Page:
+    """A figure measured in inches from the top left corner."""
+
+    def __init__(self, width_in: float, height_in: float) -> None:
+        self.width, self.height = width_in, height_in
+        self.figure = style.figure(width_in, height_in, layout="none")
+        self.figure.suppressComposite = True  # a pdf else makes one image of all pictures
+
+    @cached_property
+    def sheet(self) -> Axes:
+        """Axes over the whole page, in inches from the top left corner: what all pictures share, for axes cost far more than a picture."""
+        sheet = self.figure.add_axes((0, 0, 1, 1), zorder=-1)
+        sheet.set(xlim=(0, self.width), ylim=(self.height, 0))
+        sheet.set_axis_off()
+        return sheet
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        """Axes of that size with their top left corner at (x, y), all in inches."""
+        return self.figure.add_axes((x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height))
+
+    def picture(self, image: Tensor, x: float, y: float, side: float, frame: str | None = None) -> None:
+        """An image (c, h, w), see `pixels`, in a square of that side; frame: the colour of a line around it."""
+        place = (x, x + side, y + side, y)
+        self.sheet.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=place, aspect="auto")
+        if frame is not None:
+            self.sheet.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=frame, linewidth=1.0))
+
+    def text(self, words: str, x: float, y: float, **look: Any) -> None:
+        """Words at (x, y)."""
+        self.figure.text(x / self.width, 1 - y / self.height, words, **{"fontsize": 7, **look})
+
+    def label(self, words: str, y: float, colour: str = style.INK, bar: tuple[str, float, float] | None = None) -> None:
+        """A row's name in the left margin, with a vertical (colour, top, height) bar beside the pictures."""
+        self.text(words, LABEL_IN - 0.1, y, ha="right", va="center", color=colour, linespacing=1.15)
+        if bar is not None:
+            strip = self.axes(LABEL_IN - 0.065, bar[1], 0.04, bar[2])
+            strip.set_facecolor(bar[0])
+            strip.set(xticks=[], yticks=[])
+            strip.spines[:].set_visible(False)
+
+
+def pixels(image: Tensor) -> NDArray[Any]:
+    """(c, h, w) in [0, 1] or uint8 to what imshow takes: (h, w, 3), or (h, w) for one channel, clipped to [0, 1]."""
+    image = image.detach().cpu()
+    image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    image = image.clamp(0, 1)
+    return image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()

@@ -1,0 +1,172 @@
+"""The explorer of block structure: the map of one network at any epoch, at any training radius, and one pair of layers through both."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from numpy.typing import NDArray
+
+from reprolib.figures import style
+from reprolib.figures.presence import is_wanted
+from reprolib.figures.reading import short_layer
+from reprolib.findings.block_structure.figures.charts import RADII_SHOWN
+from reprolib.findings.block_structure.figures.layered import DEPTH, RADII, Layered, draw_map, layers_of, matrices
+from reprolib.training.recipes import recipe
+
+if TYPE_CHECKING:
+    import ipywidgets
+
+SCREEN_DPI = 110
+SHOWN = "shown"
+HEADLESS = 'explorer: nobody is watching, so no sliders are drawn (interactive="on" draws them); the figures above show the same maps'
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Films:
+    """What the explorer moves through. epochs: arm -> epoch -> CKA (L, L), empty where no states were kept. radii: radius -> CKA.
+
+    names: of the layers.
+    """
+
+    names: tuple[str, ...]
+    architecture: str
+    epochs: dict[str, dict[int, Array]]
+    radii: dict[float, Layered]
+
+
+def films(rows: pd.DataFrame) -> Films:
+    """From tidy rows: claim "shown", quantity "cka" (epochs, first seed of each arm), and "hsic" of the first seed of each radius.
+
+    Radii are those of claim "BLK-10" where its networks are of the architecture that was followed through training, else
+    those of the two deep arms, claim "BLK-1". Raises BadInput where neither is there.
+    """
+    epochs: dict[str, dict[int, Array]] = {}
+    there = matrices(rows, RADII)
+    architecture = there[0].architecture
+    for _, frame in rows[(rows["claim"] == SHOWN) & (rows["quantity"] == "cka")].groupby(["arm", "seed"]):
+        first = frame.iloc[0]
+        if first["arm"] not in epochs:
+            epochs[first["arm"]], architecture = _maps(frame), first["architecture"]
+    if there[0].architecture != architecture:
+        there = matrices(rows, DEPTH)
+    recipes = {str(row.network): str(row.recipe) for row in rows.drop_duplicates("network").itertuples()}
+    radii: dict[float, Layered] = {}
+    for one in there:
+        if one.arm in RADII_SHOWN:
+            radii.setdefault(recipe(recipes[one.network]).eps, one)
+    ordered = {arm: epochs[arm] for arm in style.in_order([*epochs])}
+    return Films(layers_of(architecture), architecture, ordered, dict(sorted(radii.items())))
+
+
+def block_structure(rows: pd.DataFrame, interactive: str = "auto") -> ipywidgets.VBox | None:
+    """Sliders over epochs, training radii and pairs of layers; leave it as the last value of a cell, which shows it.
+
+    rows: tidy rows of the finding; no network runs. interactive: "auto" (JupyterLab only), "on", "off". Without a person it prints
+    one line and returns None. Raises BadInput for another word.
+    """
+    if not is_wanted(interactive):
+        print(HEADLESS)
+        return None
+    import ipywidgets  # only where a person is: a headless run needs no widget library
+
+    screen = Screen(films(rows))
+    found, names = screen.films, [short_layer(name) for name in screen.films.names]
+    layers = [(name, place) for place, name in enumerate(names)]
+    pick_first = ipywidgets.Dropdown(options=layers, value=0, description="layer")
+    pick_second = ipywidgets.Dropdown(options=layers, value=len(layers) - 1, description="with")
+    networks = ipywidgets.Dropdown(options=[*found.epochs], description="network", disabled=not found.epochs)
+    epochs = sorted(next(iter(found.epochs.values()), {0: None}))
+    epoch = ipywidgets.SelectionSlider(options=epochs, value=epochs[-1], description="epoch", disabled=not found.epochs)
+    eps = ipywidgets.SelectionSlider(options=[*found.radii], value=[*found.radii][-1], description="radius")
+    controls = (networks, epoch, eps, pick_first, pick_second)
+    state = [control.value for control in controls]
+    picture = ipywidgets.Image(value=screen.png(*state), format="png", layout={"max_width": "100%"})
+
+    def redraw(_: object) -> None:
+        picture.value = screen.png(*(control.value for control in controls))
+
+    for control in controls:
+        control.observe(redraw, names="value")
+    return ipywidgets.VBox([ipywidgets.HBox([networks, pick_first, pick_second]), ipywidgets.HBox([epoch, eps]), picture])
+
+
+class Screen:
+    """One figure whose maps, lines and marks are moved, so that a step of a slider costs a redraw and no more."""
+
+    def __init__(self, found: Films) -> None:
+        self.films = found
+        n = len(found.names)
+        with style.context():
+            self.figure = style.figure(style.WIDE, 2.5)
+            self.figure.set_dpi(SCREEN_DPI)
+            self.canvas = FigureCanvasAgg(self.figure)
+            self.maps, self.courses = _halves(self.figure.subplots(1, 4))
+            blank = np.zeros((n, n))
+            for ax in self.maps:
+                draw_map(ax, blank, found.architecture)
+            self.marks = [
+                ax.plot([], [], marker="s", markersize=8, markerfacecolor="none", color="red", linestyle="")[0] for ax in self.maps
+            ]
+            times = [*found.epochs.values()]
+            self.lines = [self.courses[0].plot([], [], color=style.role(arm).colour)[0] for arm in found.epochs]
+            self.lines.append(self.courses[1].plot([], [], color=style.FAINT)[0])
+            self.now = [ax.axvline(0, **style.CHANCE) for ax in self.courses]
+            self.courses[0].set(xlabel="epoch", ylabel="CKA of the two layers", ylim=(0, 1.02), xlim=_ends([t for of in times for t in of]))
+            self.courses[1].set(xlabel="training radius", ylim=(0, 1.02), xlim=_ends([*found.radii]), yticklabels=[])
+
+    def png(self, network: str | None, epoch: int, eps: float, first: int, second: int) -> bytes:
+        """The picture of a network at an epoch beside that of a radius, with the course of one pair of layers."""
+        with style.context():
+            self._move(network, epoch, eps, first, second)
+            buffer = io.BytesIO()
+            self.canvas.print_png(buffer)
+        return buffer.getvalue()
+
+    def _move(self, network: str | None, epoch: int, eps: float, first: int, second: int) -> None:
+        shown = [
+            (self.films.epochs[network][epoch] if network else None, f"{network}, epoch {epoch}" if network else "no epochs were kept"),
+            (
+                self.films.radii[eps].values if eps in self.films.radii else None,
+                f"radius {eps:g}" if eps in self.films.radii else "no radii",
+            ),
+        ]
+        for ax, mark, (matrix, words) in zip(self.maps, self.marks, shown, strict=True):
+            if matrix is not None:
+                ax.images[0].set_data(matrix)
+            mark.set_data([second], [first])
+            ax.set_title(words, loc="center")
+        for line, maps in zip(self.lines, self.films.epochs.values(), strict=False):
+            line.set_data(sorted(maps), [maps[t][first, second] for t in sorted(maps)])
+        self.lines[-1].set_data([*self.films.radii], [one.values[first, second] for one in self.films.radii.values()])
+        for now, place in zip(self.now, (epoch, eps), strict=True):
+            now.set_xdata([place, place])
+
+
+def _maps(frame: pd.DataFrame) -> dict[int, Array]:
+    """Epoch -> CKA (L, L), from rows whose unit_2 is "epoch_3|i|j", i <= j."""
+    parts = frame["unit_2"].str.extract(r"^epoch_(\d+)\|(\d+)\|(\d+)$").astype(int)
+    n = int(parts[2].max()) + 1
+    found: dict[int, Array] = {}
+    for epoch, i, j, value in zip(parts[0], parts[1], parts[2], frame["value"], strict=True):
+        matrix = found.setdefault(int(epoch), np.full((n, n), np.nan))
+        matrix[i, j] = matrix[j, i] = value
+    return dict(sorted(found.items()))
+
+
+def _halves(axes: Sequence[Axes]) -> tuple[list[Axes], list[Axes]]:
+    return [*axes[:2]], [*axes[2:]]
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Where an axis begins and ends."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)

@@ -1,0 +1,199 @@
+"""Matrices and curves of layer similarity, made again from the rows of batch HSICs: what the block-structure figures draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from reprolib.errors import BadInput
+from reprolib.figures import style
+from reprolib.figures.reading import of_claim, short_layer
+from reprolib.findings.block_structure import hsic_rows
+from reprolib.measures import indices
+from reprolib.models import networks
+from reprolib.models.grams import POOLED
+from reprolib.models.public_networks import RESNET20, build_public
+
+DEPTH, RADII = "BLK-1", "BLK-10"
+"""Claims under which HSICs are kept: of the deep networks, and of every role in the scale's own architecture."""
+
+EXTERNAL = "external"
+"""Claim of the rows of somebody else's pair, and how their arms begin."""
+
+ARMS = ("standard", "robust")
+MAP: dict[str, Any] = {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest", "origin": "lower"}
+"""One scale of colours for every map, with the first layer at the bottom left."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Layered:
+    """Something measured at every layer of one network: values (L, L) or (..., L). partner: of a pair, the other's (arm, seed)."""
+
+    arm: str
+    seed: int
+    network: str
+    architecture: str
+    values: Array
+    partner: tuple[str, int] = ("", 0)
+
+
+def matrices(rows: pd.DataFrame, claim: str, quantity: str = "hsic") -> list[Layered]:
+    """The CKA matrix of every network, arms in their fixed order, then seeds. Raises BadInput where there are no such rows."""
+    return _each(of_claim(rows, claim, [quantity]), lambda frame: hsic_rows.network(frame).matrix())
+
+
+def between(rows: pd.DataFrame) -> list[Layered]:
+    """The CKA matrix of every pair of deep networks (the first one's layers down, the partner's across); empty where there are none."""
+    pairs = rows[(rows["claim"] == DEPTH) & (rows["quantity"] == "hsic_pair")]
+    if pairs.empty:
+        return []
+    own = of_claim(rows, DEPTH, ["hsic"]).drop_duplicates("network")
+    who = {str(row.network): (str(row.arm), int(str(row.seed))) for row in own.itertuples()}
+    found = []
+    for partner, of_partner in pairs.groupby(pairs["unit_2"].str.partition("|")[0]):
+        if partner not in who:
+            raise BadInput(f"rows of pairs name the network {partner}, which has no rows of its own: measure both")
+        ones = _each(of_partner, lambda frame: hsic_rows.pair(frame).matrix())
+        found += [replace(one, partner=who[str(partner)]) for one in ones]
+    return found
+
+
+def somebody_elses(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:
+    """The CKA matrices of somebody else's networks, by the arm they stand for, and of the two at equal depth (L,); empty where there are none."""
+    found = rows[rows["claim"] == EXTERNAL]
+    found = found.assign(arm=found["arm"].str.removeprefix(f"{EXTERNAL}_"))
+    own, pair = (found[found["quantity"] == quantity] for quantity in ("hsic", "hsic_pair"))
+    if own.empty:
+        return [], []
+    across = _each(pair, lambda frame: hsic_rows.pair(frame).same_depth())
+    return _each(own, lambda frame: hsic_rows.network(frame).matrix()), across
+
+
+def curves(rows: pd.DataFrame, claim: str, pair: tuple[str, str]) -> list[Layered]:
+    """CKA at equal depth (L,) of two states of every network that has them; empty where none has."""
+    found = rows[(rows["claim"] == claim) & (rows["quantity"] == "hsic_states")]
+    if found.empty:
+        return []
+    states = found["unit_2"].str.rpartition("|")[0]
+    wanted = found[states.isin(["|".join(names) for names in (pair, (pair[0], pair[0]), (pair[1], pair[1]))])]
+    having = wanted[wanted["unit_2"].str.startswith("|".join(pair) + "|")]["network"].unique()
+    return _each(wanted[wanted["network"].isin(having)], lambda frame: hsic_rows.states(frame)[pair].same_depth())
+
+
+def epochs_of(rows: pd.DataFrame, claim: str) -> list[int]:
+    """The epochs of the states of trainings that rows of a claim hold, in order; empty where there are none."""
+    found = rows[(rows["claim"] == claim) & (rows["quantity"] == "hsic_states")]["unit_2"]
+    numbers = found[found.str.startswith("epoch_")].str.extract(r"^epoch_(\d+)\|")[0].dropna()
+    return sorted({int(number) for number in numbers})
+
+
+def by_layer(rows: pd.DataFrame, quantity: str) -> list[Layered]:
+    """Means over batches (L,) of a quantity that every layer of a deep network has."""
+
+    def values(frame: pd.DataFrame) -> Array:
+        means = frame.groupby(frame["unit_2"].astype(int))["value"].mean().sort_index()
+        return means.to_numpy(dtype=np.float64)
+
+    return _each(of_claim(rows, DEPTH, [quantity]), values)
+
+
+def of_arm(found: Sequence[Layered], arm: str, partner: str | None = None) -> list[Layered]:
+    """Those of one arm; of pairs, also with a partner of that arm."""
+    return [one for one in found if one.arm == arm and (partner is None or one.partner[0] == partner)]
+
+
+@cache
+def layers_of(architecture: str) -> tuple[str, ...]:
+    """The names of an architecture's layers: its post-activation maps in execution order and the pooled features."""
+    if architecture == RESNET20.architecture:
+        return (*build_public(RESNET20).layer_names, POOLED)
+    with torch.device("meta"):
+        return (*networks.build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names, POOLED)
+
+
+def stages(architecture: str) -> list[list[int]]:
+    """The layers of each stage."""
+    return indices.stages_of(layers_of(architecture))
+
+
+def edges(architecture: str) -> list[float]:
+    """Where one stage ends and the next begins, on an axis of layer numbers; stem and pooled features stand alone."""
+    found = stages(architecture)
+    return sorted({end for stage in found for end in (stage[0] - 0.5, stage[-1] + 0.5)})
+
+
+def draw_map(ax: Axes, matrix: Array, architecture: str) -> AxesImage:
+    """A matrix of layer similarities, the first layer at the bottom left, with lines between the stages."""
+    image = ax.imshow(matrix, **MAP)
+    for edge in edges(architecture):
+        ax.axhline(edge, color="white", linewidth=0.6)
+        ax.axvline(edge, color="white", linewidth=0.6)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return image
+
+
+def name_stages(ax: Axes, architecture: str, axis: str = "x", briefly: bool = False) -> None:
+    """Name the stages (the layers, where there are none) along an axis of layer numbers; briefly: by number alone."""
+    found, names = stages(architecture), layers_of(architecture)
+    middles = [float(np.mean(stage)) for stage in found]
+    if found and briefly:
+        places, words = middles, [str(k + 1) for k in range(len(found))]
+        (ax.set_xlabel if axis == "x" else ax.set_ylabel)("stage", fontsize=6.5, labelpad=1)
+    elif found:
+        places, words = [0, *middles, len(names) - 1], ["stem", *(f"stage {k + 1}" for k in range(len(found))), "pool"]
+    else:
+        places, words = list(range(len(names))), [short_layer(name) for name in names]
+    if axis == "x":
+        ax.set_xticks(places, words)
+    else:
+        ax.set_yticks(places, words)
+    ax.tick_params(axis="x" if axis == "x" else "y", length=0)
+
+
+def depth_axis(ax: Axes, architecture: str) -> None:
+    """An axis of depth: layers in execution order, stages named and set apart."""
+    for edge in edges(architecture):
+        ax.axvline(edge, color=style.FAINT, linewidth=0.4, zorder=0)
+    name_stages(ax, architecture)
+    ax.set_xlim(-0.5, len(layers_of(architecture)) - 0.5)
+
+
+def line(ax: Axes, ones: Sequence[Layered], colour: str, x: Sequence[float] | None = None, **look: Any) -> None:
+    """The mean over networks (or pairs) of values (L,), and the band they span."""
+    if not ones:
+        return
+    values = np.stack([one.values for one in ones])
+    places = list(range(values.shape[1])) if x is None else list(x)
+    if len(ones) > 1:
+        ax.fill_between(places, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+    ax.plot(places, values.mean(axis=0), color=colour, **look)
+
+
+def architecture_of(found: Sequence[Layered]) -> str:
+    """The one architecture of what is drawn together. Raises BadInput for several, or none."""
+    there = sorted({one.architecture for one in found})
+    if len(there) != 1:
+        raise BadInput(f"layers of {', '.join(there) or 'no architecture'} cannot share an axis: give rows of one")
+    return there[0]
+
+
+def _each(rows: pd.DataFrame, value: Callable[[pd.DataFrame], Array]) -> list[Layered]:
+    order = {arm: k for k, arm in enumerate(style.ROLES)}
+    found = []
+    for _, frame in rows.groupby(["arm", "seed", "network"]):
+        first = frame.iloc[0]
+        style.role(first["arm"])
+        found.append(Layered(first["arm"], int(first["seed"]), first["network"], first["architecture"], value(frame)))
+    return sorted(found, key=lambda one: (order[one.arm], one.seed))

@@ -1,0 +1,154 @@
+"""Maps of layer similarity: how alike any two layers are, within a network and between two; with what dominates them taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.image import AxesImage
+
+from reprolib.errors import BadInput
+from reprolib.figures import style
+from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
+    ARMS,
+    DEPTH,
+    Layered,
+    architecture_of,
+    between,
+    by_layer,
+    depth_axis,
+    draw_map,
+    line,
+    matrices,
+    name_stages,
+    of_arm,
+    somebody_elses,
+    stages,
+)
+from reprolib.measures import indices
+
+MOST_MAPS = 5
+REMOVED = {
+    "hsic": "as it is",
+    "hsic@without_pc1": "without the first\nprincipal component",
+    "hsic@without_top_points": "without the top 1 %\nof points",
+}
+
+
+@style.housed
+def maps(rows: pd.DataFrame) -> Figure:
+    """CKA of every two layers of a standard, a robust and an untrained network, and of the standard with the robust one, on one scale.
+
+    rows: claim "BLK-1", quantities "hsic" and, for the last map, "hsic_pair". Drawn is the first seed of each arm; the robust
+    partner of the last map is the first of another seed. Above each map: its off-diagonal mean, and the stage contrast.
+    """
+    found = matrices(rows, DEPTH)
+    firsts = [of_arm(found, arm)[0] for arm in ("standard", "robust", "untrained") if of_arm(found, arm)]
+    across = of_arm(between(rows), "standard", "robust")[:1]
+    shown = [*firsts, *across][:MOST_MAPS]
+    architecture = architecture_of(shown)
+    figure = style.figure(style.WIDE, 2.25)
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for ax, one in zip(axes, shown, strict=True):
+        image = draw_map(ax, one.values, architecture)
+        _title(ax, one)
+        name_stages(ax, architecture, briefly=True)
+        ax.tick_params(labelsize=6)
+    name_stages(axes[0], architecture, "y", briefly=True)
+    if across:
+        axes[-1].set_ylabel(f"standard, seed {across[0].seed}", fontsize=6.5, labelpad=1)
+        axes[-1].set_xlabel(f"robust, seed {across[0].partner[1]}", fontsize=6.5, labelpad=1)
+    _bar(figure, image, axes)
+    return figure
+
+
+@style.housed
+def dominance(rows: pd.DataFrame) -> Figure:
+    """What dominates each layer, by depth; and the maps of both arms as they are and with either taken away.
+
+    rows: claim "BLK-1", quantities "pc1_share" and "top_points_share" (unit_2: the layer), "hsic", "hsic@without_pc1" and
+    "hsic@without_top_points". Lines are means over seeds, bands span the seeds; maps are of each arm's first seed.
+    """
+    shares = {
+        "pc1_share": "share of the variance on\nthe first principal component",
+        "top_points_share": "share of the squared norm\non the top 1 % of points",
+    }
+    removed = {quantity: matrices(rows, DEPTH, quantity) for quantity in REMOVED if (rows["quantity"] == quantity).any()}
+    found = {quantity: by_layer(rows, quantity) for quantity in shares}
+    architecture = architecture_of(found["pc1_share"])
+    arms = [arm for arm in ARMS if of_arm(found["pc1_share"], arm)]
+    figure = style.figure(style.WIDE, 3.9)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.05])
+    top, bottom = halves
+    for ax, (quantity, words) in zip(top.subplots(1, 2), shares.items(), strict=True):
+        for arm in arms:
+            look = style.role(arm)
+            line(ax, of_arm(found[quantity], arm), look.colour, marker=look.marker, label=look.label)
+        depth_axis(ax, architecture)
+        ax.set_ylim(0, None)
+        ax.set_ylabel(words)
+    ax.legend(loc="best")
+    axes = bottom.subplots(1, len(removed) * len(arms), squeeze=False)[0]
+    places = iter(axes)
+    for arm in arms:
+        for quantity, ones in removed.items():
+            ax, one = next(places), of_arm(ones, arm)[0]
+            image = draw_map(ax, one.values, architecture)
+            colour = style.role(arm).colour
+            ax.set_title(f"{style.role(arm).label}\n{REMOVED[quantity]}", color=colour, fontsize=6.5, loc="center")
+            ax.set_xlabel(_numbers(one).replace(", ", "\n"), fontsize=6)
+    _bar(bottom, image, axes)
+    return figure
+
+
+@style.housed
+def external_maps(rows: pd.DataFrame) -> Figure:
+    """Somebody else's standard and robust network: their maps, on the colours of ours, and how alike the two are by depth.
+
+    rows: claim "external", quantities "hsic" and "hsic_pair". Raises BadInput where there are none.
+    """
+    found, across = somebody_elses(rows)
+    if not found or not across:
+        raise BadInput("the rows hold no networks of somebody else's: they are measured where their files are in a data folder")
+    architecture = architecture_of(found)
+    figure = style.figure(style.WIDE, 2.25)
+    axes = figure.subplots(1, len(found) + 1, width_ratios=[*[1.0] * len(found), 1.6])
+    for ax, one in zip(axes[:-1], found, strict=True):
+        image = draw_map(ax, one.values, architecture)
+        _title(ax, one)
+        name_stages(ax, architecture, briefly=True)
+        ax.tick_params(labelsize=6)
+    name_stages(axes[0], architecture, "y", briefly=True)
+    _bar(figure, image, axes[:-1])
+    line(axes[-1], across, style.INK, marker="o", markersize=3)
+    depth_axis(axes[-1], architecture)
+    axes[-1].set_ylim(0, 1.02)
+    axes[-1].set_ylabel("CKA at equal depth")
+    axes[-1].set_title("standard with robust", fontsize=7, loc="center")
+    return figure
+
+
+def _title(ax: Axes, one: Layered) -> None:
+    if one.partner[0]:
+        mean = float(indices.same_depth_mean(one.values))
+        ax.set_title(f"standard with robust\nequal depth {mean:.2f}", fontsize=7, loc="center")
+        return
+    colour = style.role(one.arm).colour if one.arm in ARMS else style.INK  # the others' are too light for letters
+    ax.set_title(f"{style.role(one.arm).label}\n{_numbers(one)}", color=colour, fontsize=7, loc="center")
+
+
+def _numbers(one: Layered) -> str:
+    """Off-diagonal mean, and stage contrast where there are stages, in a few letters."""
+    mean = float(indices.off_diagonal_mean(one.values))
+    contrast = float(indices.stage_contrast(one.values, stages(one.architecture), least=2))
+    return f"mean {mean:.2f}" + ("" if np.isnan(contrast) else f", contrast {contrast:.2f}")
+
+
+def _bar(figure: FigureBase, image: AxesImage, axes: Sequence[Axes]) -> None:
+    bar = figure.colorbar(image, ax=list(axes), fraction=0.04, pad=0.01, shrink=0.8, ticks=[0, 0.5, 1])
+    bar.set_label("CKA", labelpad=1)
+    bar.outline.set_visible(False)

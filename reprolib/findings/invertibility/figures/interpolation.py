@@ -1,0 +1,174 @@
+"""Interpolation: the pictures between two images, and how closely a judge follows the mixing weight along them.
+
+Source of the strips: Engstrom et al. 2019 (arXiv 1906.00945), with the bare cross-fade and the standard network beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reprolib.errors import BadInput, nearest
+from reprolib.figures import style
+from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page, beside, tint
+from reprolib.figures.reading import network_means, of_claim
+
+CLAIM = "INV-6"
+CROSS_FADE = "crossfade"
+BAND = (0.25, 0.75)  # quantiles over pairs
+STRIPS = (("strips", (CROSS_FADE, "standard", "robust"), ""), ("blend", ("standard", "robust"), "\nfrom blend"))
+QUANTITIES = {"across": "rank_correlation", "ood": "rank_correlation@ood", "within": "rank_correlation@within"}
+KINDS = {"across": "two classes", "ood": "outside the training distribution", "within": "one class"}
+MARKS = (("rank_correlation", "standard judge, from noise", 1.0), ("rank_correlation_robust_judge", "robust judge, from noise", 0.45),
+         ("rank_correlation@blend", "standard judge, from the blend", 0.0))  # fmt: skip
+WIDTH_IN = 5.05  # of a strip, and of the charts below
+CURVES_IN, DOTS_IN = 1.4, 1.2
+PREFERENCE = r"$p(y_R) - p(y_L)$" + "\nof the standard judge"
+
+
+@style.housed
+def interpolation(rows: pd.DataFrame, pictures: Sequence[Mapping[str, Any]] | None = None, shown: Sequence[str] | None = None) -> Figure:
+    """Strips between pairs of images; below them, at the same weights, a judge's preference; at the foot, every network's rank correlation.
+
+    rows: claim "INV-6": "preference" (unit_2 "across|j" at weight j / (m - 1)), drawn as mean and middle half over pairs;
+    "rank_correlation" and, where there, "rank_correlation_robust_judge", "rank_correlation@blend" and "rank_correlation@crossfade"
+    (arm "crossfade"), drawn as one dot a network. pictures: one dict a pair: unit, kind, names, strips and blend
+    {arm: (m, 3, h, w)}, in [0, 1] or uint8, each with its rank correlation, where the rows hold it; without pictures only
+    the charts are drawn. shown: units of the pairs to draw; default: the first across classes and the first out of distribution.
+    Raises BadInput for a pair that is not there, or rows without "preference" or "rank_correlation".
+    """
+    preference, correlations = of_claim(rows, CLAIM, ["preference"]), of_claim(rows, CLAIM, ["rank_correlation"])
+    chosen = _chosen(pictures or (), shown)
+    n_points = max((len(x) for picture in chosen for x in picture["strips"].values()), default=10)
+    pitch = WIDTH_IN / n_points
+    side, right = pitch - PAD_IN, LABEL_IN + WIDTH_IN
+    lines = [[(part, arm, words) for part, arms, words in STRIPS for arm in arms if arm in picture[part]] for picture in chosen]
+    header = 0.2 if chosen else 0.0
+    heights = [0.2 + len(some) * pitch + 0.5 * GROUP_IN for some in lines]
+    charts = header + sum(heights) + 0.27
+    page = Page(style.WIDE, charts + CURVES_IN + 0.65 + DOTS_IN + 0.45)
+    if chosen:
+        page.text(r"weight $\lambda$", LABEL_IN - 0.1, 0.12, ha="right", va="center", color=style.FAINT)
+        page.text(r"$\rho$", right + 0.06, 0.12, va="center", color=style.FAINT)
+        for j in range(n_points):
+            words = _short(j / max(n_points - 1, 1))
+            page.text(words, LABEL_IN + j * pitch + side / 2, 0.12, ha="center", va="center", fontsize=6, color=style.FAINT)
+    top = header
+    for picture, some, height in zip(chosen, lines, heights, strict=True):
+        page.text(_title(picture), LABEL_IN, top + 0.16, va="bottom", fontweight="bold")
+        for row, (part, arm, words) in enumerate(some):
+            y = top + 0.2 + row * pitch
+            _strip(page, picture[part][arm], arm, words, y, pitch)
+            page.text(_correlation_of(rows, picture, part, arm), right + 0.06, y + side / 2, va="center")
+        top += height
+    curves = page.axes(LABEL_IN, charts, WIDTH_IN - PAD_IN, CURVES_IN)
+    _curves(curves, preference, margin=0.5 * side / (max(n_points - 1, 1) * pitch))
+    _dots(page.axes(LABEL_IN, charts + CURVES_IN + 0.65, WIDTH_IN - PAD_IN, DOTS_IN), rows, correlations)
+    return page.figure
+
+
+def _chosen(pictures: Sequence[Mapping[str, Any]], shown: Sequence[str] | None) -> list[Mapping[str, Any]]:
+    by_unit = {picture["unit"]: picture for picture in pictures}
+    if shown is None:
+        firsts = (next((picture for picture in pictures if picture["kind"] == kind), None) for kind in ("across", "ood"))
+        return [picture for picture in firsts if picture is not None]
+    for unit in shown:
+        if unit not in by_unit:
+            held = ", ".join(by_unit) or "none: give the pictures that were measured"
+            raise BadInput(f"there is no picture of pair {unit!r}: the pairs are {held}{nearest(unit, by_unit)}")
+    return [by_unit[unit] for unit in shown]
+
+
+def _strip(page: Page, images: Any, arm: str, words: str, y: float, pitch: float) -> None:
+    last, side = len(images) - 1, pitch - PAD_IN
+    for j, image in enumerate(images):
+        is_end = arm == CROSS_FADE and j in (0, last)  # the two images themselves
+        page.picture(image, LABEL_IN + j * pitch, y, side, frame=style.INK if is_end else None)
+    look = _look(arm)
+    page.label(look.label.replace(" of ", "\nof ") + words, y + side / 2, bar=(look.colour, y, side))
+
+
+def _curves(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
+    """Mean preference against the mixing weight, a line per network, with the middle half of the pairs; below the strips' columns."""
+    points = pd.to_numeric(rows["unit_2"].astype(str).str.extract(r"^across\|(\d+)$")[0])
+    if points.isna().any():
+        bad = rows["unit_2"][points.isna()].iloc[0]
+        raise BadInput(f'unit_2={bad!r} of a preference row names no point across classes: write it like "across|3"')
+    rows = rows.assign(weight=points / max(points.max(), 1))
+    for arm in _arms(rows):
+        look, label = _look(arm), _look(arm).label
+        for _, network in rows[rows["arm"] == arm].groupby(["seed", "network"]):
+            values = network.groupby("weight")["value"]
+            mean = values.mean()
+            if arm == CROSS_FADE:
+                axes.plot(mean.index, mean, **style.REFERENCE, label=label, zorder=1.9)
+            else:
+                axes.fill_between(
+                    mean.index, values.quantile(BAND[0]), values.quantile(BAND[1]), color=look.colour, alpha=0.15, linewidth=0
+                )
+                axes.plot(mean.index, mean, color=look.colour, marker=look.marker, label=label)
+            label = "_"  # one entry per arm
+    axes.axhline(0, **style.CHANCE, zorder=0)
+    axes.set(xlim=(-margin, 1 + margin), ylim=(-1.02, 1.02), yticks=[-1, 0, 1], ylabel=PREFERENCE)
+    axes.set_xlabel(r"mixing weight $\lambda$ of the right image's code; band: the middle half of the pairs across classes", labelpad=2)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncols=3, handlelength=1.6, borderaxespad=0.1)
+
+
+def _dots(axes: Axes, rows: pd.DataFrame, correlations: pd.DataFrame) -> None:
+    """Mean rank correlation of every network, arms side by side, per judge and start; dashed: the bare cross-fade."""
+    arms = style.in_order(list(correlations["arm"]))
+    found = rows[rows["claim"] == CLAIM]
+    marks = [mark for mark in MARKS if (found["quantity"] == mark[0]).any()]
+    for i, arm in enumerate(arms):
+        look = style.role(arm)
+        for m, (quantity, _, strength) in enumerate(marks):
+            means = network_means(found[(found["arm"] == arm) & (found["quantity"] == quantity)])["value"]
+            place = i + 0.24 * (m - (len(marks) - 1) / 2)
+            offsets = [place + (k - (len(means) - 1) / 2) * 0.07 for k in range(len(means))]
+            face = tint(look.colour, strength)
+            axes.scatter(offsets, means, s=22, marker=look.marker, facecolors=[face], edgecolors=look.colour, linewidths=0.8, zorder=3)
+    level = found[found["quantity"] == "rank_correlation@crossfade"]["value"]
+    if len(level):
+        axes.axhline(level.mean(), **style.REFERENCE, zorder=0)
+        beside(axes, "cross-fade of\npixels, standard\njudge", level.mean())
+    axes.axhline(0, **style.CHANCE, zorder=0)
+    axes.set_xticks(range(len(arms)), [style.role(arm).label.replace(", ", ",\n").replace("-", "-\n") for arm in arms], fontsize=6.5)
+    axes.tick_params(axis="x", length=0)
+    axes.set(xlim=(-0.5, len(arms) - 0.5), ylim=(min(-0.05, axes.get_ylim()[0]), 1.05), ylabel="rank correlation $\\rho$\nwith the weight")
+    keys = [Line2D([], [], linestyle="", marker="o", color=style.FAINT, markerfacecolor=tint(style.FAINT, mark[2])) for mark in marks]
+    axes.legend(keys, [mark[1] for mark in marks], loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handletextpad=0.1, borderaxespad=0.1)
+
+
+def _correlation_of(rows: pd.DataFrame, picture: Mapping[str, Any], part: str, arm: str) -> str:
+    """The rank correlation of one strip, of the arm's first network; nothing where the rows do not hold it."""
+    quantity = QUANTITIES[picture["kind"]]
+    if part == "blend" or arm == CROSS_FADE:  # measured across classes only
+        quantity = f"rank_correlation@{arm if arm == CROSS_FADE else part}"
+    found = rows[(rows["claim"] == CLAIM) & (rows["quantity"] == quantity) & (rows["arm"] == arm) & (rows["unit"] == picture["unit"])]
+    return "" if found.empty else _short(float(found.sort_values("seed")["value"].iloc[0]))
+
+
+def _title(picture: Mapping[str, Any]) -> str:
+    names = picture["names"]
+    return KINDS[picture["kind"]] if names is None else f"{KINDS[picture['kind']]}: " + r" $\rightarrow$ ".join(names)
+
+
+def _arms(rows: pd.DataFrame) -> list[str]:
+    """The arms in their fixed order, the cross-fade last."""
+    there = list(rows["arm"].unique())
+    return style.in_order([arm for arm in there if arm != CROSS_FADE]) + [CROSS_FADE] * (CROSS_FADE in there)
+
+
+def _look(arm: str) -> style.Role:
+    return style.Role(style.INK, "", "cross-fade of pixels") if arm == CROSS_FADE else style.role(arm)
+
+
+def _short(value: float) -> str:
+    """Two decimals without the leading zero, 0 and 1 without any: .05, -.31, 1."""
+    words = f"{value:.2f}".replace("0.", ".", 1)
+    return {".00": "0", "-.00": "0", "1.00": "1", "-1.00": "-1"}.get(words, words)

@@ -1,0 +1,1 @@
+"""Claims as data, and the verdict on each from tidy rows alone."""

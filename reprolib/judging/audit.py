@@ -1,0 +1,106 @@
+"""Are the committed verdicts those of the committed rows? `audit` judges the rows again, `strict` asks what is still owed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reprolib.errors import BadInput, CorruptFile, MissingData
+from reprolib.judging.claims import judge_finding
+from reprolib.judging.ledger import Claim, claims_sha256, load_claims
+from reprolib.judging.tidy import read_rows
+
+RELATIVE = 1e-5  # numbers are kept to 6 digits; the last one may differ between kinds of CPU
+ABSOLUTE = 1e-9
+
+
+def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """A folder's results.json.
+
+    Raises MissingData when it is not there, CorruptFile when it is not such a file.
+    """
+    path = Path(folder) / "results.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingData(f"{path} is not there: run the finding's notebook at that scale to make it") from error
+    except ValueError as error:
+        raise CorruptFile(f"{path} is not valid JSON ({error}): restore the committed file or run the notebook again") from error
+    needed = ("finding", "scale", "claims", "claims_sha256")
+    absent = [key for key in needed if not isinstance(results, dict) or key not in results]
+    if absent:
+        raise CorruptFile(f"{path} has no {absent[0]!r}: it is not a results file, run the notebook again")
+    return results
+
+
+def audit(folder: str | os.PathLike[str], claims: Mapping[str, Claim] | None = None) -> list[str]:
+    """Every difference between a folder's results.json and what its rows.csv.gz give today; empty when they agree.
+
+    Everything is judged again: estimates, intervals, seeds, placebos, parts, control states, verdicts and reasons; the hash
+    of the finding's claims must be the one the results were judged with.
+    """
+    folder = Path(folder)
+    results = read_results(folder)
+    where = f"{results['scale']}/{results['finding']}"
+    differences = []
+    if claims is None:
+        claims = load_claims()
+        judged_by, now = str(results["claims_sha256"]), claims_sha256(results["finding"])
+        if judged_by != now:
+            differences.append(f"{where}: judged by claims {judged_by[:12]}, claims.toml is now {now[:12]}: judge again")
+    try:
+        again = judge_finding(results["finding"], read_rows(folder / "rows.csv.gz"), results["scale"], claims)
+    except BadInput as error:
+        return [*differences, f"{where}: the rows cannot be judged: {error}"]
+    written = {entry["id"]: entry for entry in results["claims"]}
+    for entry in again:
+        name = entry["id"]
+        if name in written:
+            differences += [f"{where} {name}: {line}" for line in _differences(_forecast_free(written.pop(name)), _forecast_free(entry))]
+        else:
+            differences.append(f"{where} {name}: is in claims.toml but not in results.json")
+    return differences + [f"{where} {name}: is in results.json but not in claims.toml" for name in written]
+
+
+def strict(folder: str | os.PathLike[str], committed: str | os.PathLike[str] | None = None) -> list[str]:
+    """What stands between a folder's results and a clean bill: required claims that were not run, verdicts that changed.
+
+    committed: a folder whose results.json the verdicts must equal, where given.
+    """
+    results = read_results(folder)
+    where = f"{results['scale']}/{results['finding']}"
+    owed = [entry for entry in results["claims"] if entry["required"] and entry["verdict"].startswith("not run")]
+    lines = [f"{where} {entry['id']}: required, but {entry['verdict']}" for entry in owed]
+    if committed is None:
+        return lines
+    before = {entry["id"]: entry["verdict"] for entry in read_results(committed)["claims"]}
+    now = {entry["id"]: entry["verdict"] for entry in results["claims"]}
+    for name in [*before, *(name for name in now if name not in before)]:
+        if before.get(name) != now.get(name):
+            lines.append(f"{where} {name}: {now.get(name, 'absent')}, committed as {before.get(name, 'absent')}")
+    return lines
+
+
+def _forecast_free(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the hours a forecast names: they come from the minutes of whoever trained, not from the rows."""
+    return {**entry, "reason": re.sub(r" \([\d.]+ hours of training\)", "", str(entry.get("reason", "")))}
+
+
+def _differences(written: Any, again: Any, path: str = "") -> list[str]:
+    """Where two JSON values differ, as sentences; numbers may differ in their last digit."""
+    if isinstance(written, Mapping) and isinstance(again, Mapping):
+        keys = [*written, *(key for key in again if key not in written)]
+        return [line for key in keys for line in _differences(written.get(key), again.get(key), f"{path}.{key}" if path else key)]
+    if isinstance(written, list) and isinstance(again, list):
+        if len(written) != len(again):
+            return [f"{path} has {len(written)} entries, the rows give {len(again)}"]
+        return [line for k, pair in enumerate(zip(written, again, strict=True)) for line in _differences(*pair, f"{path}[{k}]")]
+    numbers = [value for value in (written, again) if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) == 2 and math.isclose(*numbers, rel_tol=RELATIVE, abs_tol=ABSOLUTE):
+        return []
+    return [] if written == again and type(written) is type(again) else [f"{path} is {written!r}, the rows give {again!r}"]

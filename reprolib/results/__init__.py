@@ -1,1 +1,0 @@
-"""Claims, verdicts, figures and reports, all made from tidy rows; the ledger of claims is `claims.toml`."""

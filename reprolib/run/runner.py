@@ -1,0 +1,216 @@
+"""Run notebooks headless: several at a time, each in its own process, with a limit on its time; a failure is a returned value."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reprolib import errors, registry, store
+from reprolib.errors import BadInput, MissingData, ReprolibError, nearest
+from reprolib.run.listen import listen
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
+"""For glibc, which else hands the megabytes of every step of an inversion back to the system and has them zeroed again: an eighth of the time."""
+
+EXIT_CODES = {
+    "completed": 0,
+    "failed": errors.RunFailed.exit_code,
+    "timed out": errors.RunTimedOut.exit_code,
+    "kernel died": errors.KernelDied.exit_code,
+    "interrupted": 130,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """How the run of one notebook ended; `exit_code` 0 means it completed.
+
+    cell: number of the failed cell as in In [cell] of the executed notebook, None where no cell is to blame.
+    notebook: the executed notebook. folder: where the figures and results.json of the run are. next_step: one sentence.
+    """
+
+    finding: str
+    scale: str
+    status: str
+    exit_code: int
+    seconds: float
+    notebook: Path
+    folder: Path
+    cell: int | None = None
+    source: str = ""
+    error: str = ""
+    message: str = ""
+    traceback: str = ""
+    next_step: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One notebook to run: what `headless.execute` is told, and the surroundings."""
+
+    finding: str
+    scale: str
+    source: Path
+    notebook: Path
+    folder: Path
+    parameters: Mapping[str, Any]
+    environment: Mapping[str, str]
+    timeout_s: float | None
+
+
+def run(
+    findings: Sequence[str],
+    scale: str = "laptop",
+    parameters: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    device: str | None = None,
+    from_nothing: bool = False,
+    timeout_s: float | None = None,
+    report: Callable[[str], None] = print,
+) -> list[RunResult]:
+    """Run the notebooks of `findings` ("all" or none: every one), `jobs` at a time (default: the cores), and wait for them.
+
+    parameters: name -> value, strings allowed ("8/255"). from_nothing: train and measure everything again, in data/from-nothing/<scale>,
+    leaving data/zoo and figures/ alone; a finished run there is started afresh, an interrupted one continues. timeout_s: wall-clock limit
+    of each notebook. report: called with each line to show.
+    Raises BadInput or MissingData before anything is started; what goes wrong later is in the results, one a finding, in order.
+    """
+    if jobs is not None and jobs < 1:
+        raise BadInput(f"jobs={jobs} is not allowed: at least 1 notebook at a time; leave it out to use all cores")
+    if timeout_s is not None and not timeout_s > 0:
+        raise BadInput(f"a limit of {timeout_s:g} s is not allowed: it must be positive; leave it out for no limit")
+    names = _findings(findings)
+    at_a_time = min(jobs or cores(), len(names))
+    given = {"scale": scale, **(parameters or {}), **({"device": device} if device is not None else {})}
+    work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s) for name in names]
+    if from_nothing:
+        _begin_from_nothing(scale)
+    stop = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
+        running = [pool.submit(_run_one, job, stop, report) for job in work]
+        while True:
+            try:
+                concurrent.futures.wait(running)
+                break
+            except KeyboardInterrupt:
+                report("interrupted: stopping the kernels, a moment please")
+                stop.set()
+    results = [future.result() for future in running]
+    if from_nothing and all(result.exit_code == 0 for result in results):
+        store.write_text(_from_nothing(scale) / "finished", "a later run from nothing deletes this folder and starts afresh\n")
+    return results
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _findings(given: Sequence[str]) -> list[str]:
+    """The findings named, each once; every one for none or "all"."""
+    for name in given:
+        if name not in (*registry.findings(), "all"):
+            raise BadInput(
+                f"finding {name!r} is unknown; allowed: {', '.join(registry.findings())}, all{nearest(name, registry.findings())}"
+            )
+    return list(registry.findings()) if not given or "all" in given else list(dict.fromkeys(given))
+
+
+def _job(finding: str, scale: str, given: Mapping[str, Any], at_a_time: int, from_nothing: bool, timeout_s: float | None) -> Job:
+    """Everything about one notebook's run, its parameters checked."""
+    from reprolib import parameters
+
+    settings = parameters.validate(finding, given)
+    known = parameters.of(finding)
+    typed = {name: known[name].read(name, value) for name, value in given.items()}  # "8/255" becomes a number, for the reader's eyes
+    source = store.root() / "notebooks" / f"{finding}.ipynb"
+    if not source.is_file():
+        raise MissingData(
+            f"the notebook {source} is not there: restore it (git checkout), or make it with `jupytext --sync {source.with_suffix('.py')}`"
+        )
+    folder = Path(settings.folder())
+    place = Path(*folder.parts[-2:])  # <scale>/<finding> or custom/<hash>
+    # Committed numbers are made with one thread a process; a turned knob is for the reader's eyes, and may use the machine.
+    threads = max(1, cores() // at_a_time) if place.parts[0] == "custom" else 1
+    environment = KEEP_MEMORY | {name: str(threads) for name in THREAD_VARIABLES}
+    environment["REPROLIB_JOBS"] = str(max(1, cores() // at_a_time))  # networks a notebook may train at a time
+    if from_nothing:
+        base = _from_nothing(scale)
+        folder = base / "figures" / place
+        environment |= {"REPROLIB_ZOO": str(base / "zoo"), "REPROLIB_CACHE": str(base / "cache"), "REPROLIB_FIGURES": str(base / "figures")}
+        place = Path("from-nothing") / place
+    notebook = store.root() / "data" / "runs" / place.with_suffix(".ipynb")
+    return Job(finding, scale, source, notebook, folder, typed, environment, timeout_s)
+
+
+def _from_nothing(scale: str) -> Path:
+    """The folder that stands in for data/zoo, data/cache and figures/ in a run from nothing."""
+    return store.root() / "data" / "from-nothing" / scale
+
+
+def _begin_from_nothing(scale: str) -> None:
+    """Delete what a finished run from nothing left; an interrupted one is continued."""
+    if (_from_nothing(scale) / "finished").exists():
+        shutil.rmtree(_from_nothing(scale))
+
+
+def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> RunResult:
+    """Run one job to its end, write its Markdown page, and say how it went."""
+    began = time.monotonic()
+    try:
+        with store.lock(job.notebook, timeout_s=0):
+            told = {
+                "notebook": str(job.source),
+                "output": str(job.notebook),
+                "parameters": dict(job.parameters),
+                "timeout_s": job.timeout_s,
+            }
+            outcome = listen(told, job.environment, f"[{job.finding}] ", stop, report)
+            if outcome["status"] == "completed":
+                from reprolib.run import page as markdown
+
+                markdown.write_page(job.notebook, job.folder, job.finding)
+    except TimeoutError:
+        outcome = {
+            "status": "failed",
+            "error": "RunFailed",
+            "message": f"another run of {job.finding} at {job.scale} is in progress; wait for it to end",
+        }
+    except ReprolibError as error:
+        outcome = {"status": "failed", "error": type(error).__name__, "message": str(error)}
+    outcome.pop("starts", None)
+    if outcome["status"] == "timed out":
+        outcome["message"] = f"{job.finding} ran past its limit of {(job.timeout_s or 0) / 60:.3g} min"
+    code = EXIT_CODES[outcome["status"]]
+    if outcome["status"] == "failed":
+        # An error of ours keeps its own code and says itself what to do: missing data is 3, in a notebook as on the command line.
+        code = getattr(getattr(errors, outcome.get("error", ""), None), "exit_code", code)
+    result = RunResult(
+        job.finding, job.scale, exit_code=code, seconds=time.monotonic() - began, notebook=job.notebook, folder=job.folder, **outcome
+    )
+    return dataclasses.replace(result, next_step=_next_step(result))
+
+
+def _next_step(result: RunResult) -> str:
+    """What to do about a run that did not complete, in one sentence."""
+    again = "the same command continues, since trained networks and finished measurements are kept"
+    if result.status == "completed":
+        return ""
+    if result.status == "interrupted":
+        return f"run it again when you like: {again}"
+    if result.status == "timed out":
+        return f"give it more time (--timeout MINUTES) or choose a smaller scale: {again}"
+    if result.status == "kernel died":
+        return f"most often memory ran out: free some, run one notebook at a time (--jobs 1) or choose a smaller scale; {again}"
+    if result.exit_code != errors.RunFailed.exit_code:
+        return f"do what the message says, then run it again: {again}"
+    where = f" at In [{result.cell}]" if result.cell else ""
+    return f"open {result.notebook}{where}, or run notebooks/{result.finding}.ipynb in JupyterLab (`make lab`)"

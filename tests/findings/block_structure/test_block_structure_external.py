@@ -1,0 +1,110 @@
+"""Somebody else's pair through the comparison of layers: told in numbers beside ours, in no claim's rows, kept where its files are not."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from inverses import planted_set
+from layers import planted_study
+
+from reprolib.errors import BadInput
+from reprolib.findings.block_structure import external, protocol
+from reprolib.findings.block_structure import figures as plots
+from reprolib.findings.block_structure.batches import batches
+from reprolib.findings.block_structure.external import external_table
+from reprolib.judging.tidy import rounded, write_rows
+from reprolib.measures.indices import off_diagonal_mean, same_depth_mean
+from reprolib.models.grams import minibatch_cka
+from reprolib.models.public_networks import RESNET20, build_public
+
+
+def random_resnet20(seed, recipe):
+    network = build_public(RESNET20).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            is_scale = name.endswith(("running_var", "std", "bn.weight"))
+            tensor.copy_(torch.ones_like(tensor) if is_scale else 0.1 * torch.randn(tensor.shape, generator=generator))
+    network.eval().requires_grad_(False)
+    network.sha256 = hashlib.sha256(recipe.encode()).hexdigest()
+    network.card = {"name": recipe, "description": {"recipe": {"id": recipe}, "architecture": "resnet20", "seed": 0}}
+    return network
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return {external.STANDARD: random_resnet20(0, "ehanw_std"), external.ROBUST: random_resnet20(1, "ehanw_pgd")}
+
+
+@pytest.fixture(scope="module")
+def used():
+    return batches(planted_set(60, 32), 20, 3)
+
+
+@pytest.fixture(scope="module")
+def rows(pair, used):
+    return rounded(pd.concat(external.measure(pair, used), ignore_index=True))
+
+
+def test_every_layer_of_both_is_measured_and_no_claim_reads_the_rows(rows):
+    assert set(rows["claim"]) == {"external"}
+    own = rows[rows["quantity"] == "hsic"]
+    assert own.groupby("arm").size().to_dict() == {"external_standard": 3 * 210, "external_robust": 3 * 210}  # 20 layers, 3 batches
+
+
+def test_the_table_tells_what_the_measures_give(rows, pair, used):
+    table = external_table(rows).set_index("CKA")
+    matrices = {arm: minibatch_cka(network, used).matrix() for arm, network in pair.items()}
+    told = table.loc["off-diagonal mean"]
+    assert told["standard"] == pytest.approx(off_diagonal_mean(matrices["external_standard"]), abs=2e-3)
+    assert told["robust"] == pytest.approx(off_diagonal_mean(matrices["external_robust"]), abs=2e-3)
+    assert told["difference, or the two together"] == pytest.approx(told["robust"] - told["standard"], abs=2e-3)
+    across = minibatch_cka(pair["external_standard"], used, pair["external_robust"]).matrix()
+    assert table.loc[external.EQUAL_DEPTH, "difference, or the two together"] == pytest.approx(same_depth_mean(across), abs=2e-3)
+    assert (table["low"] <= table["high"]).all()
+
+
+def test_the_maps_are_drawn_and_refused_without_the_pair(rows):
+    figure = plots.external_maps(rows)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert [title.splitlines()[0] for title in titles] == ["standard", "robust", "standard with robust"]
+    assert np.shape(figure.axes[0].images[0].get_array()) == (20, 20)
+    with pytest.raises(BadInput, match="no networks of somebody else's"):
+        plots.external_maps(rows.iloc[:0])
+    assert external_table(rows.iloc[:0]).empty
+
+
+def test_without_the_files_nothing_is_measured_and_the_committed_rows_stay(rows, tmp_path):
+    assert external.measure({}, None) == []
+    study = planted_study(tmp_path)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    write_rows(study.folder / "rows.csv.gz", rows)
+    ours = rows.assign(claim="BLK-1", arm=rows["arm"].str.removeprefix("external_"), network="0" * 12)
+    assert set(protocol._carried_over(study, ours)["claim"]) == {"external"}
+    assert protocol._carried_over(study, pd.concat([ours, rows])).empty
+
+
+def of_pair(network, seed=0, claims=("BLK-5", "overfitting", "networks")):
+    quantity = {"BLK-5": "epochs", "overfitting": "train_accuracy", "networks": "clean_accuracy"}
+    told = {"arm": "standard", "recipe": "std_5k", "architecture": "net14", "seed": seed, "network": network}
+    told |= {"unit": "", "unit_2": "", "value": 0.5, "reached": True}
+    return pd.DataFrame([{"claim": claim, "quantity": quantity[claim]} | told for claim in claims])
+
+
+@pytest.mark.parametrize(
+    ("measured", "carried"),
+    [
+        (of_pair("a" * 12, claims=("networks",)), ["BLK-5", "overfitting"]),  # here, without the states of its training
+        (of_pair("a" * 12), []),
+        (of_pair("b" * 12, claims=("networks",)), []),  # trained again: the committed rows are of another network
+        (of_pair("b" * 12, seed=1), ["BLK-5", "networks", "overfitting"]),  # not here at all: with its card
+    ],
+)
+def test_the_pair_that_overfits_stays_unless_it_was_trained_again(measured, carried, tmp_path):
+    study = planted_study(tmp_path)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    write_rows(study.folder / "rows.csv.gz", of_pair("a" * 12))
+    found = protocol._carried_over(study, measured)
+    assert sorted(found["claim"]) == carried

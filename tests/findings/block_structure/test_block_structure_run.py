@@ -1,0 +1,184 @@
+"""The whole protocol at its smallest: the groups of rows, what the ledger makes of them, and what stands in for what is not here."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from layers import carded, keep_states, planted_compared, planted_study
+
+from reprolib import registry
+from reprolib.errors import BadInput
+from reprolib.findings.block_structure import batches, hsic_rows, networks, protocol
+from reprolib.findings.block_structure.networks import ARMS, Compared, spec_of_card
+from reprolib.judging.claims import judge_finding
+from reprolib.judging.tidy import rounded, write_rows
+from reprolib.models.grams import minibatch_cka
+
+SHARED = (
+    "hsic",
+    "hsic@without_pc1",
+    "hsic@without_top_points",
+    "hsic_pixels",
+    "off_diagonal_mean@procrustes",
+    "pc1_share",
+    "top_points_share",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_folders(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("REPROLIB_ZOO", str(tmp_path_factory.mktemp("kept") / "zoo"))
+        patch.setattr(protocol, "wide_batches", lambda study, n: batches.batches(study.images("test"), 8, 2))
+        patch.setattr("reprolib.measures.procrustes.ROWS_PER_DIMENSION", 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def nets():
+    found = planted_compared()
+    for role in ("standard", "robust"):
+        keep_states(found.deep[role][0], 3)
+    return found
+
+
+@pytest.fixture(scope="module")
+def rows(nets, tmp_path_factory):
+    return protocol.run(planted_study(tmp_path_factory.mktemp("figures")), nets)
+
+
+def of(rows, claim, quantity, arm=None):
+    found = rows[(rows["claim"] == claim) & (rows["quantity"] == quantity)]
+    return found if arm is None else found[found["arm"] == arm]
+
+
+def test_rows_are_fit_to_be_stored_and_judged(rows):
+    assert len(rounded(rows)) == len(rows)
+    judged = {entry["id"]: entry for entry in judge_finding("block_structure", rows, "smoke")}
+    assert list(judged) == [f"BLK-{k}" for k in range(1, 11)]
+    unmeasured = {name for name, entry in judged.items() if entry["estimate"] is None}
+    assert unmeasured == {"BLK-3", "BLK-5"}  # a TinyCNN has no stages; no pair that overfits
+    controls = {control["name"]: control["state"] for control in judged["BLK-6"]["controls"]}
+    assert not controls["gauss"].startswith("undecided (not measured")
+
+
+def test_each_group_holds_every_network_it_is_read_for(rows, nets):
+    for quantity in SHARED:
+        seen = of(rows, "BLK-1", quantity).groupby("arm")["network"].nunique()
+        assert {arm: seen.get(arm) for arm in ARMS} == dict.fromkeys(ARMS, 2), quantity
+    assert set(of(rows, "BLK-1", "hsic")["arm"]) == {"standard", "robust", "untrained"}
+    assert set(of(rows, "BLK-10", "hsic")["arm"]) == {role for role in nets.main if nets.main[role]}
+    assert set(of(rows, "BLK-10", "hsic_states")["arm"]) == {"standard", "robust", "gauss"}
+    assert set(of(rows, "BLK-6", "hsic_states")["arm"]) == {"standard", "robust"}
+    assert of(rows, "BLK-7", "hsic_states").groupby("arm")["network"].nunique().tolist() == [1, 1]
+    assert set(of(rows, "networks", "adversarial_accuracy")["arm"]) == {role for role in nets.main if nets.main[role]}
+
+
+def test_rows_give_back_the_similarities_of_the_networks(rows, nets):
+    network = nets.deep["standard"][0]
+    study = planted_study(None)
+    used = batches.batches(study.images("test"), 8, 3)
+    one = of(rows, "BLK-1", "hsic", "standard")
+    found = hsic_rows.network(one[one["network"] == network.sha256[:12]]).matrix()
+    assert found == pytest.approx(minibatch_cka(network, used).matrix(), abs=1e-3)
+    partner = nets.deep["robust"][1]
+    pairs = of(rows, "BLK-1", "hsic_pair", "standard")
+    pair = pairs[(pairs["network"] == network.sha256[:12]) & pairs["unit_2"].str.startswith(partner.sha256[:12])]
+    assert hsic_rows.pair(pair).matrix() == pytest.approx(minibatch_cka(network, used, partner).matrix(), abs=1e-3)
+
+
+def test_no_two_networks_of_one_seed_are_paired(rows, nets):
+    seed = {network.sha256[:12]: network.card["description"]["seed"] for role in ("standard", "robust") for network in nets.deep[role]}
+    pairs = of(rows, "BLK-1", "hsic_pair")
+    assert len(pairs)
+    assert all(seed[network] != seed[partner] for network, partner in zip(pairs["network"], pairs["unit_2"].str[:12], strict=True))
+
+
+def test_the_same_network_has_the_same_rows_in_both_groups_where_the_architectures_are_one(rows):
+    key = ["network", "unit", "unit_2"]
+    for quantity, one, other in (("hsic", "BLK-1", "BLK-10"), ("hsic_states", "BLK-6", "BLK-10")):
+        both = of(rows, one, quantity).merge(of(rows, other, quantity), on=key)
+        assert len(both)
+        assert (both["value_x"] == both["value_y"]).all()
+
+
+def test_a_role_without_networks_is_left_out_and_so_are_states_that_were_not_kept(tmp_path, capsys):
+    nets = Compared({"standard": [carded(5)], "robust": []}, {"standard": [carded(5)], "robust": []})
+    found = protocol.run(planted_study(tmp_path), nets)
+    assert set(found["arm"]) == {"standard", "judge"}
+    assert of(found, "BLK-7", "hsic_states").empty
+    assert of(found, "BLK-1", "hsic_pair").empty
+    assert "not kept here of tinycnn-std-s5" in capsys.readouterr().out
+
+
+def test_committed_rows_of_the_same_networks_stand_in_for_states_that_are_not_here(rows, nets, tmp_path, monkeypatch):
+    write_rows(tmp_path / "rows.csv.gz", rows)
+    monkeypatch.setenv("REPROLIB_ZOO", str(tmp_path / "empty" / "zoo"))
+    found = protocol.run(planted_study(tmp_path), nets)
+    key = ["claim", "quantity", "network", "unit", "unit_2"]
+    for claim, quantity in (("BLK-7", "hsic_states"), ("shown", "cka")):
+        one, other = (of(table, claim, quantity).sort_values(key)["value"].tolist() for table in (found, rounded(rows)))
+        assert one == other != []
+    turned = planted_study(tmp_path)
+    settings = turned.settings
+    turned.settings = type(settings)(settings.finding, settings.scale, settings.values, {"attack_steps": 2}, "cpu", "off")
+    assert of(protocol.run(turned, nets), "BLK-7", "hsic_states").empty  # another run than the committed one
+
+
+def test_without_the_images_the_committed_rows_are_given_back(rows, tmp_path):
+    write_rows(tmp_path / "rows.csv.gz", rows)
+    study = planted_study(tmp_path)
+    study.can_measure = False
+    assert len(protocol.run(study, Compared({}, {}))) == len(rows)
+
+
+def test_the_pair_that_overfits_brings_its_condition_with_it(tmp_path, monkeypatch):
+    pair = {"standard": [carded(0, "std_5k", weights=40)], "robust": [carded(0, "linf_8_5k", weights=41)]}
+    for role in pair:
+        keep_states(pair[role][0], 5, first=200)
+    accuracies = iter([0.1, 0.6, 0.5, 0.55, 0.5])  # of epochs 1, 4 and 5; of 4 and 5 on other images
+    monkeypatch.setattr(protocol.overfitting, "adversarial_accuracy", lambda *a, **k: SimpleNamespace(value=next(accuracies)))
+    found = pd.concat(protocol._overfitted(planted_study(tmp_path), pair))
+    assert set(of(found, "BLK-5", "hsic_states")["arm"]) == {"standard", "robust"}
+    states = set(of(found, "BLK-5", "hsic_states")["unit_2"].str.rpartition("|")[0])
+    assert {"best|last", "before_1|before_2", "best|best", "last|last"} <= states
+    assert of(found, "overfitting", "train_accuracy")["arm"].tolist() == ["standard", "robust"]
+    assert of(found, "overfitting", "adversarial_accuracy")["unit_2"].tolist() == ["best", "last"]
+
+
+def test_the_attack_is_the_robust_recipes_unless_the_reader_turns_it(tmp_path):
+    assert protocol._attack(planted_study(tmp_path), "l2_15").eps == 1.5
+    assert protocol._attack(planted_study(tmp_path, attack_eps=0.25), "l2_15").eps == 0.25
+    with pytest.raises(BadInput, match="'blur' of the robust networks is not adversarial"):
+        protocol._attack(planted_study(tmp_path), "blur")
+
+
+def test_networks_of_another_architecture_are_found_by_the_table_and_never_trained():
+    asked = []
+    study = planted_study(None)
+    cifar = __import__("reprolib.scales", fromlist=["CIFAR"]).CIFAR
+    settings = type(study.settings)(
+        "block_structure", cifar, {"seeds": 2, **registry.settings("block_structure")["presets"]["cifar"]}, {}, "cpu", "off"
+    )
+    fake = SimpleNamespace(
+        settings=settings,
+        networks=lambda: {"standard": ["w8"]},
+        found=lambda specs: [asked.append(spec.name) or spec.name for spec in specs],
+    )
+    found = networks.networks(fake)
+    assert found.main == {"standard": ["w8"]}
+    assert found.deep == {
+        "standard": ["net14-std-s0", "net14-std-s1"],
+        "robust": ["net14-linf_8-s0", "net14-linf_8-s1"],
+        "untrained": ["net14-untrained-s0", "net14-untrained-s1"],
+        "robust_l2": ["net14-l2_05-s0"],
+    }
+    assert found.fashion == {"standard": ["resnet8-std-s0-fashion_mnist"], "robust": ["resnet8-l2_1-s0-fashion_mnist"]}
+    assert found.overfit["robust"] == ["net14-linf_8_5k-s0", "net14-linf_8_5k-s1"]
+
+
+def test_a_card_leads_back_to_the_network_of_the_zoo():
+    spec = spec_of_card(carded(3, "l2_025"))
+    assert spec.name == "tinycnn-l2_025-s3"
+    assert spec.scale == "smoke"

@@ -1,0 +1,170 @@
+"""The whole protocol at its smallest: every role that is there, every part, and rows that the ledger can read."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas as pd
+import problems
+import pytest
+from inverses import carded, of, planted_set
+
+from reprolib import parameters, store
+from reprolib.errors import BadInput
+from reprolib.findings.invertibility import external, protocol, tidying
+from reprolib.findings.invertibility.inverting import TAUS
+from reprolib.findings.invertibility.tidying import Part
+from reprolib.judging.claims import judge_finding
+from reprolib.judging.tidy import rounded, write_rows
+
+CONTROLS = {"robust_small": "l2_small", "gauss": "gauss", "std_matched": "std_m", "blur": "blur", "untrained": "untrained"}
+
+
+def planted_study(folder, scale: str = "smoke", **turned):
+    settings = parameters.validate("invertibility", {"scale": scale, "n_targets": 4, "steps": 10, **turned})
+    return SimpleNamespace(
+        can_measure=True,
+        settings=settings,
+        device="cpu",
+        folder=folder,
+        images=lambda split: planted_set(),
+        report=lambda line: None,
+        first_training_images=lambda n: planted_set(),
+    )
+
+
+def measured_at(study, nets):
+    return protocol.run(study, nets, {"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """One run with a network of every role but robust_large, of which none is trained yet."""
+    nets = {"standard": [carded(0)], "robust": [carded(0, "l2")], "robust_large": []}
+    nets |= {role: [carded(0, recipe)] for role, recipe in CONTROLS.items()}
+    return measured_at(planted_study(tmp_path_factory.mktemp("figures")), nets)
+
+
+@pytest.mark.parametrize(("scale", "tau"), [("smoke", 0), ("smoke", 0.2), ("smoke", 0.3), ("laptop", 0)])
+def test_the_whole_protocol_holds_at_its_smallest_and_at_any_tau_that_a_reader_may_ask_for(tmp_path, scale, tau):
+    try:
+        study = planted_study(tmp_path, scale, tau=tau)
+    except BadInput:
+        assert tau not in (0, *TAUS)
+        return
+    nets = {"standard": [carded(0)], "robust": [carded(0, "l2")], "untrained": [carded(2, "untrained")]}
+    measured = measured_at(study, nets)
+    kinds = ("noise", "image", "outside")
+    assert measured.taus == (dict.fromkeys(kinds, tau) if tau else tidying.deciding_taus(measured.rows))
+    assert len(rounded(measured.rows)) == len(measured.rows)
+    for claim, start, arms in (("INV-1", "image", ("standard", "robust")), ("INV-2", "noise", nets)):
+        for arm in arms:  # an untrained network starts from noise alone
+            deciding = of(measured.rows, claim, "distance_ratio", arm)
+            assert len(deciding) == 4 * deciding["unit_2"].nunique() > 0
+            assert deciding["unit_2"].str.startswith(start).all()
+            at = measured.taus["image" if claim == "INV-1" else "noise"]
+            assert deciding["value"].tolist() == of(measured.rows, claim, f"distance_ratio@{at:g}", arm)["value"].tolist()
+    assert of(measured.rows, "INV-1", "distance_ratio", "untrained").empty
+    assert set(measured.rows["arm"]) == {*nets, "judge", "pca", "crossfade"}
+    assert set(of(measured.rows, "code_size", "distance_ratio")["unit_2"]) == {"k=1", "k=2", "k=4"}  # the last map is 4 x 4
+    assert [cell["role"] for cell in measured.cells] == ["standard", "robust"]  # of seed 0
+
+
+def test_every_role_that_has_networks_is_measured_and_a_role_that_has_none_is_absent(everything):
+    rows = everything.rows
+    assert len(rounded(rows)) == len(rows)
+    for role in ("standard", "robust", *CONTROLS):
+        assert len(of(rows, "INV-2", "distance_ratio", role)) == len(of(rows, "INV-3", "recognised", role)) > 0
+        from_images = len(of(rows, "INV-1", "distance_ratio", role))
+        assert from_images == (0 if role in ("blur", "untrained") else 4)
+    assert "robust_large" not in set(rows["arm"])
+    assert set(rows.loc[rows["claim"] == "INV-5", "arm"]) == {"standard", "robust", "gauss", "std_matched"}
+
+
+def test_single_units_and_interpolations_keep_to_the_networks_that_their_claims_compare_where_the_preset_says_so(everything, tmp_path):
+    study = planted_study(tmp_path)
+    study.settings = replace(study.settings, values={**study.settings.values, "only_compared": True, "n_code_size": 2})
+    nets = {"standard": [carded(0)], "robust": [carded(0, "l2")]} | {role: [carded(0, recipe)] for role, recipe in CONTROLS.items()}
+    kept, arms = measured_at(study, nets).rows, {"standard", "robust"}
+    for claim, compared in (
+        ("INV-6", {"gauss", "std_matched", "crossfade"}),
+        ("INV-7", {"gauss", "blur"}),
+        ("INV-8", {"gauss", "std_matched"}),
+    ):
+        assert set(kept.loc[kept["claim"] == claim, "arm"]) == arms | compared
+        assert set(everything.rows.loc[everything.rows["claim"] == claim, "arm"]) >= arms | set(CONTROLS)
+    assert of(kept, "code_size", "distance_ratio").groupby("unit_2").size().tolist() == [2, 2, 2]
+    verdicts, all_verdicts = (judge_finding("invertibility", rows, "smoke") for rows in (kept, everything.rows))
+    assert verdicts == all_verdicts  # no claim misses what was left out
+
+
+def test_the_deciding_code_is_not_inverted_twice(everything):
+    for arm in ("standard", "robust"):
+        sizes = of(everything.rows, "code_size", "distance_ratio", arm)
+        decided = of(everything.rows, "INV-2", "distance_ratio@final", arm)
+        assert sizes.loc[sizes["unit_2"] == "k=4", "value"].tolist() == decided.loc[decided["unit_2"] == "noise_0", "value"].tolist()
+
+
+def test_the_claims_about_control_networks_and_trends_find_their_rows(everything):
+    verdicts = {entry["id"]: entry for entry in judge_finding("invertibility", everything.rows, "smoke")}
+    for claim in ("INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-9", "INV-10"):
+        assert verdicts[claim]["estimate"] is not None, claim
+        assert "not measured" not in verdicts[claim]["verdict"]
+    assert all(part["estimate"] is not None for part in verdicts["INV-10"]["parts"])
+    assert all(part["estimate"] is not None for part in verdicts["INV-4"]["parts"])
+    twice = everything.rows[everything.rows["claim"] == "converged"]
+    assert set(twice["arm"]) == {"standard", "robust", "robust_small"}  # those that claims with this control compare
+
+
+def test_grey_starts_take_part_in_the_spread_and_in_no_claim_about_noise(tmp_path):
+    study = planted_study(tmp_path)
+    study.settings = replace(study.settings, values={**study.settings.values, "n_grey": 1, "n_converged": 1})
+    rows = measured_at(study, {"standard": [carded(0)], "robust": [carded(0, "l2")]}).rows
+    assert set(of(rows, "INV-4", "start_spread")["unit_2"]) == {"noise_0+image+grey"}
+    assert set(of(rows, "INV-2", "distance_ratio")["unit_2"]) == {"noise_0"}
+    assert set(of(rows, "INV-3", "recognised")["unit_2"]) == {"noise_0"}
+    assert set(rows.loc[rows["unit_2"] == "grey", "claim"]) == {"grey", "inversion"}  # "inversion": the share without a gradient
+    assert len(of(rows, "grey", "distance_ratio")) == 4
+
+
+def test_a_part_that_is_added_to_the_table_gets_the_bench_and_gives_rows_and_pictures(tmp_path, monkeypatch):
+    seen = []
+
+    def part(bench):
+        seen.append(bench)
+        return Part(bench.rows.head(1).assign(claim="added"), {"picture": 1})
+
+    monkeypatch.setattr(protocol, "PARTS", {"added": part})
+    nets = {"standard": [carded(0)], "robust": [carded(0, "l2")]}
+    measured = measured_at(planted_study(tmp_path), nets)
+    assert (measured.rows["claim"] == "added").sum() == 1
+    assert measured.pictures == {"added": {"picture": 1}}
+    assert seen[0].nets is nets
+    assert {one.role for one in seen[0].inverted} == set(nets)
+    assert "outside" not in measured.taus
+
+
+def test_committed_rows_of_what_cannot_be_measured_are_carried_over_and_nothing_else(tmp_path, monkeypatch):
+    def row(claim, quantity, network, value):
+        return {
+            "claim": claim, "quantity": quantity, "arm": f"arm {network}", "recipe": "std", "architecture": "w8", "seed": 0,
+            "network": network, "unit": "1", "unit_2": "", "value": value, "reached": True,
+        }  # fmt: skip
+
+    committed = pd.DataFrame([
+        row(external.CLAIM, "distance_ratio", "theirs", 1.0), row("INV-5", "distance_ratio@fashion", "ours", 2.0),
+        row("INV-5", "distance_ratio@fashion", "ours of old", 3.0), row("INV-5", "distance_ratio", "ours", 4.0),
+        row("INV-2", "distance_ratio@0.9", "ours", 5.0),
+    ])  # fmt: skip
+    measured = pd.DataFrame([row("INV-5", "distance_ratio", "ours", 0.5)])
+    study = SimpleNamespace(
+        settings=SimpleNamespace(overridden={}, scale=SimpleNamespace(dataset="cifar10")), folder=tmp_path, committed_rows=lambda: committed
+    )
+    assert protocol._carried_over(study, measured).empty  # there is no file yet
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    write_rows(tmp_path / "rows.csv.gz", committed)
+    assert store.root() == tmp_path
+    assert protocol._carried_over(study, measured)["value"].tolist() == [1.0, 2.0]
+    study.settings.scale.dataset = "shapetexture"
+    assert protocol._carried_over(study, measured)["value"].tolist() == [2.0]
+    study.settings.overridden = {"steps": 5}
+    assert protocol._carried_over(study, measured).empty

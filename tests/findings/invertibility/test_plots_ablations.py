@@ -1,0 +1,140 @@
+"""Ablations and the sweep over layers, from rows alone."""
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib.collections import PathCollection
+
+from reprolib.errors import BadInput
+from reprolib.figures import style
+from reprolib.figures.reading import short_layer
+from reprolib.findings.invertibility.figures.ablations import ablations, depth, in_reading_order, layer_pictures
+
+COLUMNS = ["claim", "quantity", "arm", "recipe", "architecture", "seed", "network", "unit", "unit_2", "value", "reached"]
+VARIANTS = ["fake_relu off", "fourier", "reference", "step x2"]
+LAYERS = ["layer:stage1.block1.relu1", "layer:stage1.block2.relu1", "layer:stage1.block10.relu2", "layer:stage2.block1.relu1", "layer:stem"]
+QUANTITIES = ("distance_ratio", "pixel_correlation", "d_rel")
+
+
+def rows(names=(*VARIANTS, *LAYERS), arms=("standard", "robust"), quantities=QUANTITIES):
+    """Variant j of arm i has the mean .1 (j + 1) + .02 i over its three targets."""
+    return pd.DataFrame(
+        [
+            ("ablation", quantity, arm, arm, "pool", 0, f"{arm}0", str(unit), name, 0.1 * (j + 1) + 0.02 * i + off, True)
+            for quantity in quantities
+            for i, arm in enumerate(arms)
+            for j, name in enumerate(names)
+            for unit, off in enumerate((-0.02, 0.0, 0.02))
+        ],
+        columns=COLUMNS,
+    )
+
+
+def dots(ax):
+    """Heights and means of each arm's dots."""
+    return [part.get_offsets().round(3).tolist() for part in ax.collections if isinstance(part, PathCollection)]
+
+
+def test_it_is_drawn_inside_the_page_and_alike_each_time():
+    figure = ablations(rows())
+    ink = figure.get_tightbbox()
+    assert figure.get_figwidth() == style.WIDE
+    assert min(ink.x0, ink.y0) > -0.04
+    assert ink.x1 < style.WIDE + 0.02
+    assert ink.y1 < figure.get_figheight() + 0.01
+    assert style.png_bytes(figure) == style.png_bytes(ablations(rows()))
+    assert style.png_bytes(figure) == style.png_bytes(ablations(rows().sample(frac=1, random_state=1)))
+
+
+def test_every_variant_is_a_line_with_a_dot_per_arm_the_reference_on_top():
+    ax = ablations(rows()).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "reference",
+        "fake relu off",
+        "step \N{MULTIPLICATION SIGN}2",
+        "fourier",
+    ]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    standard, robust = dots(ax)
+    assert [mean for mean, _ in standard] == [0.3, 0.1, 0.4, 0.2]
+    assert [mean for mean, _ in robust] == [0.32, 0.12, 0.42, 0.22]
+    assert [round(y) for _, y in standard] == [0, 1, 2, 3]
+    assert all(below - above == pytest.approx(0.3) for (_, above), (_, below) in zip(standard, robust, strict=True))
+
+
+def test_the_sweep_runs_from_the_image_to_the_head_with_a_line_per_arm():
+    ax = ablations(rows()).axes[3]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["stem", "1.1.1", "1.2.1", "1.10.2", "2.1.1"]
+    standard, robust = ax.lines
+    assert list(standard.get_ydata()) == pytest.approx([0.9, 0.5, 0.6, 0.7, 0.8])
+    assert list(robust.get_ydata()) == pytest.approx([0.92, 0.52, 0.62, 0.72, 0.82])
+    assert (standard.get_color(), robust.get_color()) == (style.ROLES["standard"].colour, style.ROLES["robust"].colour)
+
+
+def test_distance_in_code_space_has_a_logarithmic_axis_and_the_others_have_not():
+    axes = ablations(rows()).axes
+    assert [ax.get_xscale() for ax in axes[:3]] == ["linear", "linear", "log"]
+    assert [ax.get_yscale() for ax in axes[3:]] == ["linear", "linear", "log"]
+
+
+def test_a_half_or_a_quantity_that_was_not_measured_is_left_out():
+    assert len(ablations(rows(VARIANTS)).axes) == 3
+    assert len(ablations(rows(LAYERS)).axes) == 3
+    assert len(ablations(rows(quantities=["d_rel"])).axes) == 2
+    assert len(ablations(rows(arms=["robust"])).axes) == 6
+
+
+def test_names_are_put_in_the_order_of_reading_and_of_depth():
+    assert in_reading_order(["zeta", "fourier", "reference", "step x2", "alpha", "step x2"]) == [
+        "reference", "step x2", "fourier", "alpha", "zeta",
+    ]  # fmt: skip
+    assert depth(["layer:conv3", "layer:conv1", "layer:conv2", "layer:conv1"]) == ["layer:conv1", "layer:conv2", "layer:conv3"]
+    assert [short_layer(name) for name in ("layer:conv3", "layer:stem", "layer:stage3.block2.relu1")] == ["conv3", "stem", "3.2.1"]
+
+
+def test_rows_that_hold_nothing_to_draw_are_refused_in_words():
+    with pytest.raises(BadInput, match="no rows of claim 'ablation'"):
+        ablations(rows().assign(claim="INV-2"))
+    with pytest.raises(BadInput, match="claim 'ablation' has no rows of 'distance_ratio'"):
+        ablations(rows().assign(quantity="ssim"))
+
+
+def pictures(arms=("standard", "robust"), t=3):
+    """Inverses that are all of one shade, another for every layer, arm and target."""
+    shades = {
+        name: {arm: torch.stack([torch.full((3, 8, 8), 0.1 * j + 0.02 * i + 0.005 * k) for k in range(t)]) for i, arm in enumerate(arms)}
+        for j, name in enumerate((*LAYERS, "reference"))
+    }
+    return {"targets": torch.linspace(0.9, 1, t).view(t, 1, 1, 1).expand(t, 3, 8, 8), **shades}
+
+
+def shades(figure):
+    """The shade of every picture, by its place: (left, top), rounded to inches / 100."""
+    pictures = [image for ax in figure.axes for image in ax.images]
+    places = [image.get_extent() for image in pictures]  # left, right, bottom, top
+    shown = [round(float(image.get_array().mean()), 3) for image in pictures]
+    return {(round(100 * left), round(100 * top)): shade for (left, _, _, top), shade in zip(places, shown, strict=True)}
+
+
+def test_inverses_of_every_layer_stand_in_the_order_of_depth_beside_their_target():
+    figure = layer_pictures(pictures(), targets=(2, 0))
+    assert style.png_bytes(figure) == style.png_bytes(layer_pictures(pictures(), targets=(2, 0)))
+    shown = shades(figure)
+    lefts, tops = sorted({x for x, _ in shown}), sorted({y for _, y in shown})
+    assert [shown[lefts[0], y] for y in tops if (lefts[0], y) in shown] == [1.0, 0.9]
+    rows_of_inverses = [y for y in tops if (lefts[1], y) in shown]
+    order = [4, 0, 1, 2, 3]  # the stem first
+    for y, (i, k) in zip(rows_of_inverses, ((0, 2), (1, 2), (0, 0), (1, 0)), strict=True):
+        assert [shown[x, y] for x in lefts[1:]] == pytest.approx([0.1 * j + 0.02 * i + 0.005 * k for j in order], abs=1e-3)
+    names = [text.get_text() for text in figure.texts]
+    assert names[:6] == ["target", "stem", "1.1.1", "1.2.1", "1.10.2", "2.1.1"]
+    ink = figure.get_tightbbox()
+    assert min(ink.x0, ink.y0) > -0.04
+    assert ink.x1 < style.WIDE + 0.02
+
+
+def test_pictures_without_layers_or_of_a_target_that_is_not_there_are_refused():
+    with pytest.raises(BadInput, match="holds no inverse of a layer: it holds targets, reference"):
+        layer_pictures({name: part for name, part in pictures().items() if name in ("targets", "reference")})
+    with pytest.raises(BadInput, match=r"target 3 is not one of the 3 there: give numbers in \[0, 2\]"):
+        layer_pictures(pictures(), targets=[3])

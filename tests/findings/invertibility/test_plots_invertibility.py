@@ -1,0 +1,348 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+
+from reprolib.errors import BadInput
+from reprolib.figures import style
+from reprolib.figures.page import pixels
+from reprolib.figures.verdicts import verdicts
+from reprolib.findings.invertibility import figures as plots
+from reprolib.findings.invertibility.figures.charts import distances
+
+COLUMNS = ["claim", "quantity", "arm", "recipe", "architecture", "seed", "network", "unit", "unit_2", "value", "reached"]
+EMPTY = pd.DataFrame(columns=COLUMNS)
+
+
+def row(claim, quantity, arm, seed, unit, unit_2, value):
+    return dict(zip(COLUMNS, (claim, quantity, arm, arm, "w8", seed, f"{arm}{seed}", str(unit), unit_2, float(value), True), strict=True))
+
+
+def images(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def cell(role, starts=("noise_0", "noise_1", "image"), t=3, base=1):
+    targets = images(t, 3, 8, 8)
+    return {
+        "label": f"{role}, seed 0",
+        "role": role,
+        "targets": targets,
+        "starts": {s: images(t, 3, 8, 8, seed=5) for s in ("noise_0", "noise_1", "image")},
+        "inversions": {s: images(t, 3, 8, 8, seed=base + i) for i, s in enumerate(starts)},
+        "d_rel": {s: torch.full((t,), 0.05) for s in starts},
+        "d_img": {s: torch.full((t,), 0.9) for s in starts},
+    }
+
+
+def pictures(figure):
+    return [image for ax in figure.axes for image in ax.images]
+
+
+def words(figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
+
+
+def trajectory_rows(arms=("standard", "robust"), seeds=(0, 1)):
+    rows = []
+    for arm in arms:
+        for seed in seeds:
+            for unit in range(4):
+                for i, d_rel in enumerate((1.0, 0.4, 0.1)):
+                    rows.append(row("trajectory", "d_rel", arm, seed, unit, f"noise_0|{10 * i}", d_rel))
+                    rows.append(
+                        row("trajectory", "distance_ratio", arm, seed, unit, f"noise_0|{10 * i}", 1 if arm == "standard" else 1 - 0.3 * i)
+                    )
+    return pd.DataFrame(rows)
+
+
+def judge_rows(arms=("standard", "robust"), seeds=(0, 1)):
+    rows = [row("INV-3", "judge_ceiling", "judge", 0, unit, "", unit > 0) for unit in range(5)]
+    rows += [row("INV-3", "judge_floor", "judge", 0, unit, "", unit == 0) for unit in range(5)]
+    for arm in arms:
+        for seed in seeds:
+            for unit in range(4):
+                rows.append(row("INV-3", "recognised", arm, seed, unit, "noise_0", unit < (1 if arm == "standard" else 3)))
+                rows.append(row("INV-3", "recognised_start", arm, seed, unit, "image", unit == 0))
+    return pd.DataFrame(rows)
+
+
+def distance_rows(arms=("standard", "robust"), seeds=(0, 1)):
+    levels = {"standard": 0.9, "robust": 0.5, "gauss": 0.8, "untrained": 1.0}
+    return pd.DataFrame(
+        [
+            row("INV-2", "distance_ratio", arm, seed, unit, start, levels[arm] + 0.04 * seed + 0.01 * unit)
+            for arm in arms
+            for seed in seeds
+            for unit in range(3)
+            for start in ("noise_0", "noise_1")
+        ]
+    )
+
+
+def code_rows(ks=(1, 4), arms=("standard", "robust"), seeds=(0, 1)):
+    return pd.DataFrame(
+        [
+            row("code_size", "pixel_correlation", arm, seed, unit, f"k={k}", 0.1 * k if arm == "robust" else 0.02)
+            for k in ks
+            for arm in arms
+            for seed in seeds
+            for unit in range(3)
+        ]
+    )
+
+
+def code_images(ks=(1, 4), arms=("standard", "robust")):
+    return {"targets": images(3, 3, 8, 8), "k": {k: {arm: images(3, 3, 8, 8, seed=k) for arm in arms} for k in ks}}
+
+
+def claim(id_="INV-2", estimate=-0.4, verdict="supported"):
+    return {
+        "id": id_, "estimate": estimate, "low": None if estimate is None else estimate - 0.1, "high": None if estimate is None else estimate + 0.1,
+        "placebo": {"estimate": 0.02, "low": 0.0, "high": 0.04, "fired": False}, "verdict": verdict, "reason": "",
+    }  # fmt: skip
+
+
+LEDGER = {"INV-2": SimpleNamespace(direction="less", smallest_effect=0.05, relative=False, statement="Robust R is invertible: nearly.")}
+RESULTS = [{"finding": "invertibility", "scale": "laptop", "claims": [claim(), claim("INV-9", None, "not run (no networks)")]}]
+DRAWN = {
+    "hero_grid": lambda: plots.hero_grid([cell("standard"), cell("robust")]),
+    "trajectories": lambda: plots.trajectories(trajectory_rows(), tau=0.2),
+    "judges": lambda: plots.judges(judge_rows()),
+    "distances": lambda: distances(distance_rows()),
+    "code_size": lambda: plots.code_size(code_images(), code_rows()),
+    "verdicts": lambda: verdicts(RESULTS, LEDGER),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_is_drawn_inside_the_page_and_alike_each_time(name):
+    figure = DRAWN[name]()
+    assert isinstance(figure, Figure)
+    assert figure.get_figwidth() in (style.NARROW, 0.75 * style.WIDE, style.WIDE)
+    ink = figure.get_tightbbox()  # inches
+    assert min(ink.x0, ink.y0) > -0.01
+    assert ink.x1 < figure.get_figwidth() + 0.01
+    assert ink.y1 < figure.get_figheight() + 0.01
+    assert style.png_bytes(figure) == style.png_bytes(DRAWN[name]())
+
+
+def test_the_hero_grid_shows_every_target_start_and_inverse_with_both_distances_below():
+    cells = [cell("standard"), cell("robust", base=20), cell("untrained", base=30)]
+    cells[1]["d_img"]["image"] = torch.tensor([0.31, 0.32, 0.33])
+    figure = plots.hero_grid(cells, targets=(0, 2))
+    assert len(pictures(figure)) == 2 + 2 * 3 + 3 * 2 * 3
+    assert words(figure).count(".05") == 18
+    assert {".31", ".33"} <= set(words(figure))
+    assert ".32" not in words(figure)  # of the target left out
+    assert {"standard\nseed 0", "robust\nseed 0", "untrained\nseed 0", "target", "start", "noise 1", "noise 2", "image"} <= set(
+        words(figure)
+    )
+
+
+def test_an_inverse_stands_below_its_own_target_in_its_own_row():
+    cells = [cell("standard"), cell("robust", base=20)]
+    figure = plots.hero_grid(cells)
+    wanted = pixels(cells[1]["inversions"]["image"][2])
+    (found,) = [picture for picture in pictures(figure) if np.array_equal(picture.get_array(), wanted)]
+    (target,) = [picture for picture in pictures(figure) if np.array_equal(picture.get_array(), pixels(cells[0]["targets"][2]))]
+    box, above = found.get_window_extent(), target.get_window_extent()
+    assert box.y1 < above.y0
+    assert box.x0 > target.get_window_extent().x0  # third of the three starts
+    assert box.y0 == min(picture.get_window_extent().y0 for picture in pictures(figure))
+
+
+def test_pictures_are_square_and_never_smoothed():
+    for picture in pictures(plots.hero_grid([cell("standard")])):
+        assert picture.get_interpolation() == "nearest"
+        box = picture.get_window_extent()
+        assert box.width == pytest.approx(box.height)
+
+
+def test_a_network_with_one_start_leaves_the_other_places_blank():
+    figure = plots.hero_grid([cell("standard"), cell("gauss", starts=("noise_0",))])
+    assert len(pictures(figure)) == 3 + 9 + 9 + 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: [], "cells is empty"),
+        (lambda c: [{k: v for k, v in c.items() if k != "d_img"}], r"cells\[0\] has no d_img"),
+        (lambda c: [c, c | {"targets": images(2, 3, 8, 8)}], r"cells\[1\] has targets of shape \(2, 3, 8, 8\)"),
+        (lambda c: [c | {"role": "robost"}], "did you mean 'robust'"),
+    ],
+)
+def test_cells_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(BadInput, match=message):
+        plots.hero_grid(change(cell("standard")))
+
+
+def test_a_target_or_start_that_is_not_there_is_named():
+    with pytest.raises(BadInput, match=r"target 3 is not one of the 3 there"):
+        plots.hero_grid([cell("standard")], targets=(3,))
+    with pytest.raises(BadInput, match=r"start 'noise_2' is not one of noise_0, noise_1, image; did you mean"):
+        plots.hero_grid([cell("standard")], starts=["noise_2"])
+    with pytest.raises(BadInput, match="at least one target and one start"):
+        plots.hero_grid([cell("standard")], targets=())
+
+
+def test_grey_and_byte_images_are_drawn_as_they_are():
+    assert pixels(torch.full((1, 2, 2), 255, dtype=torch.uint8)).tolist() == [[1, 1], [1, 1]]
+    assert pixels(torch.tensor([-1.0, 0.5, 2.0]).view(3, 1, 1)).tolist() == [[[0, 0.5, 1]]]
+
+
+def test_trajectories_draw_a_line_and_band_per_network_towards_smaller_distance():
+    ax = plots.trajectories(trajectory_rows(), tau=0.2).axes[0]
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 3]
+    assert len(lines) == 4
+    assert len(ax.collections) == 4
+    assert lines[-1].get_ydata().tolist() == pytest.approx([1.0, 0.7, 0.4])
+    assert lines[-1].get_xdata().tolist() == pytest.approx([1.0, 0.4, 0.1])
+    assert ax.get_xscale() == "log"
+    assert ax.get_xlim()[0] > ax.get_xlim()[1]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "standard: 100%",
+        "robust: 100%",
+    ]
+    assert ax.get_legend().get_title().get_text() == "targets that reach 0.2"
+
+
+def test_the_legend_prefers_what_was_measured_at_every_step_to_the_steps_logged():
+    reach = [row("INV-2", "reach@0.2", "robust", 0, unit, "noise_0", unit < 3) for unit in range(4)]
+    ax = plots.trajectories(pd.concat([trajectory_rows(), pd.DataFrame(reach)]), tau=0.2).axes[0]
+    assert ax.get_legend().get_texts()[1].get_text() == "robust: 75%"
+    low = plots.trajectories(trajectory_rows(), tau=0.05).axes[0]
+    assert low.get_legend().get_texts()[0].get_text() == "standard: 0%"
+
+
+def test_every_threshold_is_marked_and_the_deciding_one_dashed():
+    ax = plots.trajectories(trajectory_rows(), tau=0.2, taus=(0.5, 0.2)).axes[0]
+    marks = {line.get_xdata()[0]: line.get_linestyle() for line in ax.lines if len(set(line.get_xdata())) == 1}
+    assert marks == {0.5: ":", 0.2: "--"}
+
+
+def test_trajectories_of_another_start_or_of_half_the_quantities_are_refused():
+    with pytest.raises(BadInput, match=r"no trajectory starts from 'noise_1': the rows hold noise_0; did you mean 'noise_0'"):
+        plots.trajectories(trajectory_rows(), start="noise_1")
+    rows = trajectory_rows()
+    with pytest.raises(BadInput, match="needs rows of both"):
+        plots.trajectories(rows[rows["quantity"] == "d_rel"])
+
+
+def test_judges_draw_a_bar_per_arm_and_question_with_a_dot_per_network_and_both_lines():
+    ax = plots.judges(judge_rows()).axes[0]
+    assert sorted(round(bar.get_height(), 2) for bar in ax.patches) == [0.25, 0.25, 0.25, 0.75]
+    assert sum(len(dots.get_offsets()) for dots in ax.collections) == 8
+    levels = {line.get_linestyle(): line.get_ydata()[0] for line in ax.lines}
+    assert levels == {"--": pytest.approx(0.8), ":": pytest.approx(0.2)}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["standard", "robust"]
+
+
+def test_judges_without_ceiling_or_with_only_judges_say_so():
+    rows = judge_rows()
+    assert not plots.judges(rows[rows["arm"] != "judge"]).axes[0].lines
+    with pytest.raises(BadInput, match="no judge has looked at an inverse yet"):
+        plots.judges(rows[rows["arm"] == "judge"])
+
+
+def test_distances_draw_a_mark_per_network_and_the_span_of_its_seeds():
+    figure = distances(distance_rows(("untrained", "robust", "gauss", "standard")))
+    ax = figure.axes[0]
+    marks = [dots.get_offsets()[0] for dots in ax.collections if isinstance(dots, PathCollection)]
+    bands = [band.get_paths()[0].get_extents() for band in ax.collections if not isinstance(band, PathCollection)]
+    assert [round(band.height, 3) for band in bands] == [0.04] * 4
+    assert [round(float(y), 3) for _, y in marks] == [0.91, 0.95, 0.51, 0.55, 0.81, 0.85, 1.01, 1.05]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["standard", "robust", "noise-\ntrained", "untrained"]
+    assert "at most 0.04 apart" in ax.get_xlabel()
+
+
+def test_one_seed_has_no_placebo_and_the_figure_says_so():
+    assert "one seed per arm: no placebo" in distances(distance_rows(seeds=(0,))).axes[0].get_xlabel()
+
+
+def test_units_weigh_alike_however_many_starts_they_have():
+    rows = pd.DataFrame(
+        [row("INV-2", "distance_ratio", "robust", 0, u, s, v) for u, s, v in ((0, "a", 0.2), (0, "b", 0.2), (0, "c", 0.2), (1, "a", 0.8))]
+    )
+    (mark,) = [dots.get_offsets()[0] for dots in distances(rows).axes[0].collections]
+    assert mark[1] == pytest.approx(0.5)
+
+
+def test_the_code_size_figure_shows_a_row_per_k_and_the_curve_over_the_share_of_pixels():
+    figure = plots.code_size(code_images(), code_rows(), channels=12)
+    assert len(pictures(figure)) == 2 * 3 + 2 * 2 * 3
+    (chart,) = [ax for ax in figure.axes if ax.get_xlabel()]
+    robust = chart.lines[1]
+    assert robust.get_xdata() == pytest.approx([12 / 192, 12 * 16 / 192])
+    assert robust.get_ydata().tolist() == pytest.approx([0.1, 0.4])
+    assert "4 x 4 x 12\n100% of pixels" in words(figure)
+
+
+def test_the_code_size_figure_bears_a_missing_arm_and_named_starts():
+    figure = plots.code_size(code_images(arms=("robust",)), code_rows(arms=("robust",)).assign(unit_2="k=4|noise_0"), start="noise_0")
+    assert len(pictures(figure)) == 3 + 2 * 3
+    with pytest.raises(BadInput, match=r"unit_2='four'.*write it like"):
+        plots.code_size(code_images(), code_rows().assign(unit_2="four"))
+    with pytest.raises(BadInput, match="no code_size row starts from 'image'"):
+        plots.code_size(code_images(), code_rows(), start="image")
+    with pytest.raises(BadInput, match="holds no inverse of any k"):
+        plots.code_size({"targets": images(3, 3, 8, 8), "k": {}}, code_rows())
+    with pytest.raises(BadInput, match="images has no k"):
+        plots.code_size({"targets": images(3, 3, 8, 8)}, code_rows())
+
+
+def test_the_forest_turns_effects_so_that_right_is_as_claimed_and_keeps_a_claim_without_estimate():
+    ax = verdicts(RESULTS, LEDGER).axes[0]
+    dots = [float(line.get_xdata()[0]) for line in ax.lines if line.get_markerfacecolor() == style.INK and len(line.get_xdata()) == 1]
+    assert dots == [0.4]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["INV-2: Robust R is invertible", "INV-9"]
+    assert {"supported", "not run (no networks)"} <= {text.get_text() for text in ax.texts}
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # first claim on top
+    plain = verdicts(RESULTS).axes[0]
+    assert [
+        float(line.get_xdata()[0]) for line in plain.lines if line.get_markerfacecolor() == style.INK and len(line.get_xdata()) == 1
+    ] == [-0.4]
+
+
+def test_the_forest_of_two_scales_names_them():
+    both = [RESULTS[0], {**RESULTS[0], "scale": "cifar"}]
+    assert [label.get_text() for label in verdicts(both).axes[0].get_yticklabels()][::2] == ["INV-2 (laptop)", "INV-2 (cifar)"]
+    with pytest.raises(BadInput, match="results holds no claim"):
+        verdicts([{"scale": "laptop", "claims": []}])
+
+
+@pytest.mark.parametrize(
+    ("draw", "claim_"),
+    [
+        (plots.trajectories, "trajectory"),
+        (plots.judges, "INV-3"),
+        (distances, "INV-2"),
+        (lambda rows: plots.code_size(code_images(), rows), "code_size"),
+    ],
+)
+def test_rows_that_hold_nothing_to_draw_are_refused_in_words(draw, claim_):
+    with pytest.raises(BadInput, match=f"no rows of claim '{claim_}'"):
+        draw(EMPTY)
+    with pytest.raises(BadInput, match="rows have no column value"):
+        draw(EMPTY.drop(columns="value"))
+
+
+def test_rows_of_another_quantity_or_of_nan_are_refused_in_words():
+    with pytest.raises(BadInput, match=r"'INV-2' has no rows of 'distance_ration': it holds distance_ratio; did you mean 'distance_ratio'"):
+        distances(distance_rows(), quantity="distance_ration")
+    with pytest.raises(BadInput, match="are NaN"):
+        distances(distance_rows().assign(value=float("nan")))
+
+
+@pytest.mark.parametrize(("draw", "make"), [(plots.trajectories, trajectory_rows), (plots.judges, judge_rows), (distances, distance_rows)])
+def test_charts_take_one_arm_one_seed_and_given_axes(draw, make):
+    rows = make(arms=("robust",), seeds=(0,))
+    figure = style.figure(3, 3)
+    ax = figure.subplots()
+    assert draw(rows, ax=ax) is figure
+    assert ax.lines or ax.patches

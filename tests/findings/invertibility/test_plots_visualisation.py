@@ -1,0 +1,158 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.collections import FillBetweenPolyCollection
+from test_plots_invertibility import EMPTY, images, pictures, row, words
+
+from reprolib.errors import BadInput
+from reprolib.figures import style
+from reprolib.figures.page import pixels
+from reprolib.findings.invertibility.figures import visualisation as plots
+from reprolib.measures.perceptual import radial_spectrum
+
+STARTS = ("noise", "image", "ood")
+
+
+def seen(arms=("robust", "standard"), m=4, starts=STARTS):
+    return {
+        "starts": {start: images(m, 3, 8, 8, seed=i) for i, start in enumerate(starts)},
+        "arms": {
+            arm: {"units": [10 * a + u for u in range(m)], "x": {s: images(m, 3, 8, 8, seed=50 + 10 * a + i) for i, s in enumerate(starts)}}
+            for a, arm in enumerate(arms)
+        },
+    }
+
+
+def added(arms=("standard", "robust"), m=4, radius=1.5):
+    base = (images(m, 3, 8, 8) * 255).byte()
+    shown = {arm: {"units": list(range(m)), "x": (images(m, 3, 8, 8, seed=3 + a) * 255).byte()} for a, arm in enumerate(arms)}
+    return {"images": base, "arms": shown, "radius": radius}
+
+
+def ends(arms=("standard", "robust"), m=3):
+    return {
+        arm: {
+            "units": [7, 8, 9][:m], "top": images(m, 5, 3, 8, 8, seed=a), "bottom": images(m, 5, 3, 8, 8, seed=10 + a),
+            "maximised": images(m, 3, 8, 8, seed=20 + a), "minimised": images(m, 3, 8, 8, seed=30 + a),
+        }
+        for a, arm in enumerate(arms)
+    }  # fmt: skip
+
+
+def spectrum_rows(arms=("standard", "robust"), n_units=4):
+    rows = []
+    for a, arm in enumerate(arms):
+        smooth = torch.nn.functional.avg_pool2d(images(n_units, 3, 32 + 2 * a, 32 + 2 * a, seed=a), 1 + 2 * a, 1)
+        frequency, power = radial_spectrum(smooth)
+        for unit in range(n_units):
+            share = power[unit] / power[unit].sum()
+            rows += [row("INV-7", "spectrum", arm, 0, unit, f"{f:.4f}", s) for f, s in zip(frequency.tolist(), share.tolist(), strict=True)]
+    return pd.DataFrame(rows)
+
+
+DRAWN = {
+    "visualisation": lambda: plots.visualisation(spectrum_rows(), seen()),
+    "visualisation of eight": lambda: plots.visualisation(spectrum_rows(), seen(tuple(style.ROLES)[:8])),
+    "spectra": lambda: plots.spectra(spectrum_rows()),
+    "additions": lambda: plots.additions(added()),
+    "extremes": lambda: plots.extremes(ends()),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_is_drawn_inside_the_page_and_alike_each_time(name):
+    figure = DRAWN[name]()
+    assert figure.get_figwidth() == style.WIDE
+    ink = figure.get_tightbbox()  # inches
+    assert min(ink.x0, ink.y0) > -0.01
+    assert ink.x1 < figure.get_figwidth() + 0.01
+    assert ink.y1 < figure.get_figheight() + 0.01
+    assert style.png_bytes(figure) == style.png_bytes(DRAWN[name]())
+
+
+def at(figure, image):
+    """The place of the one picture that shows an image."""
+    (found,) = [one for one in pictures(figure) if np.array_equal(one.get_array(), pixels(image))]
+    return found.get_window_extent()
+
+
+def test_an_image_stands_below_its_own_start_in_its_networks_row():
+    given = seen()
+    figure = plots.visualisation(spectrum_rows(), given, n_units=3)
+    assert len(pictures(figure)) == 9 + 2 * 9
+    start = at(figure, given["starts"]["ood"][1])
+    robust, standard = (at(figure, given["arms"][arm]["x"]["ood"][1]) for arm in ("robust", "standard"))
+    assert start.x0 == robust.x0 == standard.x0
+    assert start.y0 > standard.y1 > standard.y0 > robust.y1  # in the order of the house style, whatever the pictures' order
+    assert at(figure, given["starts"]["image"][2]).x1 < start.x0
+    assert {"units 10, 11, 12", "units 0, 1, 2", "from noise", "from a test image", "from an out-of-distribution image"} <= set(
+        words(figure)
+    )
+
+
+def test_starts_and_units_that_are_not_there_are_not_drawn():
+    figure = plots.visualisation(spectrum_rows(), seen(starts=("noise", "image"), m=2), n_units=5, arms=["standard"])
+    assert len(pictures(figure)) == 4 + 4
+    assert "from an out-of-distribution image" not in words(figure)
+
+
+def test_spectra_show_the_mean_over_units_and_the_band_of_the_two_arms_that_are_compared():
+    rows = spectrum_rows(("standard", "robust", "gauss"))
+    ax = plots.spectra(rows).axes[0]
+    lines = {line.get_label(): line for line in ax.lines}
+    for arm in ("standard", "robust", "gauss"):
+        wanted = rows[rows["arm"] == arm].groupby("unit_2")["value"].mean()
+        assert lines[style.role(arm).label].get_ydata() == pytest.approx(wanted.to_numpy())
+        assert lines[style.role(arm).label].get_xdata() == pytest.approx([float(cycles) for cycles in wanted.index])
+    bands = [one for one in ax.collections if isinstance(one, FillBetweenPolyCollection)]
+    assert len(bands) == 2
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.25]
+    assert [line.get_label() for line in plots.spectra(rows, arms=["gauss"]).axes[0].lines][:1] == ["noise-trained"]
+
+
+def test_a_change_is_shown_amplified_around_grey_beside_the_image_it_made():
+    given = added()
+    figure = plots.additions(given, n_units=2, amplify=3)
+    assert len(pictures(figure)) == 2 + 2 * 2 * 2
+    x, image = (tensor[1].float() / 255 for tensor in (given["arms"]["robust"]["x"], given["images"]))
+    change, made = at(figure, 0.5 + 3 * (x - image)), at(figure, x)
+    assert made.y0 == pytest.approx(change.y0)
+    assert made.x1 < change.x0
+    assert at(figure, image).x0 == made.x0
+    assert "every change has the L2 norm 1.5; changes are shown x 3 around grey" in words(figure)
+
+
+@pytest.mark.parametrize(("radius", "factor"), [(1.0, 8), (3.0, 3), (50.0, 1)])
+def test_a_change_is_amplified_until_it_can_be_seen(radius, factor):
+    assert plots.amplification(images(1, 3, 32, 32), radius) == factor
+
+
+def test_the_most_extreme_test_images_stand_beside_the_driven_ones():
+    given = ends()
+    figure = plots.extremes(given, n_units=2)
+    assert len(pictures(figure)) == 2 * 2 * 12
+    shown = given["robust"]
+    order = [shown["bottom"][1][4], shown["bottom"][1][0], shown["minimised"][1], shown["maximised"][1]]
+    places = [at(figure, image) for image in [*order, shown["top"][1][0], shown["top"][1][4]]]
+    assert [p.x0 for p in places] == sorted(p.x0 for p in places)
+    assert len({round(p.y0, 6) for p in places}) == 1
+    assert at(figure, given["standard"]["maximised"][1]).y0 > places[0].y1
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.visualisation(EMPTY, seen()), "there are no rows of claim 'INV-7'"),
+        (lambda: plots.visualisation(spectrum_rows(), seen(), arms=["robus"]), "arm 'robus' has no pictures; .*did you mean 'robust'"),
+        (lambda: plots.visualisation(spectrum_rows(), {"starts": {}, "arms": {}}), "there are no pictures of any arm"),
+        (lambda: plots.visualisation(spectrum_rows(), seen(starts=())), "nothing to draw: 3 units and 0 starts"),
+        (lambda: plots.additions(added(m=0)), "give at least one unit and one image"),
+        (lambda: plots.extremes(ends(m=0)), "give at least one unit"),
+        (lambda: plots.spectra(spectrum_rows().assign(quantity="slope")), "claim 'INV-7' has no rows of 'spectrum'"),
+    ],
+)
+def test_nothing_to_draw_is_said(draw, message):
+    with pytest.raises(BadInput, match=message):
+        draw()

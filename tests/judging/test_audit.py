@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from planting import converged, good_cards, plant, together
+
+from reprolib import store
+from reprolib.errors import CorruptFile, MissingData
+from reprolib.judging.audit import audit, strict
+from reprolib.judging.claims import claims_sha256, judge_finding, read_rows, write_rows
+
+
+def inversions(robust: float = 0.5, standard: tuple[float, float] = (0.9, 0.91)) -> pd.DataFrame:
+    levels = {"standard": standard, "robust": [robust, robust + 0.01]} | {
+        arm: [0.9, 0.9] for arm in ("gauss", "blur", "std_matched", "untrained")
+    }
+    return together(plant("INV-2", "distance_ratio", levels), converged(), good_cards())
+
+
+def commit(folder: Path, rows: pd.DataFrame, minutes: float | None = None) -> Path:
+    write_rows(folder / "rows.csv.gz", rows)
+    entries = judge_finding("invertibility", rows, "laptop", minutes_per_network=minutes)
+    results = {"finding": "invertibility", "scale": "laptop", "claims": entries, "claims_sha256": claims_sha256("invertibility")}
+    store.write_json(folder / "results.json", results)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return commit(tmp_path / "laptop", inversions())
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    change(results)
+    store.write_json(folder / "results.json", results)
+
+
+def test_committed_verdicts_follow_from_committed_rows(folder: Path) -> None:
+    assert audit(folder) == []
+
+
+def test_one_altered_row_makes_the_audit_fail(folder: Path) -> None:
+    rows = read_rows(folder / "rows.csv.gz")
+    which = rows.index[(rows["claim"] == "INV-2") & (rows["arm"] == "robust")][5]
+    rows.loc[which, "value"] += 0.01
+    write_rows(folder / "rows.csv.gz", rows)
+    lines = audit(folder)
+    assert any(line.startswith("laptop/invertibility INV-2: estimate is ") for line in lines)
+    assert any("INV-2: seeds[0].estimate is " in line for line in lines)
+
+
+def test_one_altered_control_row_makes_the_audit_fail(folder: Path) -> None:
+    rows = read_rows(folder / "rows.csv.gz")
+    which = rows.index[(rows["claim"] == "networks") & (rows["arm"] == "robust")][0]
+    rows.loc[which, "value"] -= 0.1
+    write_rows(folder / "rows.csv.gz", rows)
+    assert any("controls[0].estimate" in line for line in audit(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda r: r["claims"][1].update(verdict="supported"), "INV-2: verdict is 'supported', the rows give 'inconclusive"),
+        (lambda r: r["claims"][1].update(low=-0.5), "INV-2: low is -0.5, the rows give"),
+        (lambda r: r["claims"][1].update(n=25), "INV-2: n is 25, the rows give 24"),
+        (lambda r: r["claims"][1].update(reason="because"), "INV-2: reason is 'because'"),
+        (lambda r: r["claims"][1]["controls"][1].update(state="failed"), "INV-2: controls[1].state is 'failed', the rows give 'passed'"),
+        (lambda r: r["claims"][1]["placebo"].update(fired=True), "INV-2: placebo.fired is True, the rows give False"),
+        (lambda r: r["claims"][1]["seeds"].pop(), "INV-2: seeds has 3 entries, the rows give 4"),
+        (lambda r: r["claims"][1].pop("detectable"), "INV-2: detectable is None, the rows give"),
+        (lambda r: r["claims"].pop(), "INV-10: is in claims.toml but not in results.json"),
+        (lambda r: r["claims"].append({"id": "INV-11"}), "INV-11: is in results.json but not in claims.toml"),
+        (lambda r: r.update(claims_sha256="0" * 64), "judged by claims 000000000000, claims.toml is now"),
+    ],
+)
+def test_whatever_is_altered_in_the_results_is_listed(folder: Path, change: Callable[[dict[str, Any]], object], line: str) -> None:
+    rewrite(folder, change)
+    lines = audit(folder)
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+def test_the_last_digit_and_the_hours_of_whoever_trained_are_no_difference(tmp_path: Path) -> None:
+    folder = commit(tmp_path, inversions(0.75, standard=(0.9, 0.78)), minutes=30)
+    assert "hours of training" in (folder / "results.json").read_text()
+    rewrite(folder, lambda r: r["claims"][1].update(estimate=r["claims"][1]["estimate"] * (1 + 2e-6)))
+    assert audit(folder) == []
+
+
+def test_rows_that_cannot_be_judged_are_a_difference(folder: Path) -> None:
+    rows = read_rows(folder / "rows.csv.gz")
+    cut = (rows["claim"] == "INV-2") & (rows["arm"] == "robust") & (rows["unit"] == "target_003")
+    write_rows(folder / "rows.csv.gz", rows[~cut])
+    assert "the rows cannot be judged: INV-2, distance_ratio: unit target_003" in audit(folder)[0]
+
+
+def test_strict_lists_required_claims_that_were_not_run(folder: Path) -> None:
+    lines = strict(folder)
+    assert "laptop/invertibility INV-4: required, but not run (no rows: not measured yet)" in lines
+    assert not any("INV-2:" in line for line in lines)
+
+
+def test_strict_lists_verdicts_that_changed(folder: Path, tmp_path: Path) -> None:
+    changed = commit(tmp_path / "now", inversions(robust=0.9))
+    new = [line for line in strict(changed, committed=folder) if line not in strict(changed)]
+    assert any(line.startswith("laptop/invertibility INV-2: negligible, committed as inconclusive (control INV-10)") for line in new)
+    assert strict(folder, committed=folder) == strict(folder)
+    rewrite(changed, lambda r: r["claims"].pop())
+    assert any(line.startswith("laptop/invertibility INV-10: absent, committed as") for line in strict(changed, committed=folder))
+
+
+def test_results_that_are_missing_or_of_another_kind_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match="results.json is not there"):
+        audit(tmp_path)
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(CorruptFile, match="is not valid JSON"):
+        audit(tmp_path)
+    (tmp_path / "results.json").write_text('{"finding": "invertibility"}')
+    with pytest.raises(CorruptFile, match="has no 'scale'"):
+        strict(tmp_path)

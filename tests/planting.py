@@ -1,0 +1,194 @@
+"""Rows with known answers: levels of arms and seeds go in, the verdict that must come out is known by construction."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import types
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from reprolib.findings.block_structure import judging as block_structure
+from reprolib.findings.invertibility import judging as invertibility
+from reprolib.judging.tidy import COLUMNS
+
+planted = types.ModuleType("reprolib.findings.planted.judging")  # the planted finding judges as if it had a judging.py of its own
+planted.CONDITIONS = invertibility.CONDITIONS | block_structure.CONDITIONS  # type: ignore[attr-defined]
+for name in ("is_index", "is_of_pairs", "rows_of", "Indices", "PER_BATCH"):
+    setattr(planted, name, getattr(block_structure, name))
+sys.modules[planted.__name__] = planted
+
+LEDGER = """
+[[claim]]
+id = "D"
+finding = "planted"
+paper = "0000.00000"
+statement = "A difference: lower in the robust arm."
+primary = "distance"
+statistic = "difference"
+arms = ["standard", "robust"]
+direction = "less"
+unit = "target"
+smallest_effect = 0.05
+smallest_effect_reason = "planted"
+required_at = ["laptop"]
+controls = ["gauss"]
+parts = ["other"]
+deviations = ""
+version = 1
+
+[[claim]]
+id = "S"
+finding = "planted"
+paper = "0000.00000"
+statement = "A share of targets: higher in the robust arm."
+primary = "recognised"
+statistic = "difference"
+arms = ["standard", "robust"]
+direction = "greater"
+unit = "target"
+smallest_effect = 0.1
+smallest_effect_reason = "planted"
+required_at = ["laptop"]
+controls = ["gauss"]
+parts = []
+deviations = ""
+version = 1
+
+[[claim]]
+id = "L"
+finding = "planted"
+paper = "0000.00000"
+statement = "Inside one arm: above one half."
+primary = "level"
+statistic = "level"
+level_reference = 0.5
+arms = ["robust"]
+direction = "greater"
+unit = "target"
+smallest_effect = 0.05
+smallest_effect_reason = "planted"
+required_at = ["laptop"]
+controls = ["gauss"]
+parts = []
+deviations = ""
+version = 1
+
+[[claim]]
+id = "T"
+finding = "planted"
+paper = "0000.00000"
+statement = "A trend: falls with the radius."
+primary = "distance"
+statistic = "slope"
+arms = ["standard", "robust_small", "robust"]
+levels = [0.0, 0.5, 1.0]
+direction = "less"
+unit = "target"
+smallest_effect = 0.05
+smallest_effect_reason = "planted"
+required_at = ["laptop"]
+controls = ["converged"]
+parts = []
+deviations = ""
+version = 1
+
+[[claim]]
+id = "A"
+finding = "planted"
+paper = "0000.00000"
+statement = "Rule all: D and S hold against the control networks."
+primary = "distance"
+rule = "all"
+rows_of = "D"
+statistic = "difference"
+arms = ["standard", "robust"]
+direction = "less"
+unit = "target"
+smallest_effect = 0.05
+smallest_effect_reason = "planted"
+required_at = ["laptop"]
+controls = ["converged"]
+parts = [
+  { name = "distance, gauss", claim = "D", arms = ["gauss", "robust"] },
+  { name = "distance, std_matched", claim = "D", arms = ["std_matched", "robust"] },
+  { name = "recognised, gauss", claim = "S", arms = ["gauss", "robust"] },
+]
+deviations = ""
+version = 1
+
+[claim.not_applicable.gpu]
+gauss = "no such network here"
+"""
+
+
+def network(arm: str, seed: int) -> str:
+    """The key of the one network of an arm and seed."""
+    return hashlib.sha256(f"{arm} {seed}".encode()).hexdigest()[:12]
+
+
+def plant(
+    claim: str,
+    quantity: str,
+    levels: Mapping[str, Sequence[float]],
+    n: int = 24,
+    starts: Sequence[str] = ("noise_0",),
+    noise: float = 0.02,
+    share: bool = False,
+    reached: bool = True,
+    prefix: str = "target",
+) -> pd.DataFrame:
+    """Rows of n units: arm -> one level a seed. A share's units are 1 up to that share of n, others scatter round the level by `noise`."""
+    generator = np.random.default_rng(7)
+    common = generator.normal(0, noise, n)
+    rows = []
+    for arm, values in levels.items():
+        for seed, level in enumerate(values):
+            for unit in range(n):
+                for start in starts:
+                    value = float(unit < round(level * n)) if share else level + common[unit] + generator.normal(0, noise / 4)
+                    rows.append(
+                        (
+                            claim,
+                            quantity,
+                            arm,
+                            f"recipe_{arm}",
+                            "tiny",
+                            seed,
+                            network(arm, seed),
+                            f"{prefix}_{unit:03d}",
+                            start,
+                            value,
+                            reached,
+                        )
+                    )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def cards(adversarial: Mapping[str, float], clean: Mapping[str, float] | None = None, seeds: int = 3) -> pd.DataFrame:
+    """Card rows: arm -> accuracy, the same for every seed."""
+    clean = clean or dict.fromkeys(adversarial, 0.8) | {"robust": 0.7}
+    frames = [
+        plant("networks", quantity, {arm: [value] * seeds for arm, value in table.items()}, n=1, starts=("",), noise=0, prefix="test")
+        for quantity, table in (("adversarial_accuracy", adversarial), ("clean_accuracy", clean))
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def good_cards() -> pd.DataFrame:
+    """Networks that differ as adversarial training makes them differ, and whose clean accuracies are 10 points apart."""
+    return cards({"standard": 0.05, "robust_small": 0.4, "robust": 0.6, "gauss": 0.1})
+
+
+def converged(moved: float = 0.01, arms: Sequence[str] = ("standard", "robust_small", "robust"), seeds: int = 3) -> pd.DataFrame:
+    """Doubled-budget rows whose median final distance changes by `moved`."""
+    once = plant("converged", "final_distance", {arm: [0.2] * seeds for arm in arms}, n=8, starts=("noise_0|x1",), noise=0.001)
+    twice = once.assign(unit_2="noise_0|x2", value=once["value"] - moved)
+    return pd.concat([once, twice], ignore_index=True)
+
+
+def together(*frames: pd.DataFrame) -> pd.DataFrame:
+    """One frame of all rows."""
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,231 @@
+"""Runs of notebooks: a failure is a value with the cell, the error and one next step; nothing starts on a bad value."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reprolib import store
+from reprolib.errors import BadInput, MissingData
+from reprolib.run import listen, runner
+from reprolib.run.runner import RunResult, run
+
+Write = Callable[..., Path]
+
+WRITE_RESULTS = """
+import json, os, pathlib
+folder = pathlib.Path(os.environ.get("REPROLIB_FIGURES", "figures"), scale, "invertibility")
+folder.mkdir(parents=True, exist_ok=True)
+claims = [{"id": "INV-1", "verdict": "supported", "reason": "planted"}]
+(folder / "results.json").write_text(json.dumps({"finding": "invertibility", "scale": scale, "claims": claims, "measured": "yes"}))
+"""
+
+
+def one(lines: list[str] | None = None, **options: object) -> RunResult:
+    """Run the notebook of the test's repository."""
+    said = [] if lines is None else lines
+    (result,) = run(["invertibility"], **({"report": said.append} | options))
+    return result
+
+
+def test_a_completed_run_says_where_everything_is_and_writes_a_page(notebook: Write, repository: Path) -> None:
+    notebook("# Finding", "print('measuring', scale, seeds)")
+    lines: list[str] = []
+    result = one(lines, scale="smoke", device="cpu")
+    assert (result.status, result.exit_code, result.next_step) == ("completed", 0, "")
+    assert result.notebook == repository / "data" / "runs" / "smoke" / "invertibility.ipynb"
+    assert result.notebook.is_file()
+    assert result.folder == repository / "figures" / "smoke" / "invertibility"
+    page = (result.folder / "README.md").read_text()
+    assert "# Finding" in page
+    assert "measuring smoke 0" in page
+    assert lines == ["[invertibility] measuring smoke 0"]
+
+
+def test_a_failed_cell_is_named_with_the_way_to_look_at_it(notebook: Write) -> None:
+    notebook("# Prose", "raise KeyError('layer9')")
+    result = one()
+    assert (result.status, result.exit_code, result.cell, result.error, result.message) == ("failed", 6, 3, "KeyError", "'layer9'")
+    assert result.next_step == f"open {result.notebook} at In [3], or run notebooks/invertibility.ipynb in JupyterLab (`make lab`)"
+    assert not result.folder.exists()
+
+
+@pytest.mark.parametrize(("name", "code"), [("MissingData", 3), ("CorruptFile", 4), ("StorageError", 5), ("BadInput", 2)])
+def test_an_error_of_ours_in_a_notebook_keeps_its_exit_code(monkeypatch: pytest.MonkeyPatch, notebook: Write, name: str, code: int) -> None:
+    notebook()
+    outcome = {"status": "failed", "cell": 2, "source": "study.networks()", "error": name, "message": "what and where", "starts": 1}
+    monkeypatch.setattr(runner, "listen", lambda *_: dict(outcome))
+    result = one()
+    assert (result.exit_code, result.message) == (code, "what and where")
+    assert result.next_step.startswith("do what the message says")
+
+
+def test_a_dead_kernel_and_a_timeout_have_codes_of_their_own(notebook: Write) -> None:
+    notebook("import os\nos._exit(1)")
+    died = one()
+    assert (died.status, died.exit_code) == ("kernel died", 8)
+    assert "--jobs 1" in died.next_step
+    notebook("import time\ntime.sleep(60)")
+    late = one(timeout_s=2.5)
+    assert (late.status, late.exit_code, late.message) == ("timed out", 7, "invertibility ran past its limit of 0.0417 min")
+    assert "--timeout" in late.next_step
+    assert late.seconds < 30
+
+
+def test_a_process_that_ends_without_a_word_is_a_failure_with_its_complaint(
+    notebook: Write, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    notebook()
+    broken = repository / "python"
+    broken.write_text("#!/bin/sh\necho no such interpreter >&2\nexit 5\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    result = one()
+    assert (result.status, result.exit_code, result.message) == ("failed", 6, "the notebook's process ended with status 5")
+    assert result.traceback == "no such interpreter\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": "lapto"}, r"scale='lapto' is not allowed.*did you mean 'laptop'"),
+        ({"parameters": {"n_target": 4}}, r"parameter 'n_target' is unknown in invertibility.*did you mean 'n_targets'"),
+        ({"parameters": {"seeds": "two"}}, r"seeds='two' is not allowed: it takes int"),
+        ({"device": "gpu"}, r"device='gpu' is not allowed; allowed: auto, cpu, cuda"),
+        ({"jobs": 0}, r"jobs=0 is not allowed: at least 1"),
+        ({"timeout_s": -1}, r"a limit of -1 s is not allowed"),
+    ],
+)
+def test_a_bad_value_stops_everything_before_the_start(
+    notebook: Write, monkeypatch: pytest.MonkeyPatch, options: dict, message: str
+) -> None:
+    notebook()
+    monkeypatch.setattr(runner, "listen", lambda *_: pytest.fail("a notebook was started"))
+    with pytest.raises(BadInput, match=message):
+        one(**options)
+
+
+def test_an_unknown_finding_names_the_nearest_one() -> None:
+    with pytest.raises(
+        BadInput, match="finding 'invertability' is unknown; allowed: invertibility, block_structure, all; did you mean 'invertibility'"
+    ):
+        run(["invertability"])
+
+
+def test_a_missing_notebook_is_missing_data(repository: Path) -> None:
+    with pytest.raises(MissingData, match=r"invertibility\.ipynb is not there"):
+        one()
+
+
+def test_parameters_reach_the_notebook_in_their_declared_type_and_a_turned_knob_goes_elsewhere(notebook: Write, repository: Path) -> None:
+    notebook("print(repr(tau), repr(n_targets))")
+    lines: list[str] = []
+    result = one(lines, parameters={"tau": "1/4", "n_targets": "7"})
+    assert lines == ["[invertibility] 0.25 7"]
+    assert result.folder.parent == repository / "figures" / "custom"
+    assert result.notebook == repository / "data" / "runs" / "custom" / f"{result.folder.name}.ipynb"
+
+
+def test_evidence_is_made_with_one_thread_whatever_the_caller_has_and_nobody_is_there(
+    notebook: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("JPY_SESSION_NAME", "somebody")
+    notebook("import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ.get('JPY_SESSION_NAME'))")
+    lines: list[str] = []
+    one(lines)
+    assert lines == ["[invertibility] 1 None"]
+
+
+def test_the_same_notebook_is_not_run_twice_at_once(notebook: Write, repository: Path) -> None:
+    notebook()
+    with store.lock(repository / "data" / "runs" / "laptop" / "invertibility.ipynb"):
+        result = one()
+    assert (result.status, result.exit_code) == ("failed", 6)
+    assert result.message == "another run of invertibility at laptop is in progress; wait for it to end"
+
+
+def test_ctrl_c_stops_the_kernel_and_says_that_the_command_continues(notebook: Write, repository: Path) -> None:
+    notebook("import os\nprint('kernel', os.getpid())", "import time\ntime.sleep(120)")
+    command = [sys.executable, "-m", "reprolib", "run", "invertibility", "--scale", "smoke"]
+    # A terminal's command can be interrupted; started in a shell's background, as tests may be, it would inherit an ignored SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, before)
+        assert process.stdout is not None
+        kernel = int(process.stdout.readline().split()[-1])
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "invertibility: interrupted in cell 4 (import time)" in complaint
+    assert "the same command continues" in complaint
+    executed = json.loads((repository / "data" / "runs" / "smoke" / "invertibility.ipynb").read_text())
+    assert [cell["metadata"]["papermill"]["status"] for cell in executed["cells"]][-1] == "failed"
+    assert ends(kernel)
+
+
+def test_a_killed_runner_leaves_no_kernel_behind(notebook: Write) -> None:
+    notebook("import os\nprint('kernel', os.getpid())", "import time\ntime.sleep(120)")
+    with subprocess.Popen(
+        [sys.executable, "-m", "reprolib", "run", "invertibility", "--scale", "smoke"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        kernel = int(process.stdout.readline().split()[-1])
+        process.kill()
+    assert ends(kernel)
+
+
+def ends(pid: int, within_s: float = 20) -> bool:
+    """Whether a process is gone soon."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_from_nothing_trains_elsewhere_and_starts_afresh_only_after_it_finished(notebook: Write, repository: Path) -> None:
+    train = "import os\nos.makedirs(os.environ['REPROLIB_ZOO'], exist_ok=True)\nopen(os.environ['REPROLIB_ZOO'] + '/log', 'a').write('trained ')"
+    base = repository / "data" / "from-nothing" / "smoke"
+    notebook(train, "1 / 0")
+    assert one(scale="smoke", from_nothing=True).exit_code == 6
+    notebook(train, "assert os.environ['REPROLIB_CACHE'].endswith('cache')", WRITE_RESULTS)
+    second = one(scale="smoke", from_nothing=True)
+    assert second.exit_code == 0
+    assert (base / "zoo" / "log").read_text() == "trained trained "  # an interrupted run is continued
+    assert second.folder == base / "figures" / "smoke" / "invertibility"
+    assert (second.folder / "results.json").is_file()
+    assert not (repository / "figures").exists()
+    assert one(scale="smoke", from_nothing=True).exit_code == 0
+    assert (base / "zoo" / "log").read_text() == "trained "  # a finished one is not
+
+
+def test_lines_are_shown_at_most_once_a_second_and_a_screenful_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(listen.time, "monotonic", lambda: now[0])
+    shown: list[str] = []
+    lines = listen.Lines("[x] ", shown.append)
+    lines.add("first", "")
+    lines.show()
+    lines.add(*(f"step {i}" for i in range(50)))
+    lines.show()
+    assert shown == ["[x] first"]
+    now[0] += listen.QUIET_S
+    lines.show()
+    assert shown[1].splitlines()[:2] == ["[x] ... 30 lines left out here; the executed notebook has them", "[x] step 30"]
+    assert len(shown[1].splitlines()) == 1 + listen.BURST
+    lines.add("last")
+    lines.show(everything=True)
+    assert shown[2:] == ["[x] last"]
