@@ -132,13 +132,19 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def cache(kind: str, description: Mapping[str, Any], compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def cache(
+    kind: str, description: Mapping[str, Any], compute: Callable[[], Mapping[str, Tensor]], measured_by: Callable[..., Any] | None = None
+) -> dict[str, Tensor]:
     """Tensors measured once and kept: `compute()` runs only when nothing is stored under `description`.
 
     kind: a folder name below `data/cache/` (`$REPROLIB_CACHE` replaces it; relative paths count from the root).
-    description: plain JSON naming everything the result depends on (network sha256, measure and its version, data hash,
-    knobs). An unreadable entry is measured again.
+    description: plain JSON naming everything the result depends on (network sha256, data hash, knobs) but the code: that of the
+    function in which `compute` is written, and of all it calls, is found by `code_hash.code_of` (of `measured_by` where it is given).
+    An unreadable entry is measured again.
     """
+    from reprolib.code_hash import code_of  # which stands on this module
+
+    description = {**description, "code": code_of(measured_by or compute)}
     key = content_key(description)
     path = root() / os.environ.get("REPROLIB_CACHE", "data/cache") / kind / f"{key[:24]}.safetensors"
     with lock(path):

@@ -1,9 +1,10 @@
 """What a notebook talks to: one object that validates, finds networks and images, saves figures, judges claims, and finishes.
 
-study = reprolib.start("invertibility", globals())
+study = reprolib.start("shape_bias", globals())
 nets = study.networks("standard", "robust")
-study.figure(fig, "inversions", caption="...")
-study.claim("INV-2", rows)
+rows = study.ask(nets, question, images, claim="SHP-1")
+study.claim("SHP-1")
+study.figure(fig, "bias", caption="...")
 study.finish()
 """
 
@@ -16,7 +17,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,17 @@ from reprolib.display import claim_line, markdown_table, show
 from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.figures import style
 from reprolib.judging import claims
-from reprolib.judging.tidy import read_rows, rounded, write_rows
+from reprolib.judging.evidence import Evidence
+from reprolib.judging.seen import seen_sentence
+from reprolib.judging.tidy import identity, joined, read_rows, rows_hash, write_rows
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
 from reprolib.scales import SHARED_ROLES
 from reprolib.training import pool, zoo
 
 JUDGES = ("standard", "robust")
+Question = Callable[[Network, Images], Mapping[str, torch.Tensor]]
+"""What is asked of one network: network, images -> {quantity: values (n,)}."""
 
 
 def start(finding: str, namespace: Mapping[str, Any]) -> Study:
@@ -81,7 +86,8 @@ class Study:
         gc.freeze()  # a million imported objects stay anyway: the collector, a third of a second each time, need not look at them
         atexit.register(gc.unfreeze)  # or extension modules complain of leaks
         self._rows: pd.DataFrame | None = None
-        self._judged: dict[str, dict[str, Any]] = {}
+        self._added: list[pd.DataFrame] = []
+        self._judged: dict[str, Evidence] = {}
         self._figures: list[dict[str, Any]] = []
         self.verdicts: dict[str, dict[str, Any]] = {}
         self._networks: dict[str, Network] = {}
@@ -91,7 +97,14 @@ class Study:
         self.measured = "yes" if found["found"] else f"no ({settings.scale.dataset.upper().replace('CIFAR10', 'CIFAR-10')} absent)"
         if not self.can_measure and (settings.overridden or not (self.folder / "rows.csv.gz").exists()):
             data.load(settings.scale.dataset, "test")  # raises MissingData: what, where to put it, what works without it
+        if not self.can_measure:
+            self._rows = self.committed_rows()
         print(self._announcement())
+
+    @property
+    def committed(self) -> Path:
+        """Where the committed evidence of this finding and scale is."""
+        return store.root() / "figures" / self.settings.scale.name / self.settings.finding
 
     @property
     def can_measure(self) -> bool:
@@ -175,13 +188,56 @@ class Study:
         """The rows of the run that measured, kept beside its figures."""
         return read_rows(self.folder / "rows.csv.gz")
 
-    def rows(self, measured: pd.DataFrame) -> pd.DataFrame:
-        """Hand over the rows that figures and claims are made from; returned as they are stored: checked, sorted, rounded."""
-        self._rows = rounded(measured)
-        evidence = claims.evidence_of(self._rows, self.settings.scale.name, is_rounded=True)
-        judged = claims.judge_finding(self.settings.finding, evidence, self.settings.scale.name)
-        self._judged = {entry["id"]: entry for entry in judged}  # all at once: claims share resamples
+    @property
+    def rows(self) -> pd.DataFrame:
+        """All rows added so far, as they are stored: checked, sorted, rounded; the committed ones where the images are not here."""
+        if self._added:
+            before = [] if self._rows is None else [self._rows]
+            self._rows = joined([*before, *self._added])
+            self._added, self._judged = [], {}
+        if self._rows is None:
+            raise BadInput("there are no rows yet: study.ask(...) or study.add(...) first")
         return self._rows
+
+    def add(self, measured: Any) -> Any:
+        """Add rows to those that figures and claims are made from; rows that are there already are replaced. Returns what was given.
+
+        measured: a frame of tidy rows, or anything with such `rows`.
+        """
+        frame = getattr(measured, "rows", measured)
+        if len(frame) and self.can_measure:
+            self._added.append(frame)
+        return measured
+
+    def ask(self, nets: Mapping[str, Sequence[Network]], question: Question, images: Images, claim: str) -> pd.DataFrame:
+        """Ask every network a question about images, once: its rows, added to the study's. Where the images are absent, the committed ones.
+
+        question(network, images) -> {quantity: values (n,)}, one value an image. Kept under the network, the images and the question's
+        code with all that it calls: asked again only where one of them changed.
+        Raises BadInput for values that are not one finite number an image.
+        """
+        if not self.can_measure:
+            return self.rows[self.rows["claim"] == claim]
+        frames = []
+        for role, networks in nets.items():
+            for network in networks:
+
+                def compute(network: Network = network) -> dict[str, torch.Tensor]:
+                    self.report(f"{network.card['name']}: {question.__name__}, {len(images.x)} images")
+                    with torch.no_grad():
+                        return {name: torch.as_tensor(values) for name, values in question(network, images).items()}
+
+                described = {"network": network.sha256, "data": images.sha256, "images": images.name, "n": len(images.x)}
+                for quantity, values in store.cache("asked", described, compute, question).items():
+                    if values.shape != (len(images.x),) or not bool(values.double().isfinite().all()):
+                        raise BadInput(
+                            f"{question.__name__} gives {quantity!r} of shape {tuple(values.shape)} for {len(images.x)} images: "
+                            "one finite number an image is needed"
+                        )
+                    told = {"claim": claim, "quantity": quantity, "unit_2": "", "reached": True}
+                    units = [str(k) for k in range(len(values))]
+                    frames.append(pd.DataFrame({**identity(role, network), **told, "unit": units, "value": values.double().numpy()}))
+        return self.add(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
 
     def cards(self, nets: Mapping[str, Sequence[Network]]) -> None:
         """Show what is known of each network: accuracies, clean, under attack and under noise of equal norm."""
@@ -197,11 +253,12 @@ class Study:
         frame = pd.DataFrame(table)
         show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)})
 
-    def figure(self, figure: Figure | None, name: str, caption: str, seen: str) -> None:
+    def figure(self, figure: Figure | None, name: str, caption: str, failure: str, drawn: str | Sequence[str]) -> None:
         """Save a figure as png and pdf with its stamp, and show it with its caption.
 
-        figure: None shows the committed picture (where images are not here). seen: one sentence on what is seen and what
-        would have looked different had the claim failed.
+        figure: None shows the committed picture (where images are not here). failure: what a failed claim would look like. drawn: the
+        claims whose rows it is drawn from. What was seen in it stands in seen.toml beside the committed figures, bound to these rows
+        by their hash; of other rows nobody has looked at it yet.
         """
         path = self.folder / name
         if figure is None:
@@ -213,12 +270,20 @@ class Study:
         else:
             files = style.save(figure, path, self.stamp(name), ("png", "pdf"))
             figure.clear()
-        self._figures.append({"name": name, "files": [p.name for p in files], "caption": caption, "seen": seen})
+        rows = self._rows_hash([drawn] if isinstance(drawn, str) else drawn)
+        seen = seen_sentence(self.committed, name, rows)
+        entry = {"name": name, "files": [p.name for p in files], "caption": caption, "failure": failure, "rows": rows, "seen": seen}
+        self._figures = [*(one for one in self._figures if one["name"] != name), entry]
         show(
             {"image/png": path.with_suffix(".png").read_bytes(), "text/plain": caption},
             {"reprolib_file": f"{name}.png", "reprolib_caption": caption},
         )
-        show({"text/markdown": f"*{caption}* {seen}", "text/plain": f"{caption} {seen}"})
+        told = [f"*{caption}*", f"A failed claim: {failure}.", seen or f"Not looked at yet at scale {self.settings.scale.name}."]
+        show({"text/markdown": " ".join(told), "text/plain": " ".join([caption, *told[1:]])})
+
+    def _rows_hash(self, drawn: Sequence[str]) -> str:
+        rows = self.rows
+        return rows_hash(rows[rows["claim"].isin(list(drawn))])
 
     def stamp(self, name: str) -> dict[str, Any]:
         """What a figure's file says of itself; `reprolib explain` reads it back."""
@@ -232,19 +297,15 @@ class Study:
             "figure": name,
         }
 
-    def claim(self, claim_id: str, rows: pd.DataFrame) -> None:
-        """Judge one claim from unit-level rows by `claims.toml`, show its verdict, and keep its entry in `verdicts`."""
-        entry = self._judged.get(claim_id) if rows is self._rows else None
-        if entry is None:
-            entry = claims.judge(claim_id, rows, self.settings.scale.name)
+    def claim(self, claim_id: str) -> None:
+        """Judge one claim by `claims.toml` from the rows added so far, show its verdict, and keep its entry in `verdicts`."""
+        entry = claims.judge(claim_id, self._evidence(), self.settings.scale.name)
         self.verdicts[claim_id] = entry
         show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
 
     def finish(self) -> None:
         """Judge every claim of the finding, write rows.csv.gz and results.json, show the verdict table."""
-        if self._rows is None:
-            raise BadInput("there are no rows to judge: call study.rows(...) before study.finish()")
-        table, judged = self._rows, [*self._judged.values()]
+        table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence(), self.settings.scale.name)
         path = self.folder / "results.json"
         described = self._provenance()
         if self.can_measure:
@@ -264,6 +325,13 @@ class Study:
         self.verdicts = {entry["id"]: entry for entry in judged}
         table_of_verdicts = claims.verdict_table(results)
         show({"text/markdown": markdown_table(table_of_verdicts), "text/plain": table_of_verdicts.to_string(index=False)})
+
+    def _evidence(self) -> Evidence:
+        """The rows so far as evidence, made once: claims share resamples."""
+        rows = self.rows
+        if "evidence" not in self._judged:
+            self._judged["evidence"] = claims.evidence_of(rows, self.settings.scale.name, is_rounded=True)
+        return self._judged["evidence"]
 
     def _shared_roles(self) -> tuple[str, ...]:
         return tuple(role for role in SHARED_ROLES if role in self.settings.scale.roles)
@@ -320,8 +388,8 @@ class Study:
             )
 
     def _network_names(self) -> list[str]:
-        if self._rows is not None:
-            return sorted(set(self._rows["network"]) - {"judge", "pca", "pixels"})
+        if self._added or self._rows is not None:
+            return sorted(set(self.rows["network"]) - {"judge", "pca", "pixels"})
         return sorted(network.sha256[:12] for network in self._networks.values())
 
     def _provenance(self) -> dict[str, Any]:

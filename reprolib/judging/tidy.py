@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import zlib
@@ -69,6 +70,17 @@ def rounded(rows: pd.DataFrame) -> pd.DataFrame:
     table["reached"] = table["reached"].astype(bool)
     _check_identities(table)
     return table.sort_values(list(COLUMNS[:9]), kind="stable", ignore_index=True)
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of several measurements as `rounded` gives them; of rows that are there twice the last stays."""
+    return rounded(pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last", ignore_index=True))
+
+
+def rows_hash(rows: pd.DataFrame) -> str:
+    """The first 12 digits of a sha256 over rows as `rounded` gives them."""
+    told = pd.util.hash_pandas_object(rows[list(COLUMNS)], index=False).to_numpy()
+    return hashlib.sha256(told.tobytes()).hexdigest()[:12]
 
 
 def write_rows(path: str | os.PathLike[str], rows: pd.DataFrame, is_rounded: bool = False) -> Path:

@@ -22,7 +22,6 @@ from reprolib.models.networks import Network
 from reprolib.perturb.attacks import predictions, training_examples
 from reprolib.perturb.engine import per_sample
 
-VERSION = 3
 CHUNK = 250  # images attacked at a time
 HALVINGS = 6
 """Of the interval in which the attack's scale lies: it is then known to 2 %."""
@@ -157,7 +156,7 @@ def _described(network: Network, batches: Batches, how: Attack) -> dict[str, obj
     """What the attacked images depend on, for cache keys."""
     precision = network.card["training"]["precision"]
     return batches.describe() | {
-        "version": VERSION, "attack": [how.norm, how.eps, how.steps], "network": network.sha256, "precision": precision,
+        "attack": [how.norm, how.eps, how.steps], "network": network.sha256, "precision": precision,
     }  # fmt: skip
 
 

@@ -25,9 +25,6 @@ from reprolib.measures.procrustes import procrustes_similarity
 from reprolib.models.grams import PIXELS, collect, layer_set, pooled_gram, spatial_mean
 from reprolib.models.networks import Network
 
-VERSION = 3
-"""Of these measurements; bumped when their numbers change meaning."""
-
 PLAIN, POOLED_MAPS, NO_PC1, NO_TOP = "hsic", "hsic@pooled_maps", "hsic@without_pc1", "hsic@without_top_points"
 WIDE = "hsic@wide"
 """All modules, maps and the pixels: what sensitivity to the layer set, and the covariate, are read off."""
@@ -64,7 +61,7 @@ def compare(
     layers = layer_set(networks[0])
     wide = (PIXELS, *layer_set(networks[0], "modules")) if in_full else layers
     described = batches.describe() | {
-        "version": VERSION, "networks": [network.sha256 for network in networks], "pairs": [list(pair) for pair in pairs],
+        "networks": [network.sha256 for network in networks], "pairs": [list(pair) for pair in pairs],
         "layers": list(wide), "in_full": in_full,
     }  # fmt: skip
 
@@ -103,7 +100,7 @@ def rotate(networks: Sequence[Network], pairs: Sequence[Pair], batches: Batches,
     layers = layer_set(networks[0])
     stages = stages_of(layers)
     described = batches.describe() | {
-        "version": VERSION, "procrustes": [network.sha256 for network in networks], "pairs": [list(pair) for pair in pairs],
+        "procrustes": [network.sha256 for network in networks], "pairs": [list(pair) for pair in pairs],
     }  # fmt: skip
 
     def compute() -> dict[str, Tensor]:

@@ -24,7 +24,6 @@ from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 
-VERSION = 2
 EVERY = 4
 """Epochs between those of which the best is chosen."""
 RESTARTS = 1
@@ -98,7 +97,7 @@ def _accuracies(
     """Adversarial accuracy at each of these epochs."""
     states = snapshots(network)
     described = {
-        "version": VERSION, "network": network.sha256, "data": images.sha256, "attack": [how.norm, how.eps, how.steps, RESTARTS],
+        "network": network.sha256, "data": images.sha256, "attack": [how.norm, how.eps, how.steps, RESTARTS],
         "states": {str(epoch): store.sha256_file(states[epoch]) for epoch in epochs},
     }  # fmt: skip
 
@@ -125,7 +124,7 @@ def _looked_at(
 ) -> Overfitted:
     files = snapshots(network)
     described = batches.describe() | {
-        "version": VERSION, "network": network.sha256,
+        "network": network.sha256,
         "epochs": {state: [epoch, store.sha256_file(files[epoch])] for state, epoch in epochs.items()},
     }  # fmt: skip
 

@@ -197,7 +197,7 @@ def _cards(study: Study, nets: Compared) -> list[pd.DataFrame]:
 def _under_attack(study: Study, network: Network, norm: str, eps: float) -> float:
     """Adversarial accuracy as on a card (PGD-20, 3 restarts, the scale's first test images), of a ball that the card does not have."""
     images, n = study.images("test"), study.settings.scale.n_test
-    described = {"version": 1, "network": network.sha256, "data": images.sha256, "n": n, "norm": norm, "eps": eps}
+    described = {"network": network.sha256, "data": images.sha256, "n": n, "norm": norm, "eps": eps}
 
     def compute() -> dict[str, Tensor]:
         study.report(f"{network.card['name']}: under attack at {norm} {eps:.3g}")

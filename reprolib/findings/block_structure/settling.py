@@ -20,7 +20,6 @@ from reprolib.findings.block_structure.states import Names, as_tensors, at, comp
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 
-VERSION = 3
 DENSE, APART = 2, 3
 """Epochs up to which each one is looked at, and the steps in which later ones are."""
 
@@ -55,7 +54,7 @@ def settle(
     epochs = [0, *(epoch for epoch in kept_states if epoch != last)]
     pairs: list[Names] = [(f"epoch_{epoch}", f"epoch_{last}") for epoch in epochs]
     described = batches.describe() | {
-        "version": VERSION, "network": network.sha256, "states": {str(k): store.sha256_file(path) for k, path in kept_states.items()},
+        "network": network.sha256, "states": {str(k): store.sha256_file(path) for k, path in kept_states.items()},
     }  # fmt: skip
 
     def compute() -> dict[str, Tensor]:

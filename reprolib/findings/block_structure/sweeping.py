@@ -16,7 +16,6 @@ from reprolib.measures.indices import off_diagonal_mean
 from reprolib.models.grams import collect
 from reprolib.models.networks import Network
 
-VERSION = 3
 SIZES = (50, 100, 250, 1000)
 GAUSSIAN_SIZES = (32, 64, 128, 256, 512)
 GAUSSIAN_UNITS = 1000
@@ -46,7 +45,7 @@ def batch_sizes(
     largest = max(n for n in sizes if n <= len(images))
     used = [n for n in sizes if n <= largest and largest % n == 0]
     large = batches(images, largest, 1, device)
-    described = large.describe() | {"version": VERSION, "network": network.sha256, "sizes": used}
+    described = large.describe() | {"network": network.sha256, "sizes": used}
 
     def compute() -> dict[str, Tensor]:
         report(f"{network.card['name']}: CKA by batch size")

@@ -26,9 +26,6 @@ from reprolib.perturb.engine import Box, minimise
 from reprolib.perturb.fourier import invert_fourier, matched_stepper
 from reprolib.perturb.inversion import network_code, stepper
 
-VERSION = 1
-"""Of this measurement; bumped when its numbers change meaning."""
-
 N_TARGETS = 8
 N_PICTURES = 4
 LAYER = "layer:"
@@ -130,7 +127,7 @@ def _inverses(
     network: Network, moving: Callable[[], Network], way: Variant, task: Task, n: int, announce: Callable[[], None]
 ) -> dict[str, Tensor]:
     """x (n, 3, h, w) and its d_rel (n,): from the cache, or, announced, measured. Equal ways are measured once, whatever their names."""
-    described = {"version": VERSION, "network": movable_key(network), "data": task.data_sha256, "targets": task.ids[:n], **asdict(way)}
+    described = {"network": movable_key(network), "data": task.data_sha256, "targets": task.ids[:n], **asdict(way)}
 
     def compute() -> dict[str, Tensor]:
         announce()

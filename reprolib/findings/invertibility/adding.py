@@ -20,7 +20,6 @@ from reprolib.data import Images
 from reprolib.findings.invertibility.inverting import Eyes
 from reprolib.findings.invertibility.tidying import Part
 from reprolib.findings.invertibility.units import (
-    VERSION,
     Units,
     chunk_of,
     code_of,
@@ -111,7 +110,7 @@ def add(
     asked = torch.tensor(units.chosen, device=begin.device).repeat(len(given))
     caps = torch.cat([units.top[units.chosen].repeat(len(given)), torch.full((len(asked),), REFERENCE_CAP)]).to(begin.device)
     described = {
-        "version": VERSION, "what": "add", "network": movable_key(network), "units": units.chosen, "images": fingerprint(begin),
+        "what": "add", "network": movable_key(network), "units": units.chosen, "images": fingerprint(begin),
         "caps": fingerprint(caps), "radius": radius, "steps": steps, "steps_a_radius": STEPS_A_RADIUS,
     }  # fmt: skip
 

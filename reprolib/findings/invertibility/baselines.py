@@ -21,7 +21,6 @@ from reprolib.findings.invertibility.tidying import Part, kind_of, run_rows
 CLAIM = "baseline"
 ROLE = "pca"
 QUANTITIES = ("distance_ratio", "pixel_correlation", "recognised")
-VERSION = 1
 N_FITTED = 4000
 """Training images the components are fitted to: more than the 3,072 numbers of a 32 px image."""
 
@@ -55,7 +54,7 @@ def principal_components(images: Images, k: int, device: str | torch.device = "c
     """
     if k < 1 or len(images) < 2:
         raise BadInput(f"k={k} components of {len(images)} images are not allowed: give at least 1 component and 2 images")
-    described = {"version": VERSION, "data": images.sha256, "n_fitted": N_FITTED}
+    described = {"data": images.sha256, "n_fitted": N_FITTED}
 
     def compute() -> dict[str, Tensor]:
         pixels = images.x[:N_FITTED].flatten(1).to(device).float() / 255

@@ -20,7 +20,6 @@ from reprolib.models.external import CLAIM, PAIR
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 
-VERSION = 1
 N_TARGETS = 32
 """Targets at most, the first of the task: these networks cost several times what ours do."""
 
@@ -92,7 +91,7 @@ def external_table(rows: pd.DataFrame) -> pd.DataFrame:
 def _accuracies(network: Network, norm: str, eps: float, checked: tuple[Tensor, Tensor], report: Callable[[str], None]) -> dict[str, float]:
     """Clean accuracy and accuracy under PGD-20 with one random start on the given images; measured once, then read."""
     x, y = (part[:N_CHECKED] for part in checked)
-    described = {"version": VERSION, "network": network.sha256, "x": sha256_of(x), "norm": norm, "eps": eps}
+    described = {"network": network.sha256, "x": sha256_of(x), "norm": norm, "eps": eps}
 
     def compute() -> dict[str, Tensor]:
         report(f"{network.card['name']}: accuracy of {len(x)} images, clean and under attack")

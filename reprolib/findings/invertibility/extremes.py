@@ -17,7 +17,7 @@ from reprolib import store
 from reprolib.data import Images
 from reprolib.findings.invertibility.inverting import FIRST_TEST_IMAGES
 from reprolib.findings.invertibility.tidying import ARMS, Part
-from reprolib.findings.invertibility.units import VERSION, chunk_of, code_of, to_bytes, unit_rows, units_of
+from reprolib.findings.invertibility.units import chunk_of, code_of, to_bytes, unit_rows, units_of
 from reprolib.models.layers import movable_key
 from reprolib.models.networks import Network
 from reprolib.perturb.visualisation import maximise
@@ -70,7 +70,7 @@ def _drive(
     """The grey image driven up and down by each unit, and R_i there; measured once, then read from the cache."""
     shape = tuple(images.x.shape[1:])
     described = {
-        "version": VERSION, "what": "extremes", "network": movable_key(network), "units": list(units), "shape": list(shape),
+        "what": "extremes", "network": movable_key(network), "units": list(units), "shape": list(shape),
         "steps": steps, "step": step,
     }  # fmt: skip
 

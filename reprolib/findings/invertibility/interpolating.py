@@ -26,9 +26,6 @@ from reprolib.models.networks import Network, weights_sha256
 from reprolib.perturb.interpolation import N_POINTS, Interpolation, interpolate, mixed
 from reprolib.perturb.inversion import network_code, noise_start
 
-VERSION = 1
-"""Of this measurement; bumped when its numbers change meaning (cached interpolations are then made anew)."""
-
 CLAIM = "INV-6"
 ARMS = ("standard", "robust")
 """Roles that are measured on every kind of pair and from both starts; the others (controls) across classes, from noise."""
@@ -113,7 +110,7 @@ def walk(
     """
     left, right = pairs.left[list(places)], pairs.right[list(places)]
     described = {
-        "version": VERSION, "network": movable_key(network), "data": pairs.data_sha256, "pairs": [pairs.units[i] for i in places],
+        "network": movable_key(network), "data": pairs.data_sha256, "pairs": [pairs.units[i] for i in places],
         "ends": _sha256(torch.cat([left, right])), "start": start, "points": N_POINTS, "steps": steps, "step": step, "pool": pool,
     }  # fmt: skip
 
@@ -171,7 +168,7 @@ class _Judge:
                 parts = [folded(part.contiguous(memory_format=torch.channels_last)) for part in x.split(EYES_CHUNK)]
             return {"probabilities": torch.cat(parts).double().softmax(dim=1)}
 
-        described = {"version": VERSION, "judge": self.sha256, "probabilities": _sha256(x)}
+        described = {"judge": self.sha256, "probabilities": _sha256(x)}
         return store.cache("judged", described, compute)["probabilities"].to(x.device)
 
 

@@ -24,9 +24,6 @@ from reprolib.models.networks import Network, weights_sha256
 from reprolib.perturb.attacks import predictions
 from reprolib.perturb.inversion import Code, Inversion, follow, noise_start
 
-VERSION = 2
-"""Of this measurement; bumped when its numbers change meaning (cached inversions are then made anew)."""
-
 TAUS = (0.5, 0.35, 0.2, 0.1, 0.05)
 FIRST_TEST_IMAGES = 2000
 N_TYPICAL = 512
@@ -155,7 +152,7 @@ def invert_code(
     described: plain JSON that identifies the code, for the cache. announce: called when there is something to measure.
     """
     described = {
-        "version": VERSION, "data": task.data_sha256, "targets": task.ids[:n],
+        "data": task.data_sha256, "targets": task.ids[:n],
         "steps": steps, "step": step, "starts": list(starts), "taus": list(taus),
     } | dict(described)  # fmt: skip
     device = task.targets.device
@@ -222,19 +219,19 @@ class Eyes:
                     parts.append(perceptual.perceptual_distance(one, other))
             return {"distance": torch.cat(parts)}
 
-        described = {"version": VERSION, "judge": self.sha256[kind], "a": sha256_of(a), "b": sha256_of(b)}
+        described = {"judge": self.sha256[kind], "a": sha256_of(a), "b": sha256_of(b)}
         return store.cache("judged", described, compute)["distance"].to(a.device)
 
     def classes(self, kind: str, x: Tensor) -> Tensor:
         """The judge's predictions (n,)."""
-        described = {"version": VERSION, "judge": self.sha256[kind], "x": sha256_of(x)}
+        described = {"judge": self.sha256[kind], "x": sha256_of(x)}
         return store.cache("judged", described, lambda: {"classes": predictions(self.judges[kind], _fast(x))})["classes"].to(x.device)
 
 
 def likeness(a: Tensor, b: Tensor) -> dict[str, Tensor]:
     """Values (n,) of `LIKENESS`, by name, for images a and b (n, 3, h, w); measured once, then read from the cache."""
     names = [measure.__name__ for measure in LIKENESS]
-    described = {"version": VERSION, "measures": names, "a": sha256_of(a), "b": sha256_of(b)}
+    described = {"measures": names, "a": sha256_of(a), "b": sha256_of(b)}
     kept = store.cache("likeness", described, lambda: {measure.__name__: measure(a, b) for measure in LIKENESS})
     return {name: kept[name].to(a.device) for name in names}
 

@@ -25,9 +25,6 @@ from reprolib.models.layers import fold_batch_norm, movable, representation
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Code, network_code
 
-VERSION = 1
-"""Of these measurements; bumped when their numbers change meaning (cached ones are then made anew)."""
-
 POOL = 1
 TOP = 0.99  # quantile over test images: what it takes to call a unit strongly active
 IMAGES_SEED = 0
@@ -79,7 +76,7 @@ def codes_of(network: Network, sha256: str, x: Tensor, described: Mapping[str, A
                 parts.append(representation(folded, images, POOL))
         return {"codes": torch.cat(parts)}
 
-    return store.cache("codes", {"version": VERSION, "network": sha256, "pool": POOL, "n": len(x), **described}, compute)["codes"]
+    return store.cache("codes", {"network": sha256, "pool": POOL, "n": len(x), **described}, compute)["codes"]
 
 
 def code_of(network: Network) -> Code:

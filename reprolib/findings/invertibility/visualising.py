@@ -21,7 +21,6 @@ from reprolib.errors import BadInput
 from reprolib.findings.invertibility.inverting import Eyes
 from reprolib.findings.invertibility.tidying import Part
 from reprolib.findings.invertibility.units import (
-    VERSION,
     Units,
     activity_rows,
     chunk_of,
@@ -123,7 +122,7 @@ def visualise(
     begin = torch.cat([start[:n] for start in starts.values()])
     asked = torch.tensor(units.chosen, device=begin.device).repeat(len(starts))
     described = {
-        "version": VERSION, "what": "maximise", "network": movable_key(network), "units": units.chosen, "starts": fingerprint(begin),
+        "what": "maximise", "network": movable_key(network), "units": units.chosen, "starts": fingerprint(begin),
         "steps": steps, "step": step,
     }  # fmt: skip
 
