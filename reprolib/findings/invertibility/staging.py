@@ -42,6 +42,6 @@ def conclude(scale: str, device: str, report: Report) -> None:
     if not all(nets[arm] for arm in ARMS):
         report(f"invertibility at scale {scale}: no rows yet, one of the arms has no network")
         return
-    study.rows(run(study, nets, study.judges()).rows)
+    study.add(run(study, nets, study.judges()))
     study.finish()
     report(f"invertibility at scale {scale}: rows and verdicts are in {study.folder.name}/ of the figures")
