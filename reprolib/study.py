@@ -23,7 +23,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from reprolib import data, parameters, provenance, store
 from reprolib.data import Images, shapetexture
@@ -253,15 +252,15 @@ class Study:
         frame = pd.DataFrame(table)
         show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)})
 
-    def figure(self, figure: Figure | None, name: str, caption: str, failure: str, drawn: str | Sequence[str]) -> None:
+    def figure(self, figure: Any, name: str, caption: str, failure: str, drawn: str | Sequence[str]) -> None:
         """Save a figure as png and pdf with its stamp, and show it with its caption.
 
-        figure: None shows the committed picture (where images are not here). failure: what a failed claim would look like. drawn: the
+        figure: None, or no pictures at all, shows the committed one (where images are not here). failure: what a failed claim would look like. drawn: the
         claims whose rows it is drawn from. What was seen in it stands in seen.toml beside the committed figures, bound to these rows
         by their hash; of other rows nobody has looked at it yet.
         """
         path = self.folder / name
-        if figure is None:
+        if not figure:
             if not path.with_suffix(".png").exists():
                 dataset = self.settings.scale.dataset
                 raise MissingData(f"{_shown(path)}.png is not there and cannot be drawn without {dataset}: `reprolib data fetch {dataset}`")

@@ -26,6 +26,7 @@ START_MEAN, START_STD = 0.5, 1 / 20
 """Of the noise an inversion starts from, as in MadryLab/robust_representations."""
 
 Code = Callable[[Tensor], Tensor]
+CodeDistance = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -88,11 +89,13 @@ def follow(
     thresholds: Sequence[float] = (),
     every: int = 10,
     keep_frames: bool = False,
+    objective: CodeDistance = relative_distance,
 ) -> Inversion:
     """Invert the codes `wanted` (n, d) from `start` (n, c, h, w), noting when each threshold of d_rep is first met.
 
     code: images to codes, differentiable (a network in eval mode, or anything else). every: steps between two looks at the
-    trajectory. Costs steps + 1 forwards and steps backwards.
+    trajectory. objective: what is lowered, (codes, codes wanted) -> (n,); thresholds and trajectory are of d_rep whatever it is.
+    Costs steps + 1 forwards and steps backwards.
     """
     start = start.detach().float().clamp(0, 1)
     reached = {tau: torch.zeros(len(start), dtype=torch.bool, device=start.device) for tau in thresholds}
@@ -101,6 +104,7 @@ def follow(
     seen = _Seen()
 
     def observe(k: int, x: Tensor, loss: Tensor) -> None:
+        loss = seen.last = loss if objective is relative_distance else seen.distance
         for tau in thresholds:
             now = (loss <= tau) & ~reached[tau]
             if k == 0:
@@ -115,9 +119,9 @@ def follow(
                 seen.frames.append((x * 255).round().to(torch.uint8).cpu())
 
     with torch.autocast(start.device.type, enabled=False):
-        moved = minimise(_distance_to(code, wanted), start, start, Box(), stepper(step), steps, "last", observe)
+        moved = minimise(_distance_to(code, wanted, objective, seen), start, start, Box(), stepper(step), steps, "last", observe)
     frames = torch.stack(seen.frames) if keep_frames else torch.empty(0, dtype=torch.uint8)
-    return Inversion(moved.x, moved.loss, reached, at, at_distance, seen.steps, torch.stack(seen.losses), frames, moved.zero_gradient)
+    return Inversion(moved.x, seen.last, reached, at, at_distance, seen.steps, torch.stack(seen.losses), frames, moved.zero_gradient)
 
 
 def stepper(step: float) -> Stepper:
@@ -141,11 +145,17 @@ class _Seen:
     steps: list[int] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     frames: list[Tensor] = field(default_factory=list)
+    distance: Tensor = field(default_factory=lambda: torch.empty(0))
+    last: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-def _distance_to(code: Code, wanted: Tensor) -> Objective:
+def _distance_to(code: Code, wanted: Tensor, distance: CodeDistance = relative_distance, seen: _Seen | None = None) -> Objective:
     def objective(x: Tensor, index: Tensor) -> Tensor:
-        return relative_distance(code(x), wanted[index])  # refuses anything but fp32 and fp64
+        there = code(x)
+        if seen is not None and distance is not relative_distance:
+            with torch.no_grad():
+                seen.distance = relative_distance(there, wanted[index])
+        return distance(there, wanted[index])  # d_rep refuses anything but fp32 and fp64
 
     return objective
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from reprolib import store
+from reprolib.findings.invertibility.inversions import Inversions
 from reprolib.findings.invertibility.inverting import Eyes, Task
 from reprolib.findings.invertibility.tidying import ARMS, Part
 from reprolib.judging.tidy import identity, row
@@ -76,6 +77,17 @@ def layer_variants(network: Network, reference: Variant, image_px: int, within_b
         for name, map_ in maps.items()
         if within_blocks or not name.endswith(".relu1")
     }
+
+
+def of(inversions: Inversions) -> Part:
+    """Every variant on the first networks of both arms."""
+    study, settings = inversions.study, inversions.study.settings
+    if not inversions.task:
+        return Part(pd.DataFrame())
+    within_blocks = settings.values.get("layers_within_blocks", True)
+    return measure(
+        inversions.nets, *inversions.measured, *inversions.budget, settings["pool"], settings["n_ablated"], within_blocks, study.report
+    )
 
 
 def measure(

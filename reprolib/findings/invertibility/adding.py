@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
+from reprolib.findings.invertibility.inversions import Inversions
 from reprolib.findings.invertibility.inverting import Eyes
 from reprolib.findings.invertibility.tidying import Part
 from reprolib.findings.invertibility.units import (
@@ -40,6 +41,17 @@ N_PICTURES = 4  # units a network whose images are kept for the figure
 REFERENCE_CAP = 1.0  # R_i of the notebook
 STEPS_A_RADIUS = 20  # of the search for the norm that reaches a cap, which has twice the steps: 100 let it go ten radii
 IMAGES = tuple(f"image_{k}" for k in range(N_IMAGES))
+
+
+def of(inversions: Inversions) -> Part:
+    """INV-8 of the networks that it compares."""
+    study, settings = inversions.study, inversions.study.settings
+    if not inversions.task:
+        return Part(pd.DataFrame())
+    return measure(
+        inversions.compared(CLAIM), study.images("test"), inversions.measured[1], settings["n_units"], 2 * settings.scale.eps,
+        settings["unit_steps"], study.device, study.report,
+    )  # fmt: skip
 
 
 def measure(

@@ -15,6 +15,7 @@ from torch import Tensor
 from reprolib import store
 from reprolib.data import Images
 from reprolib.errors import BadInput
+from reprolib.findings.invertibility.inversions import Inversions
 from reprolib.findings.invertibility.inverting import TAUS, Eyes, Task, invert_code
 from reprolib.findings.invertibility.tidying import Part, kind_of, run_rows
 
@@ -67,6 +68,16 @@ def principal_components(images: Images, k: int, device: str | torch.device = "c
     rank = min(k, len(kept["mean"]), min(N_FITTED, len(images)) - 1)
     share = float(kept["variance"][:rank].sum() / kept["variance"].sum())
     return Components(kept["mean"], kept["directions"][:, :rank], store.content_key({**described, "k": rank}), share)
+
+
+def of(inversions: Inversions) -> Part:
+    """The baseline with as many numbers as the networks' codes have."""
+    study = inversions.study
+    if not inversions.task:
+        return Part(pd.DataFrame())
+    n_features = next((network.n_features for networks in inversions.nets.values() for network in networks), 1)
+    train, n_numbers = study.first_training_images(N_FITTED), n_features * study.settings["pool"] ** 2
+    return measure(train, *inversions.measured, n_numbers, inversions.taus, *inversions.budget, inversions.measured_taus, study.report)
 
 
 def measure(

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from reprolib import store
+from reprolib.findings.invertibility.inversions import Inversions
 from reprolib.findings.invertibility.inverting import TAUS, Eyes, Task, invert_task, sha256_of
 from reprolib.findings.invertibility.tidying import Part, deciding_taus, kind_of, reach_rows, run_rows
 from reprolib.judging.tidy import identity, row
-from reprolib.models.external import CLAIM, PAIR
+from reprolib.models.external import CLAIM, DATASET, PAIR, networks
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 
@@ -25,6 +26,21 @@ N_TARGETS = 32
 
 N_CHECKED = 250
 """Test images of the accuracies that are told beside."""
+
+
+def of(inversions: Inversions) -> Part:
+    """The pair that others trained, on data sets that it knows; its committed rows where its files are not here."""
+    study, settings = inversions.study, inversions.study.settings
+    if not inversions.task or settings.scale.dataset != DATASET:
+        return Part(pd.DataFrame())
+    pair, test = networks(study.device), study.images("test")
+    if not pair:
+        return Part(inversions.committed(CLAIM, without=pd.DataFrame()))
+    checked = test.x[:N_CHECKED].float().to(study.device) / 255, test.y[:N_CHECKED].to(study.device)
+    return measure(
+        pair, *inversions.measured, *inversions.budget, settings["pool"], settings.scale.norm, settings.scale.eps, checked,
+        inversions.measured_taus, settings["tau"], study.report,
+    )  # fmt: skip
 
 
 def measure(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
+from reprolib.findings.invertibility.inversions import Inversions
 from reprolib.findings.invertibility.inverting import FIRST_TEST_IMAGES
 from reprolib.findings.invertibility.tidying import ARMS, Part
 from reprolib.findings.invertibility.units import chunk_of, code_of, to_bytes, unit_rows, units_of
@@ -25,6 +26,18 @@ from reprolib.perturb.visualisation import maximise
 CLAIM = "extremes"
 GREY = 0.5
 N_ENDS = 5
+
+
+N_EXTREMES = 3
+"""Units whose extremes are drawn."""
+
+
+def of(inversions: Inversions) -> Part:
+    """The extremes of the first networks of both arms."""
+    study, settings = inversions.study, inversions.study.settings
+    if not inversions.task:
+        return Part(pd.DataFrame())
+    return measure(inversions.nets, study.images("test"), N_EXTREMES, settings["unit_steps"], settings["step"], study.device, study.report)
 
 
 def measure(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
+from reprolib.findings.invertibility.inversions import Inversions
 from reprolib.findings.invertibility.inverting import CHUNK, EYES_CHUNK, GPU_CHUNK, Eyes
 from reprolib.findings.invertibility.pairs import Pairs, make_pairs
 from reprolib.measures import perceptual
@@ -45,6 +46,18 @@ class Interpolated:
 
     rows: pd.DataFrame
     pictures: list[dict[str, Any]]
+
+
+def of(inversions: Inversions) -> Interpolated:
+    """INV-6 of the networks that it compares."""
+    study, settings = inversions.study, inversions.study.settings
+    if not inversions.task:
+        return Interpolated(pd.DataFrame(), [])
+    outside = next(iter(inversions.outside.values()), inversions.task.targets[:0])
+    return measure(
+        inversions.compared(CLAIM), study.images("test"), outside, inversions.measured[1], inversions.judges, settings["n_pairs"],
+        settings["pair_steps"], settings["pair_step"], settings["pool"], study.device, study.report,
+    )  # fmt: skip
 
 
 def measure(

@@ -22,7 +22,7 @@ from reprolib.measures import perceptual
 from reprolib.models.layers import LAST, features, fold_batch_norm, movable, movable_key, representation
 from reprolib.models.networks import Network, weights_sha256
 from reprolib.perturb.attacks import predictions
-from reprolib.perturb.inversion import Code, Inversion, follow, noise_start
+from reprolib.perturb.inversion import Code, CodeDistance, Inversion, follow, noise_start
 
 TAUS = (0.5, 0.35, 0.2, 0.1, 0.05)
 FIRST_TEST_IMAGES = 2000
@@ -45,6 +45,7 @@ class Task:
     targets: (n, 3, h, w) in [0, 1]; y: their classes (n,); ids: their places in the test set. starts: name -> images
     (n, 3, h, w), noise ones first; start_y: classes of the "image" starts, all different from y. typical: test images that
     set each network's unit of distance. data_sha256: of the set (or sets) that targets, starts and typical images are from.
+    objective: of codes and codes wanted, what the search lowers; inverses are compared at equal d_rel whatever it is.
     """
 
     targets: Tensor
@@ -54,6 +55,7 @@ class Task:
     start_y: Tensor
     typical: Tensor
     data_sha256: str
+    objective: CodeDistance = perceptual.relative_distance
 
     def first(self, n: int) -> Task:
         """The same task with its first n targets alone."""
@@ -155,7 +157,7 @@ def invert_code(
         "data": task.data_sha256, "targets": task.ids[:n],
         "steps": steps, "step": step, "starts": list(starts), "taus": list(taus),
     } | dict(described)  # fmt: skip
-    device = task.targets.device
+    device, objective = task.targets.device, task.objective
     chunk = CHUNK if device.type == "cpu" else GPU_CHUNK
 
     def compute() -> dict[str, Tensor]:
@@ -167,7 +169,7 @@ def invert_code(
             wanted = torch.cat([code(part) for part in task.targets[:n].split(chunk)]).repeat(len(starts), 1)
         joined = _fast(torch.cat([task.starts[s][:n] for s in starts]))
         parts = [
-            follow(code, wanted[i : i + chunk], joined[i : i + chunk], steps, step, [tau * unit for tau in taus], EVERY, keep_frames=True)
+            follow(code, wanted[i : i + chunk], joined[i : i + chunk], steps, step, [tau * unit for tau in taus], EVERY, True, objective)
             for i in range(0, len(joined), chunk)
         ]
         tensors: dict[str, Tensor] = {"unit": torch.tensor(unit)}

@@ -13,11 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from reprolib import data, scales
-from reprolib.data import Images, shapetexture
-from reprolib.data.images import as_rgb, pick
-from reprolib.errors import MissingData
-from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, in_turn, invert_task, sha256_of
+from reprolib.findings.invertibility.inversions import Inversions
+from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, invert_task, sha256_of
 from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, Part, deciding_taus, reached_rows
 from reprolib.judging.tidy import identity, row
 from reprolib.models.networks import Network
@@ -26,39 +23,21 @@ from reprolib.perturb.inversion import Inversion, noise_start
 CLAIM = CLAIMS["outside"]
 ROLES = (*ARMS, "gauss", "std_matched")
 START = "noise_0"
-HELD_OUT = "held_out"
-
-NATURAL = {"tiny_imagenet_20": "tiny_imagenet_20", "textures": "textures", "fashion": "fashion_mnist"}
-"""What stands outside natural images: name in the rows -> data set. The first decides."""
-
-N_SHOWN = 20
 N_PICTURES = 6
 
 
-def outside_sets(scale_name: str, images: Images, n: int = 64) -> dict[str, Tensor]:
-    """Sets of images (m, 3, h, w) in [0, 1] from outside the scale's training distribution, by name, the one that decides first.
-
-    images: the scale's test set, of whose side they come. n: images of the deciding set; of the others `N_SHOWN` at most. In
-    turn from every class. ShapeTex: shapes and textures of no training set, crossed. Natural images: small photographs of
-    other classes decide, describable textures and clothes (grey) are shown. A set that is not here is left out, with a printed
-    line; without the one that decides there is none.
-    """
-    dataset, side_px = scales.scale(scale_name).dataset, images.x.shape[-1]
-    if dataset in shapetexture.WORLDS:
-        found = shapetexture.items(shapetexture.world_of(dataset, "test"), n, HELD_OUT, f"{dataset}_{HELD_OUT}")
-        return {HELD_OUT: as_rgb(found, side_px).x.float() / 255}
-    sets: dict[str, Tensor] = {}
-    for name, source in NATURAL.items():
-        try:
-            loaded = data.load(source, "test")
-        except MissingData as error:
-            print(f"{name} is left out of the targets from outside: {error}")
-            if not sets:
-                return {}  # without the set that decides there is no tau to show the others at
-            continue
-        places = in_turn(loaded.y, n if not sets else min(n, N_SHOWN))
-        sets[name] = as_rgb(pick(loaded, torch.tensor(places)), side_px).x.float() / 255
-    return sets
+def of(inversions: Inversions) -> Part:
+    """INV-5 of all networks; of sets that are not here, the committed rows of the same networks."""
+    study, settings = inversions.study, inversions.study.settings
+    if not inversions.task:
+        return Part(pd.DataFrame())
+    part = measure(
+        inversions.nets, inversions.outside, *inversions.measured, inversions.rows, *inversions.budget, settings["pool"],
+        inversions.measured_taus, settings["tau"], study.report,
+    )  # fmt: skip
+    ours = inversions.committed(CLAIM, without=part.rows)
+    ours = ours[ours["network"].isin(inversions.rows["network"])]  # of networks that were trained again since nothing stays
+    return Part(pd.concat([part.rows, ours], ignore_index=True), part.pictures)
 
 
 def measure(

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from reprolib.findings.invertibility.inversions import Inversions
 from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task, likeness
 from reprolib.findings.invertibility.tidying import Part, kind_of
 from reprolib.judging.tidy import identity, row
@@ -22,6 +23,11 @@ N_PAIRS = 512
 SEED = 0
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def of(inversions: Inversions) -> Part:
+    """INV-4 of all networks."""
+    return measure(inversions.inverted, *inversions.measured, inversions.taus) if inversions.task else Part(pd.DataFrame())
 
 
 def measure(inverted: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> Part:

@@ -18,6 +18,7 @@ from torch import Tensor
 from reprolib import store
 from reprolib.data import Images
 from reprolib.errors import BadInput
+from reprolib.findings.invertibility.inversions import Inversions
 from reprolib.findings.invertibility.inverting import Eyes
 from reprolib.findings.invertibility.tidying import Part
 from reprolib.findings.invertibility.units import (
@@ -44,6 +45,17 @@ from reprolib.perturb.visualisation import maximise
 CLAIM = "INV-7"
 N_PICTURES = 4  # units a network whose images are kept for the figure
 NOISE_SEED = 0
+
+
+def of(inversions: Inversions) -> Part:
+    """INV-7 of the networks that it compares."""
+    study, settings = inversions.study, inversions.study.settings
+    if not inversions.task:
+        return Part(pd.DataFrame())
+    return measure(
+        inversions.compared(CLAIM), study.images("test"), next(iter(inversions.outside.values()), None), inversions.measured[1],
+        settings["n_units"], settings["unit_steps"], settings["step"], study.device, study.report,
+    )  # fmt: skip
 
 
 def measure(
