@@ -7,10 +7,11 @@ Names are followed through the syntax trees of reprolib's modules, and through t
 from __future__ import annotations
 
 import ast
-import builtins
 import functools
 import hashlib
 import inspect
+import sys
+import sysconfig
 import textwrap
 import time
 import types
@@ -122,8 +123,6 @@ def _bound(node: ast.stmt) -> list[str]:
 
 def _check_loaded(module: str, text: str) -> None:
     """Refuse a file that no longer holds the functions that are loaded from it."""
-    import sys
-
     loaded, there = sys.modules.get(module), compile(text, module, "exec")
     on_disk = {code.co_name: code for code in there.co_consts if isinstance(code, types.CodeType)}
     for name, value in vars(loaded).items() if loaded else ():
@@ -220,9 +219,10 @@ def _follow_value(key: str, chain: tuple[str, ...], value: Any, parts: dict[str,
 def _is_installed(value: Any) -> bool:
     """Whether a function or class comes with a package, or with Python."""
     try:
-        return "site-packages" in (inspect.getsourcefile(value) or "site-packages") or hasattr(builtins, value.__name__)
+        file = inspect.getsourcefile(value) or ""
     except TypeError:
         return True
+    return not file or "site-packages" in file or file.startswith(sysconfig.get_path("stdlib"))
 
 
 def _by_value(name: str, value: Any) -> str:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from reprolib import store
+from reprolib.code_hash import code_of
 from reprolib.errors import CorruptFile, ReprolibError, StorageError
 
 HOLD = """
@@ -249,8 +250,8 @@ def counting(value: float = 1.0):
 
 def test_a_measurement_is_made_once_and_then_read(repository):
     calls, compute = counting()
-    first = store.cache("kind", {"a": 1, "b": 2}, compute)
-    again = store.cache("kind", {"b": 2, "a": 1}, compute)
+    first = store.cache("kind", {"a": 1, "b": 2}, compute, measured_by=json.dumps)
+    again = store.cache("kind", {"b": 2, "a": 1}, compute, measured_by=json.dumps)
     assert len(calls) == 1
     assert sorted(first) == sorted(again) == ["n", "x"]
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -266,22 +267,22 @@ def test_another_description_or_kind_is_another_measurement(repository):
 @pytest.mark.parametrize("damage", [lambda content: content[:20], lambda content: b"", lambda content: b"<html>"])
 def test_a_damaged_entry_is_measured_again_and_replaced(repository, damage):
     calls, compute = counting()
-    store.cache("kind", {"a": 1}, compute)
+    store.cache("kind", {"a": 1}, compute, measured_by=json.dumps)
     [path] = (repository / "data" / "cache" / "kind").glob("*.safetensors")
     path.write_bytes(damage(path.read_bytes()))
-    assert store.cache("kind", {"a": 1}, compute)["x"].tolist() == [[1.0] * 3] * 2
+    assert store.cache("kind", {"a": 1}, compute, measured_by=json.dumps)["x"].tolist() == [[1.0] * 3] * 2
     assert len(calls) == 2
-    store.cache("kind", {"a": 1}, compute)
+    store.cache("kind", {"a": 1}, compute, measured_by=json.dumps)
     assert len(calls) == 2
 
 
 def test_an_entry_of_another_key_under_the_same_name_is_not_believed(repository):
     """File names carry 24 of the 64 digits; the whole key is inside."""
     calls, compute = counting()
-    store.cache("kind", {"a": 1}, compute)
+    store.cache("kind", {"a": 1}, compute, measured_by=json.dumps)
     [path] = (repository / "data" / "cache" / "kind").glob("*.safetensors")
     store.write_safetensors(path, {"x": torch.zeros(1)}, {"key": "0" * 64})
-    assert store.cache("kind", {"a": 1}, compute)["x"].shape == (2, 3)
+    assert store.cache("kind", {"a": 1}, compute, measured_by=json.dumps)["x"].shape == (2, 3)
     assert len(calls) == 2
 
 
@@ -290,9 +291,9 @@ def test_a_measurement_that_fails_leaves_no_entry(repository):
         raise FloatingPointError("not finite")
 
     with pytest.raises(FloatingPointError):
-        store.cache("kind", {"a": 1}, fail)
+        store.cache("kind", {"a": 1}, fail, measured_by=json.dumps)
     calls, compute = counting()
-    store.cache("kind", {"a": 1}, compute)
+    store.cache("kind", {"a": 1}, compute, measured_by=json.dumps)
     assert len(calls) == 1
 
 
@@ -304,7 +305,9 @@ def test_two_that_ask_at_once_measure_once(repository):
         time.sleep(0.1)
         return {"x": torch.ones(1)}
 
-    askers = [threading.Thread(target=lambda: found.append(store.cache("kind", {"a": 1}, compute))) for _ in range(3)]
+    askers = [
+        threading.Thread(target=lambda: found.append(store.cache("kind", {"a": 1}, compute, measured_by=json.dumps))) for _ in range(3)
+    ]
     for asker in askers:
         asker.start()
     for asker in askers:
@@ -314,17 +317,19 @@ def test_two_that_ask_at_once_measure_once(repository):
 
 def test_an_entry_holds_no_graph_and_says_what_it_describes(repository):
     weights = torch.ones(2, requires_grad=True)
-    kept = store.cache("kind", {"b": 1, "a": 2}, lambda: {"x": 2 * weights})
+    kept = store.cache("kind", {"b": 1, "a": 2}, lambda: {"x": 2 * weights}, measured_by=json.dumps)
     assert not kept["x"].requires_grad
     [path] = (repository / "data" / "cache" / "kind").glob("*.safetensors")
-    assert json.loads(store.read_safetensors(path)[1]["description"]) == {"a": 2, "b": 1}
+    assert json.loads(store.read_safetensors(path)[1]["description"]) == {
+        "a": 2, "b": 1, "code": code_of(json.dumps),
+    }  # fmt: skip
 
 
 def test_a_full_disk_is_reported_while_measuring(repository, monkeypatch):
     calls, compute = counting()
     monkeypatch.setattr(os, "replace", failing(errno.ENOSPC))
     with pytest.raises(ReprolibError, match="the disk is full"):
-        store.cache("kind", {"a": 1}, compute)
+        store.cache("kind", {"a": 1}, compute, measured_by=json.dumps)
 
 
 # --- places
@@ -341,7 +346,7 @@ def test_relative_places_count_from_the_root_not_from_where_one_stands(repositor
     monkeypatch.setenv("REPROLIB_CACHE", "elsewhere")
     monkeypatch.setenv("REPROLIB_DATA", "sets")
     monkeypatch.chdir(repository / "notebooks")
-    store.cache("kind", {"a": 1}, counting()[1])
+    store.cache("kind", {"a": 1}, counting()[1], measured_by=json.dumps)
     assert [path.parent for path in repository.rglob("*.safetensors")] == [repository / "elsewhere" / "kind"]
     assert store.data_roots() == [repository / "sets", repository / "data"]
     monkeypatch.setenv("REPROLIB_DATA", str(tmp_path / "mine"))

@@ -171,19 +171,81 @@ def test_the_judges_may_come_from_another_scale(study: Study, monkeypatch: pytes
 
 
 def test_finishing_without_rows_is_refused(study: Study) -> None:
-    with pytest.raises(BadInput, match="no rows to judge"):
+    with pytest.raises(BadInput, match="there are no rows yet"):
         study.finish()
 
 
 def test_finishing_writes_rows_and_verdicts(study: Study, tmp_path: Path) -> None:
-    rows = study.rows(rows_of(tmp_path))
-    study.claim("INV-2", rows)
+    study.add(rows_of(tmp_path))
+    study.claim("INV-2")
     assert study.verdicts["INV-2"]["estimate"] == pytest.approx(-0.4)
     study.finish()
     results = json.loads((study.folder / "results.json").read_text())
     assert list(study.verdicts) == [claim["id"] for claim in results["claims"]]
     assert set(results) == {"finding", "scale", "measured", "claims_sha256", "claims", "figures", "provenance"}
     assert {"tree", "commit", "parameters", "seeds", "threads", "versions", "hardware", "data", "seconds"} <= set(results["provenance"])
+
+
+def test_rows_may_be_added_section_by_section_and_added_again(study: Study, tmp_path: Path) -> None:
+    rows = rows_of(tmp_path)
+    study.add(rows[rows["claim"] == "networks"])
+    study.add(rows[rows["claim"] == "INV-2"].assign(value=0.0))
+    study.claim("INV-2")
+    assert study.verdicts["INV-2"]["estimate"] == 0
+    study.add(rows[rows["claim"] == "INV-2"])  # the cell was run again
+    study.claim("INV-2")
+    assert study.verdicts["INV-2"]["estimate"] == pytest.approx(-0.4)
+    assert len(study.rows) == len(rows)
+
+
+def brightness(network: torch.nn.Module, images: data.Images) -> dict[str, torch.Tensor]:
+    return {"brightness": images.x.float().flatten(1).mean(dim=1) + network.offset}
+
+
+def test_a_question_is_asked_of_every_network_once_and_again_where_it_changed(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPROLIB_CACHE", str(tmp_path / "cache"))
+    images, asked = study.images(), []
+
+    def network(seed: int) -> SimpleNamespace:
+        card = {"name": f"n{seed}", "description": {"recipe": {"id": "std"}, "architecture": "tinycnn", "seed": seed}}
+        return SimpleNamespace(card=card, sha256=str(seed) * 64, offset=seed)
+
+    nets = {"standard": [network(0), network(1)]}
+    monkeypatch.setattr(study, "report", asked.append)
+    rows = study.ask(nets, brightness, images, claim="X-1")
+    assert len(rows) == 2 * len(images.x)
+    assert list(rows.columns) == [
+        "arm",
+        "recipe",
+        "architecture",
+        "seed",
+        "network",
+        "claim",
+        "quantity",
+        "unit_2",
+        "reached",
+        "unit",
+        "value",
+    ]
+    assert rows.groupby("seed")["value"].mean().diff().iloc[-1] == pytest.approx(1)
+    assert len(asked) == 2
+    pd.testing.assert_frame_equal(study.ask(nets, brightness, images, claim="X-1"), rows)
+    assert len(asked) == 2
+
+    def darkness(network: SimpleNamespace, images: data.Images) -> dict[str, torch.Tensor]:
+        return {"brightness": -brightness(network, images)["brightness"]}
+
+    assert study.ask(nets, darkness, images, claim="X-1")["value"].mean() == pytest.approx(-rows["value"].mean())
+    assert len(asked) == 4
+    assert (study.rows["claim"] == "X-1").sum() == len(rows)  # the same rows, with other values
+
+    def wrong(network: SimpleNamespace, images: data.Images) -> dict[str, torch.Tensor]:
+        return {"share": torch.zeros(1)}
+
+    with pytest.raises(BadInput, match=r"wrong gives 'share' of shape \(1,\) for \d+ images: one finite number an image is needed"):
+        study.ask(nets, wrong, images, claim="X-1")
 
 
 def without_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -207,15 +269,14 @@ def test_without_the_images_the_committed_rows_are_judged_and_it_says_so(
     assert "CIFAR-10 absent" in capsys.readouterr().out
     assert not study.can_measure
     assert study.networks("standard") == {"standard": []}
-    study.rows(study.committed_rows())
-    study.figure(None, "inversions", "caption", "seen")
+    study.figure(None, "inversions", "caption", "failure", drawn="INV-2")
     study.finish()
     results = json.loads((folder / "results.json").read_text())
     assert results["measured"] == "no (CIFAR-10 absent)"
     assert results["provenance"] == {"tree": "of the run that measured"}
     assert next(claim for claim in results["claims"] if claim["id"] == "INV-2")["estimate"] == pytest.approx(-0.4)
     with pytest.raises(MissingData, match=r"trajectories\.png is not there and cannot be drawn without cifar10"):
-        study.figure(None, "trajectories", "caption", "seen")
+        study.figure(None, "trajectories", "caption", "failure", drawn="INV-2")
 
 
 def test_without_images_and_without_rows_it_stops_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from reprolib.data.images import images as labelled
 from reprolib.errors import MissingData
 from reprolib.findings.invertibility import outside
 from reprolib.findings.invertibility.inverting import TAUS, Eyes, make_task
-from reprolib.findings.invertibility.outside import outside_sets
+from reprolib.findings.invertibility.outside_sets import outside_sets
 from reprolib.judging.tidy import rounded
 
 
@@ -78,7 +78,7 @@ def test_sets_that_are_not_here_are_left_out_with_a_line_and_without_the_decidin
         y = torch.arange(40) // 10
         return labelled((problems.images(40, grey, 8, 8) * 255).to(torch.uint8), y, ("a", "b", "c", "d"), name)
 
-    monkeypatch.setattr(outside.data, "load", load)
+    monkeypatch.setattr("reprolib.findings.invertibility.outside_sets.data.load", load)
     everything = outside_sets("cifar", planted_set(), 30)
     assert {name: tuple(x.shape) for name, x in everything.items()} == {
         "tiny_imagenet_20": (30, 3, 16, 16), "textures": (20, 3, 16, 16), "fashion": (20, 3, 16, 16),

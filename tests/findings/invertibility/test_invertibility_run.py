@@ -6,13 +6,25 @@ from types import SimpleNamespace
 import pandas as pd
 import problems
 import pytest
+import torch
 from inverses import carded, of, planted_set
 
-from reprolib import parameters, store
+from reprolib import parameters
 from reprolib.errors import BadInput
-from reprolib.findings.invertibility import external, protocol, tidying
+from reprolib.findings.invertibility import (
+    ablating,
+    adding,
+    baselines,
+    external,
+    extremes,
+    interpolating,
+    inversions,
+    outside,
+    spread,
+    tidying,
+    visualising,
+)  # fmt: skip
 from reprolib.findings.invertibility.inverting import TAUS
-from reprolib.findings.invertibility.tidying import Part
 from reprolib.judging.claims import judge_finding
 from reprolib.judging.tidy import rounded, write_rows
 
@@ -26,14 +38,21 @@ def planted_study(folder, scale: str = "smoke", **turned):
         settings=settings,
         device="cpu",
         folder=folder,
+        committed=folder,
         images=lambda split: planted_set(),
         report=lambda line: None,
         first_training_images=lambda n: planted_set(),
     )
 
 
+SECTIONS = (spread, outside, baselines, external, interpolating, visualising, adding, extremes, ablating)
+
+
 def measured_at(study, nets):
-    return protocol.run(study, nets, {"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
+    """Everything that the notebook measures: all rows, the deciding taus, and the inversions."""
+    inverted = inversions.invert_all(study, nets, {"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
+    rows = [inverted.rows, *(frame for section in SECTIONS if len(frame := section.of(inverted).rows))]
+    return SimpleNamespace(rows=pd.concat(rows, ignore_index=True), taus=inverted.taus, inverted=inverted)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +72,8 @@ def test_the_whole_protocol_holds_at_its_smallest_and_at_any_tau_that_a_reader_m
         return
     nets = {"standard": [carded(0)], "robust": [carded(0, "l2")], "untrained": [carded(2, "untrained")]}
     measured = measured_at(study, nets)
-    kinds = ("noise", "image", "outside")
-    assert measured.taus == (dict.fromkeys(kinds, tau) if tau else tidying.deciding_taus(measured.rows))
+    kinds = ("noise", "image")
+    assert measured.taus == (dict.fromkeys(kinds, tau) if tau else tidying.deciding_taus(measured.inverted.rows))
     assert len(rounded(measured.rows)) == len(measured.rows)
     for claim, start, arms in (("INV-1", "image", ("standard", "robust")), ("INV-2", "noise", nets)):
         for arm in arms:  # an untrained network starts from noise alone
@@ -66,7 +85,7 @@ def test_the_whole_protocol_holds_at_its_smallest_and_at_any_tau_that_a_reader_m
     assert of(measured.rows, "INV-1", "distance_ratio", "untrained").empty
     assert set(measured.rows["arm"]) == {*nets, "judge", "pca", "crossfade"}
     assert set(of(measured.rows, "code_size", "distance_ratio")["unit_2"]) == {"k=1", "k=2", "k=4"}  # the last map is 4 x 4
-    assert [cell["role"] for cell in measured.cells] == ["standard", "robust"]  # of seed 0
+    assert [cell["role"] for cell in measured.inverted.hero_cells()] == ["standard", "robust"]  # of seed 0
 
 
 def test_every_role_that_has_networks_is_measured_and_a_role_that_has_none_is_absent(everything):
@@ -126,24 +145,33 @@ def test_grey_starts_take_part_in_the_spread_and_in_no_claim_about_noise(tmp_pat
     assert len(of(rows, "grey", "distance_ratio")) == 4
 
 
-def test_a_part_that_is_added_to_the_table_gets_the_bench_and_gives_rows_and_pictures(tmp_path, monkeypatch):
-    seen = []
+def test_without_images_nothing_is_measured_and_the_committed_rows_stand_in(everything, tmp_path):
+    study = planted_study(tmp_path)
+    study.can_measure, study.rows = False, rounded(everything.rows)
+    inverted = inversions.invert_all(study, {"standard": [carded(0)]}, {})
+    assert all(section.of(inverted).rows.empty and not section.of(inverted).pictures for section in SECTIONS)
+    assert inverted.taus == everything.taus | {"outside": inverted.taus["outside"]}
+    assert (inverted.hero_cells(), inverted.size_pictures(), inverted.frames()) == ([], {}, None)
+    assert (
+        len(inverted.reach)
+        == len(everything.inverted.reach) + everything.rows.loc[everything.rows["claim"] == "INV-5", "network"].nunique()
+    )
 
-    def part(bench):
-        seen.append(bench)
-        return Part(bench.rows.head(1).assign(claim="added"), {"picture": 1})
 
-    monkeypatch.setattr(protocol, "PARTS", {"added": part})
+def test_another_objective_is_searched_by_and_kept_apart_and_compared_at_the_same_distance(tmp_path):
+    def cosine(code, wanted):
+        return 1 - torch.nn.functional.cosine_similarity(code, wanted)
+
     nets = {"standard": [carded(0)], "robust": [carded(0, "l2")]}
-    measured = measured_at(planted_study(tmp_path), nets)
-    assert (measured.rows["claim"] == "added").sum() == 1
-    assert measured.pictures == {"added": {"picture": 1}}
-    assert seen[0].nets is nets
-    assert {one.role for one in seen[0].inverted} == set(nets)
-    assert "outside" not in measured.taus
+    judges = {"standard": problems.network(seed=5), "robust": problems.network(seed=6)}
+    plain, other = (
+        inversions.invert_all(planted_study(tmp_path), nets, judges, *how).inverted[0].runs["noise_0"] for how in ((), (cosine,))
+    )
+    assert not torch.equal(plain.x, other.x)
+    assert torch.equal(plain.trajectory[0], other.trajectory[0])  # both look at d_rel, and start alike
 
 
-def test_committed_rows_of_what_cannot_be_measured_are_carried_over_and_nothing_else(tmp_path, monkeypatch):
+def test_committed_rows_of_what_cannot_be_measured_are_carried_over_and_nothing_else(tmp_path):
     def row(claim, quantity, network, value):
         return {
             "claim": claim, "quantity": quantity, "arm": f"arm {network}", "recipe": "std", "architecture": "w8", "seed": 0,
@@ -156,15 +184,11 @@ def test_committed_rows_of_what_cannot_be_measured_are_carried_over_and_nothing_
         row("INV-2", "distance_ratio@0.9", "ours", 5.0),
     ])  # fmt: skip
     measured = pd.DataFrame([row("INV-5", "distance_ratio", "ours", 0.5)])
-    study = SimpleNamespace(
-        settings=SimpleNamespace(overridden={}, scale=SimpleNamespace(dataset="cifar10")), folder=tmp_path, committed_rows=lambda: committed
-    )
-    assert protocol._carried_over(study, measured).empty  # there is no file yet
-    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    study = SimpleNamespace(settings=SimpleNamespace(overridden={}), committed=tmp_path)
+    inverted = inversions.Inversions(study, {}, {}, measured, {})
+    assert inverted.committed("INV-5", measured).empty  # there is no file yet
     write_rows(tmp_path / "rows.csv.gz", committed)
-    assert store.root() == tmp_path
-    assert protocol._carried_over(study, measured)["value"].tolist() == [1.0, 2.0]
-    study.settings.scale.dataset = "shapetexture"
-    assert protocol._carried_over(study, measured)["value"].tolist() == [2.0]
+    assert inverted.committed("INV-5", measured)["value"].tolist() == [2.0, 3.0]  # of these outside.of keeps its own networks'
+    assert inverted.committed(external.CLAIM, measured.iloc[:0])["value"].tolist() == [1.0]
     study.settings.overridden = {"steps": 5}
-    assert protocol._carried_over(study, measured).empty
+    assert inverted.committed("INV-5", measured).empty
