@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from reprolib import data, parameters, provenance, store
 from reprolib.data import Images, shapetexture
-from reprolib.display import claim_line, markdown_table, show
+from reprolib.display import claim_line, escaped, markdown_table, show
 from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
@@ -219,7 +219,7 @@ class Study:
             {"image/png": path.with_suffix(".png").read_bytes(), "text/plain": caption},
             {"reprolib_file": f"{name}.png", "reprolib_caption": caption},
         )
-        show({"text/markdown": f"*{caption}* {seen}", "text/plain": f"{caption} {seen}"})
+        show({"text/markdown": f"*{escaped(caption)}* {escaped(seen)}", "text/plain": f"{caption} {seen}"})
 
     def stamp(self, name: str) -> dict[str, Any]:
         """What a figure's file says of itself; `reprolib explain` reads it back."""
