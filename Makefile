@@ -33,7 +33,7 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo 'Variables: SCALE=smoke|laptop|cifar|gpu  FINDING=all|invertibility|block_structure  JOBS=notebooks at a time (the cores)'
-	@echo '           MINUTES=8 and STAGE=data/stage: time and folder of gpu-stage, where JOBS is networks at a time (1)'
+	@echo '           MINUTES=8 and STAGE=data/stage: time and folder of gpu-stage, where JOBS is networks at a time (1 on a GPU)'
 	@echo '           FROM_NOTHING=1 (train again, compare verdicts)  TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'
 
 figures: $(STAMP) ## regenerate every figure and verdict of a scale: figures/<scale>/<finding>/
@@ -50,7 +50,7 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 
 # Installs nothing: the machine has torch already, and possibly no network.
 gpu-stage: ## on a machine with a GPU: train what is missing of cifar, then of gpu, while time is left; call again to continue
-	PYTHONPATH=. $(call q,PYTHON) -m reprolib gpu-stage --minutes $(call q,MINUTES) --folder $(call q,STAGE) $(JOBS_AT)
+	PYTHONPATH=. $(call q,PYTHON) -m reprolib train --scale cifar gpu --minutes $(call q,MINUTES) --folder $(call q,STAGE)/zoo $(JOBS_AT)
 
 # The peer is kept out of the environment: nothing of the project imports it.
 .bench/.installed: tests/benchmarks/requirements.txt | $(STAMP)

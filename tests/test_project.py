@@ -147,7 +147,7 @@ def test_whatever_stands_in_a_variable_is_one_word_and_runs_nothing(clone: Path,
     said = make("-s", "figures", f"SCALE={value}", f"JOBS={value}", f"PYTHON={value}", f"TORCH_INDEX={value}", folder=clone)
     assert said == "<run><all><--scale><{0}><--jobs><{0}>".format(value.replace("\n", ""))
     said = make("-s", "gpu-stage", f"STAGE={value}", f"MINUTES={value}", f"PYTHON={told}", folder=clone)
-    assert said.count(f"<{value}>".replace("\n", "")) == 2
+    assert "<--minutes><{0}><--folder><{0}/zoo>".format(value.replace("\n", "")) in said
     assert "<touch>" in make("-s", "figures", "FINDING=x; touch run", folder=clone)
     assert not list(clone.rglob("run*"))
 
