@@ -25,27 +25,43 @@ from reprolib.errors import BadInput, MissingData, ReprolibError, VerdictsDiffer
 if TYPE_CHECKING:
     from reprolib.runner import RunResult
 
-EPILOG = """\
-examples:
+EXAMPLES = {
+    "run": """\
   reprolib run                                        every finding at scale laptop, several at a time
   reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
   reprolib run invertibility -p tau 0.2 -p seeds 3    turned knobs: the figures go to figures/custom/, committed ones stay
-  reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts
-  reprolib claims --audit --strict                    recompute every verdict from the committed rows
+  reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts""",
+    "claims": """\
+  reprolib claims --scale cifar                       the committed verdicts and their reasons
+  reprolib claims --audit --strict                    recompute every verdict from the committed rows""",
+    "train": """\
   reprolib train --scale cifar --list                 which networks exist, which are missing
-  reprolib train --scale cifar gpu --minutes 8        train the missing ones, as far as 8 minutes go; call again to go on
-  reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins
+  reprolib train --scale cifar --only 'w8-*'          some of the missing ones; interrupt it and call it again as you like
+  reprolib train --scale cifar gpu --minutes 8        as far as 8 minutes go; the next call goes on""",
+    "calibrate": """\
+  reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins""",
+    "data": """\
+  reprolib data status                                what is there, and how to get what is not
+  reprolib data fetch cifar10                         download it, checksums verified""",
+    "explain": """\
+  reprolib explain figures/laptop/invertibility/inversions.png""",
+}
+
+EPILOG = """\
+examples (`reprolib COMMAND --help` has more):
+  reprolib run                                        every finding at scale laptop, several at a time
+  reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
   reprolib explain figures/laptop/invertibility/inversions.png
 
 exit codes:
   0  done                                    5  a file could not be written
-  1  an error nobody foresaw                 6  a notebook cell failed
+  1  a training failed, or the unforeseen    6  a notebook cell failed
   2  a value given is not allowed            7  a notebook ran past its time limit
   3  data, network or results are missing    8  a notebook's kernel died
   4  a file is damaged or of another kind    9  verdicts differ, an audit or the calibration failed
   130  interrupted (Ctrl-C)
 
-environment: REPROLIB_DATA names a folder with data sets; REPROLIB_DEBUG=1 shows tracebacks."""
+environment: REPROLIB_DATA names a folder with data sets, REPROLIB_ZOO one for networks; REPROLIB_DEBUG=1 shows tracebacks."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -94,7 +110,8 @@ def parser() -> Parser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[[argparse.Namespace], int], text: str, scale: str | None = "laptop") -> Parser:
-        made: Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EPILOG)
+        examples = f"examples:\n{EXAMPLES[name]}\n\n`reprolib --help` lists exit codes."
+        made: Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=examples)
         made.set_defaults(command=function)
         if scale:
             made.add_argument(

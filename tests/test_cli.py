@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reprolib import errors, runner, summary
-from reprolib.cli import main
+from reprolib.cli import main, parser
 from reprolib.results import audit
 from reprolib.runner import RunResult
 
@@ -81,6 +82,19 @@ def test_help_lists_every_command_with_examples_and_every_exit_code(capsys: pyte
     listed = {int(code) for code in re.findall(r"(?:^| )(\d+)  \w", text.split("exit codes:")[1].split("environment:")[0], re.MULTILINE)}
     assert listed == codes | {0, 130}
     assert "reprolib run invertibility --scale smoke" in text
+
+
+def test_the_help_of_each_command_has_its_own_examples_and_they_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "claims", "train", "calibrate", "data", "explain"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        epilog = capsys.readouterr().out.split("examples:\n")[1]
+        examples = [re.split(" {2,}", line.strip())[0] for line in epilog.splitlines() if line.startswith("  reprolib ")]
+        assert examples
+        for example in examples:
+            _, name, *arguments = shlex.split(example)
+            assert name == command
+            assert callable(parser().parse_args([name, *arguments]).command)
 
 
 def test_the_module_is_the_command() -> None:
