@@ -10,12 +10,21 @@ VENV         ?= .venv
 MINUTES      ?= 8
 STAGE        ?= data/stage
 
+SHELL   := bash
+
+# A variable's value as one word of the shell, whatever stands in it; make too expands nothing in it, nor for the environment of a command.
+q        = $(shell printf %q '$(subst ','\'',$(value $(1)))')
+unexport SCALE FINDING JOBS FROM_NOTHING TORCH_INDEX PYTHON VENV MINUTES STAGE
+ifneq ($(call q,VENV),$(value VENV))
+$(error VENV=$(value VENV) is not allowed: a folder name without spaces and signs that a shell reads, such as .venv)
+endif
+
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
-RUN     := $(BIN)/reprolib run $(FINDING) --scale $(SCALE) $(if $(JOBS),--jobs $(JOBS))
+JOBS_AT  = $(if $(value JOBS),--jobs $(call q,JOBS))
+RUN      = $(BIN)/reprolib run $(if $(value FINDING),$(subst \ , ,$(call q,FINDING)))
 TORCH   := $(shell grep -E '^torch(vision)?==' requirements.txt)
 NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
-SHELL   := bash
 
 .DEFAULT_GOAL := help
 .PHONY: help figures test smoke lab gpu-stage bench check format clean
@@ -24,24 +33,24 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo 'Variables: SCALE=smoke|laptop|cifar|gpu  FINDING=all|invertibility|block_structure  JOBS=notebooks at a time (the cores)'
-	@echo '           MINUTES=8 and STAGE=data/stage: time and folder of gpu-stage, where JOBS is networks at a time (1)'
+	@echo '           MINUTES=8 and STAGE=data/stage: time and folder of gpu-stage, where JOBS is networks at a time (1 on a GPU)'
 	@echo '           FROM_NOTHING=1 (train again, compare verdicts)  TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'
 
 figures: $(STAMP) ## regenerate every figure and verdict of a scale: figures/<scale>/<finding>/
-	$(RUN) $(if $(filter-out 0 no false,$(FROM_NOTHING)),--from-nothing)
+	$(RUN) --scale $(call q,SCALE) $(JOBS_AT) $(if $(filter-out 0 no false,$(value FROM_NOTHING)),--from-nothing)
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 smoke: $(STAMP) ## run every notebook at the smallest scale, in seconds; its verdicts are not evidence
-	$(BIN)/reprolib run $(FINDING) --scale smoke $(if $(JOBS),--jobs $(JOBS))
+	$(RUN) --scale smoke $(JOBS_AT)
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 # Installs nothing: the machine has torch already, and possibly no network.
 gpu-stage: ## on a machine with a GPU: train what is missing of cifar, then of gpu, while time is left; call again to continue
-	PYTHONPATH=. $(PYTHON) -m reprolib gpu-stage --minutes $(MINUTES) --folder $(STAGE) $(if $(JOBS),--jobs $(JOBS))
+	PYTHONPATH=. $(call q,PYTHON) -m reprolib train --scale cifar gpu --minutes $(call q,MINUTES) --folder $(call q,STAGE)/zoo $(JOBS_AT)
 
 # The peer is kept out of the environment: nothing of the project imports it.
 .bench/.installed: tests/benchmarks/requirements.txt | $(STAMP)
@@ -73,10 +82,10 @@ clean: ## delete caches, executed notebooks and figures of turned knobs; data se
 # torch and torchvision alone: their own dependencies, CUDA's included, come with everything else.
 $(STAMP): requirements.txt pyproject.toml
 	@rm -f $@
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reprolib needs Python 3.11 or later, and PYTHON=$(PYTHON) is " \
-	  + sys.version.split()[0] + ": name a newer one, as in make figures PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH))
+	@$(call q,PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"reprolib needs Python 3.11 or later, and PYTHON={sys.argv[1]} is " \
+	  + sys.version.split()[0] + ": name a newer one, as in make figures PYTHON=python3.12")' $(call q,PYTHON)
+	$(call q,PYTHON) -m venv $(VENV)
+	$(if $(value TORCH_INDEX),$(BIN)/python -m pip install --disable-pip-version-check --no-deps --index-url $(call q,TORCH_INDEX) $(TORCH))
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import math
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,27 +25,43 @@ from reprolib.errors import BadInput, MissingData, ReprolibError, VerdictsDiffer
 if TYPE_CHECKING:
     from reprolib.run.runner import RunResult
 
-EPILOG = """\
-examples:
+EXAMPLES = {
+    "run": """\
   reprolib run                                        every finding at scale laptop, several at a time
   reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
   reprolib run invertibility -p tau 0.2 -p seeds 3    turned knobs: the figures go to figures/custom/, committed ones stay
-  reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts
-  reprolib claims --audit --strict                    recompute every verdict from the committed rows
+  reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts""",
+    "claims": """\
+  reprolib claims --scale cifar                       the committed verdicts and their reasons
+  reprolib claims --audit --strict                    recompute every verdict from the committed rows""",
+    "train": """\
   reprolib train --scale cifar --list                 which networks exist, which are missing
-  reprolib gpu-stage --minutes 8 --jobs 4             the same on a machine with a GPU, as far as 8 minutes go
-  reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins
+  reprolib train --scale cifar --only 'w8-*'          some of the missing ones; interrupt it and call it again as you like
+  reprolib train --scale cifar gpu --minutes 8        as far as 8 minutes go; the next call goes on""",
+    "calibrate": """\
+  reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins""",
+    "data": """\
+  reprolib data status                                what is there, and how to get what is not
+  reprolib data fetch cifar10                         download it, checksums verified""",
+    "explain": """\
+  reprolib explain figures/laptop/invertibility/inversions.png""",
+}
+
+EPILOG = """\
+examples (`reprolib COMMAND --help` has more):
+  reprolib run                                        every finding at scale laptop, several at a time
+  reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
   reprolib explain figures/laptop/invertibility/inversions.png
 
 exit codes:
   0  done                                    5  a file could not be written
-  1  an error nobody foresaw                 6  a notebook cell failed
+  1  a training failed, or the unforeseen    6  a notebook cell failed
   2  a value given is not allowed            7  a notebook ran past its time limit
   3  data, network or results are missing    8  a notebook's kernel died
   4  a file is damaged or of another kind    9  verdicts differ, an audit or the calibration failed
   130  interrupted (Ctrl-C)
 
-environment: REPROLIB_DATA names a folder with data sets; REPROLIB_DEBUG=1 shows tracebacks."""
+environment: REPROLIB_DATA names a folder with data sets, REPROLIB_ZOO one for networks; REPROLIB_DEBUG=1 shows tracebacks."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,7 +110,8 @@ def parser() -> Parser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[[argparse.Namespace], int], text: str, scale: str | None = "laptop") -> Parser:
-        made: Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EPILOG)
+        examples = f"examples:\n{EXAMPLES[name]}\n\n`reprolib --help` lists exit codes."
+        made: Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=examples)
         made.set_defaults(command=function)
         if scale:
             made.add_argument(
@@ -116,24 +136,20 @@ def parser() -> Parser:
     )
     claims.add_argument("--folder", type=Path, help="look in this folder only (default: every finding's figures/<scale>/<finding>)")
 
-    train = command("train", train_networks, "train the networks of a scale that are missing; an interrupted training continues")
+    train = command(
+        "train", train_networks, "train the networks of a scale that are missing; an interrupted training continues", scale=None
+    )
+    train.add_argument(
+        "--scale", nargs="+", default=["laptop"], metavar="SCALE", help="one or more, in the order of work: smoke, laptop, cifar, gpu"
+    )
     train.add_argument("--list", action="store_true", help="only show what is there and what is missing")
+    train.add_argument(
+        "--minutes", type=float, help="begin no epoch that would end later; call again to go on (default: until all is there)"
+    )
+    train.add_argument("--folder", type=Path, metavar="ZOO", help="where trained networks are kept (default: $REPROLIB_ZOO, or data/zoo)")
     train.add_argument("--jobs", type=int, help="networks at a time, one thread each (default: the cores, 1 on a GPU)")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     train.add_argument("--only", action="append", default=[], metavar="PATTERN", help="networks by name, such as 'w8-*-s0'; repeatable")
-
-    staged = command(
-        "gpu-stage", train_on_gpu, "on a machine with a GPU: train what is missing of cifar, then of gpu, while time is left", scale=None
-    )
-    staged.add_argument("--minutes", type=float, default=8, help="no epoch is begun that would end later (default: %(default)g)")
-    staged.add_argument(
-        "--folder", type=Path, default=Path("data/stage"), help="where everything goes; call again to continue (default: %(default)s)"
-    )
-    staged.add_argument(
-        "--jobs", type=int, default=1, help="networks at a time; several small ones fill a large GPU (default: %(default)s)"
-    )
-    staged.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    staged.add_argument("--train-only", action="store_true", help="measure nothing but each network's card")
 
     calibrate = command("calibrate", calibrate_cues, "level the two cues of the procedural images, and write the calibration", scale=None)
     calibrate.add_argument(
@@ -266,49 +282,65 @@ def _committed(folder: Path) -> Iterator[Path | None]:
         yield Path(temporary)
 
 
-def train_networks(given: argparse.Namespace) -> int:
-    """`reprolib train`."""
-    from reprolib import parameters, scales
-    from reprolib.run import runner
-
-    scales.scale(given.scale)
-    if given.jobs is not None and given.jobs < 1:
-        raise BadInput(f"--jobs {given.jobs} is not allowed: at least 1 network at a time")
-    device = parameters.resolve_device(given.device)
-    from reprolib.training import pool
-
-    jobs = given.jobs or (1 if device == "cuda" else runner.cores())
-    if not given.list:
-        pool.train_pool(given.scale, jobs, given.only, device, report=lambda line: print(line, flush=True))
-    print(pool.list_pool(given.scale, given.only).to_string(index=False, na_rep="", float_format="{:.3f}".format))
-    print(pool.totals(given.scale, given.only, jobs))
-    return 0
-
-
 NEEDED_TO_TRAIN = ("torch", "torchvision", "numpy", "pandas", "PIL", "safetensors", "filelock")
 """What `reprolib.training` imports; the other dependencies serve measures, figures and notebooks."""
 
 
-def train_on_gpu(given: argparse.Namespace) -> int:
-    """`reprolib gpu-stage`."""
+def train_networks(given: argparse.Namespace) -> int:
+    """`reprolib train`."""
     if absent := [name for name in NEEDED_TO_TRAIN if importlib.util.find_spec(name) is None]:
         packages = " ".join({"PIL": "pillow"}.get(name, name) for name in absent)
         raise MissingData(
             f"{sys.executable} lacks what training needs: {packages}; install it (`{sys.executable} -m pip install {packages}`), "
             "or name a Python that has it: make gpu-stage PYTHON=..."
         )
-    from reprolib import parameters, registry
-    from reprolib.training import inventory, stage
+    from reprolib import parameters, scales
+    from reprolib.run import runner
 
+    for scale in given.scale:
+        scales.scale(scale)
+    if given.jobs is not None and given.jobs < 1:
+        raise BadInput(f"--jobs {given.jobs} is not allowed: at least 1 network at a time")
+    if given.minutes is not None and not 0 < given.minutes < math.inf:
+        raise BadInput(f"--minutes {given.minutes:g} is not allowed: a budget of more than 0 minutes, such as 8")
     device = parameters.resolve_device(given.device)
-    hooks = (
-        ()
-        if given.train_only
-        else tuple(f"reprolib.findings.{name}.staging" for name in registry.findings() if (registry.FOLDER / name / "staging.py").is_file())
-    )
-    told = stage.stage(given.minutes, given.folder, device, lambda line: print(line, flush=True), given.jobs, hooks)
-    print("\n".join(inventory.lines(told)))
-    return int("failed" in told["counts"])
+    from reprolib.training import pool, zoo
+
+    ends = math.inf if given.minutes is None else time.time() + 60 * given.minutes
+    jobs = given.jobs or (1 if device == "cuda" else runner.cores())
+    shipped, failure = zoo.zoo_folder(), None
+    if given.folder:
+        os.environ["REPROLIB_ZOO"] = str(given.folder.resolve())
+    for scale in () if given.list else given.scale:
+        try:
+            pool.bring_in(scale, shipped)
+            pool.train_pool(scale, jobs, given.only, device, lambda line: print(line, flush=True), ends)
+        except ReprolibError as error:  # of one scale; the others go on
+            failure = failure or error
+    for scale in given.scale:
+        print(pool.list_pool(scale, given.only).to_string(index=False, na_rep="", float_format="{:.3f}".format))
+        print(f"{scale}: {pool.totals(scale, given.only, jobs, device)}")
+    if given.minutes is not None:
+        print(f"next: {_next_training(given, device)}")
+    if given.folder:
+        print(f"to bring the networks home: {shlex.join(['cp', '-rn', f'{given.folder}/.', _shown(shipped)])}/")
+    if failure:
+        raise failure
+    return 0
+
+
+def _next_training(given: argparse.Namespace, device: str) -> str:
+    """The command that goes on where this one ended, with minutes enough for its start and an epoch."""
+    from reprolib.training import pool
+
+    needed = [minutes for scale in given.scale if (minutes := pool.minutes_for_more(scale, given.only, device))]
+    if not needed:
+        return "nothing is missing"
+    minutes = max(given.minutes, 1 + math.ceil(min(needed)))
+    program = ["reprolib"] if Path(sys.argv[0]).name == "reprolib" else [sys.executable, "-m", "reprolib"]
+    options = {"folder": given.folder, "jobs": given.jobs, "device": given.device, "minutes": f"{minutes:g}"}
+    named = [part for name, value in options.items() if value not in (None, "auto") for part in (f"--{name}", str(value))]
+    return shlex.join([*program, "train", "--scale", *given.scale, *named, *(f"--only={pattern}" for pattern in given.only)])
 
 
 def calibrate_cues(given: argparse.Namespace) -> int:

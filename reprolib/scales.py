@@ -307,7 +307,7 @@ GPU = Scale(
         Entry("resnet18", "l2_1", (0,), 5),
         Entry("resnet18", "linf_8", (0, 1), 7),
     ),
-    on_demand=(),  # on a CPU each takes hours: they come from `reprolib gpu-stage`
+    on_demand=(),  # on a CPU each takes hours: they come from `make gpu-stage`
 )
 
 SCALES: dict[str, Scale] = {scale.name: scale for scale in (SMOKE, LAPTOP, CIFAR, GPU)}

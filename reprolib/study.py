@@ -26,7 +26,7 @@ import torch
 
 from reprolib import data, parameters, provenance, store
 from reprolib.data import Images, shapetexture
-from reprolib.display import claim_line, markdown_table, show
+from reprolib.display import claim_line, escaped, markdown_table, show
 from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.figures import style
 from reprolib.judging import claims
@@ -277,7 +277,11 @@ class Study:
             {"image/png": path.with_suffix(".png").read_bytes(), "text/plain": caption},
             {"reprolib_file": f"{name}.png", "reprolib_caption": caption},
         )
-        told = [f"*{caption}*", f"A failed claim: {failure}.", seen or f"Not looked at yet at scale {self.settings.scale.name}."]
+        told = [
+            f"*{escaped(caption)}*",
+            f"A failed claim: {escaped(failure)}.",
+            escaped(seen) or f"Not looked at yet at scale {self.settings.scale.name}.",
+        ]
         show({"text/markdown": " ".join(told), "text/plain": " ".join([caption, *told[1:]])})
 
     def _rows_hash(self, drawn: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reprolib import errors
-from reprolib.cli import main
+from reprolib.cli import main, parser
 from reprolib.judging import audit
 from reprolib.run import runner, summary
 from reprolib.run.runner import RunResult
@@ -84,6 +85,19 @@ def test_help_lists_every_command_with_examples_and_every_exit_code(capsys: pyte
     assert "reprolib run invertibility --scale smoke" in text
 
 
+def test_the_help_of_each_command_has_its_own_examples_and_they_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "claims", "train", "calibrate", "data", "explain"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        epilog = capsys.readouterr().out.split("examples:\n")[1]
+        examples = [re.split(" {2,}", line.strip())[0] for line in epilog.splitlines() if line.startswith("  reprolib ")]
+        assert examples
+        for example in examples:
+            _, name, *arguments = shlex.split(example)
+            assert name == command
+            assert callable(parser().parse_args([name, *arguments]).command)
+
+
 def test_the_module_is_the_command() -> None:
     said = subprocess.run([sys.executable, "-m", "reprolib", "explain", "nothing.png"], capture_output=True, text=True, check=False)
     assert said.returncode == 3
@@ -109,6 +123,8 @@ def test_the_module_is_the_command() -> None:
         (["run", "--device", "tpu"], "device='tpu' is not allowed; allowed: auto, cpu, cuda"),
         (["claims", "--scale", "smole"], "scale='smole' is unknown.*did you mean 'smoke'"),
         (["train", "--scale", "smoke", "--jobs", "-1"], "--jobs -1 is not allowed"),
+        (["train", "--scale", "smoke", "--minutes", "0"], "--minutes 0 is not allowed: a budget of more than 0 minutes"),
+        (["train", "--scale", "smoke", "--minutes", "nan"], "--minutes nan is not allowed"),
         (["train", "--scale", "smoke", "--list", "--device", "gpu"], "device='gpu' is unknown"),
         (["data", "status", "cifar"], "data set 'cifar' is unknown.*did you mean 'cifar10'"),
         (["data", "remove"], "invalid choice: 'remove'"),
@@ -238,9 +254,11 @@ def test_train_lists_what_is_there_and_what_is_missing(repository: Path, capsys:
     assert lines[0].split() == ["network", "state", "clean", "adversarial", "minutes", "precision", "hardware", "check"]
     assert [line.split()[1] for line in lines[1:-1]] == ["missing"] * (len(lines) - 2)
     assert any(line.split()[:3] == ["tinycnn-std-s0", "missing", "~0.02"] for line in lines)
-    assert re.fullmatch(r"0 there, \d missing: about 1 min left, \d+ at a time \(by the estimates: none was trained here\)", lines[-1])
+    assert re.fullmatch(
+        r"smoke: 0 there, \d missing: about 1 min left, \d+ at a time \(by the estimates: none was trained here\)", lines[-1]
+    )
     assert main(["train", "--scale", "smoke", "--list", "--only", "*-std-s0", "--jobs", "1"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["network", "tinycnn-std-s0", "0"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["network", "tinycnn-std-s0", "smoke:"]
 
 
 def test_data_status_says_for_each_set_where_it_is_or_how_to_get_it(

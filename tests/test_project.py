@@ -39,7 +39,20 @@ def version(name: str) -> str:
 
 def make(*arguments: str, folder: Path = ROOT) -> str:
     """What make would do; these tests may run under make themselves, whose settings must not reach this one."""
-    inherited = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "SCALE", "FINDING", "JOBS", "FROM_NOTHING", "TORCH_INDEX", "PYTHON", "VENV")
+    inherited = (
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MFLAGS",
+        "SCALE",
+        "FINDING",
+        "JOBS",
+        "FROM_NOTHING",
+        "TORCH_INDEX",
+        "PYTHON",
+        "VENV",
+        "MINUTES",
+        "STAGE",
+    )
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
     return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
 
@@ -117,6 +130,33 @@ def test_make_variables_reach_the_command(clone: Path) -> None:
     assert last == ".venv/bin/reprolib run invertibility --scale cifar --jobs 2 --from-nothing"
     assert "--from-nothing" not in make("-n", "figures", "FROM_NOTHING=0", folder=clone)
     assert "python3.12 -m venv elsewhere" in make("-n", "test", "PYTHON=python3.12", "VENV=elsewhere", folder=clone)
+
+
+HOSTILE = ("a b/;touch run", "$(shell touch run)", "`touch run`", "it's; touch run #", '"$(touch run)"', "$$(touch run)", "a\ntouch run")
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_whatever_stands_in_a_variable_is_one_word_and_runs_nothing(clone: Path, value: str) -> None:
+    """A command that prints its arguments stands in for `reprolib` and for Python."""
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    told = clone / ".venv" / "bin" / "reprolib"
+    told.write_text('#!/bin/bash\nprintf "<%s>" "$@"\n')
+    told.chmod(0o755)
+    (clone / ".venv" / ".installed").touch()
+    said = make("-s", "figures", f"SCALE={value}", f"JOBS={value}", f"PYTHON={value}", f"TORCH_INDEX={value}", folder=clone)
+    assert said == "<run><all><--scale><{0}><--jobs><{0}>".format(value.replace("\n", ""))
+    said = make("-s", "gpu-stage", f"STAGE={value}", f"MINUTES={value}", f"PYTHON={told}", folder=clone)
+    assert "<--minutes><{0}><--folder><{0}/zoo>".format(value.replace("\n", "")) in said
+    assert "<touch>" in make("-s", "figures", "FINDING=x; touch run", folder=clone)
+    assert not list(clone.rglob("run*"))
+
+
+def test_a_folder_of_the_environment_that_make_could_not_name_is_refused(clone: Path) -> None:
+    for value in ("a b", "a;touch run", "$(shell touch run)"):
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            make("figures", f"VENV={value}", folder=clone)
+        assert f"VENV={value} is not allowed: a folder name without spaces" in caught.value.stderr
+    assert not (clone / "run").exists()
 
 
 def test_a_torch_index_serves_torch_and_torchvision_alone(clone: Path) -> None:

@@ -21,6 +21,9 @@ from reprolib.errors import CorruptFile, MissingData, StorageError
 
 FOLDER = Path("FashionMNIST") / "raw"
 
+SOURCE = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
+"""The authors' repository: torchvision knows a mirror without https only."""
+
 # The md5 that torchvision checks (torchvision.datasets.FashionMNIST).
 MD5 = {
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -57,22 +60,21 @@ def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
 
 
 def fetch() -> Path:
-    """Download Fashion-MNIST into `data/fashion-mnist/` by torchvision, unless an intact copy is found; returns its folder.
+    """Download Fashion-MNIST into `data/fashion-mnist/` from its authors over https, unless an intact copy is found; returns its folder.
 
     Raises MissingData when there is no network, CorruptFile when what came is not an official file, StorageError when it
     cannot be written.
     """
-    from torchvision.datasets import FashionMNIST
     from torchvision.datasets.utils import download_url
 
     if (found := OFFICIAL.intact()) is not None:
         return found
     own = OFFICIAL.own
     for name, md5 in MD5.items():
-        url = f"{FashionMNIST.mirrors[0]}{name}"
+        url = f"{SOURCE}{name}"
         try:
             with store.lock(own):
-                # File by file, and not by the class: that one hides whether the network failed or the file was another.
+                # Not by torchvision's class: it hides whether the network failed or the file was another.
                 download_url(url, root=str(own), filename=name, md5=md5)
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             raise MissingData(

@@ -6,21 +6,18 @@ import contextlib
 import functools
 import io
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib.figure import Figure
-from PIL import Image
 
 from reprolib import store
-from reprolib.errors import BadInput, CorruptFile, MissingData, nearest
+from reprolib.errors import BadInput, nearest
 
 NARROW = 3.3  # inches: one column of a paper
 WIDE = 6.8  # inches: both columns
@@ -193,51 +190,8 @@ def save(
     return written
 
 
-def read_stamp(path: str | PathLike[str]) -> dict[str, Any] | None:
-    """The stamp inside a png, pdf or svg, or None where the file has none.
-
-    Raises MissingData when there is no such file, BadInput for another suffix, CorruptFile when the file is cut short or its stamp is no JSON.
-    """
-    path = Path(path)
-    readers = {".png": _png_text, ".pdf": _pdf_text, ".svg": _svg_text}
-    if path.suffix.lower() not in readers:
-        raise BadInput(f"{path.name} is not a figure this project writes: give a file that ends in {', '.join(readers)}")
-    if not path.is_file():
-        raise MissingData(f"there is no file {path}: give the path of a figure, e.g. one below figures/")
-    try:
-        text = readers[path.suffix.lower()](path.read_bytes())
-        stamp = None if text is None else json.loads(text)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow, ElementTree (a SyntaxError) and json, in this order
-        raise CorruptFile(f"{path} cannot be read as a stamped {path.suffix[1:]} ({error}); remake the figure") from error
-    return stamp if isinstance(stamp, dict) else None
-
-
 def _rendered(figure: Figure, format_: str, metadata: Mapping[str, Any], dpi: int = DPI) -> bytes:
     buffer = io.BytesIO()
     with context():
         figure.savefig(buffer, format=format_, metadata=dict(metadata), dpi=dpi)
     return buffer.getvalue()
-
-
-def _png_text(content: bytes) -> str | None:
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-        image.load()  # so that a file cut short is noticed
-        return image.text.get(STAMP_KEY)  # type: ignore[attr-defined]  # PngImageFile alone has it
-
-
-def _pdf_text(content: bytes) -> str | None:
-    """The literal string after /Keywords in the information dictionary, which matplotlib writes uncompressed."""
-    if not content.startswith(b"%PDF-") or b"%%EOF" not in content[-64:]:
-        raise ValueError("no complete PDF")
-    found = re.search(rb"/Keywords \(((?:\\.|[^\\()])*)\)", content, re.DOTALL)
-    if found is None:
-        return None
-    escapes = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-    return re.sub(rb"\\(.)", lambda match: escapes.get(match[1], match[1]), found[1], flags=re.DOTALL).decode("ascii")
-
-
-def _svg_text(content: bytes) -> str | None:
-    if b"<!ENTITY" in content:  # a few lines of entities can grow without bound; matplotlib writes none
-        raise ValueError("entities are not allowed")
-    description = ElementTree.fromstring(content).find(".//{http://purl.org/dc/elements/1.1/}description")
-    return None if description is None else description.text

@@ -1,50 +1,50 @@
 """How a figure file was made, read from the file itself: the stamp that `study.figure` leaves in its metadata.
 
-A stamp is JSON {finding, scale, parameters, tree, commit, networks, figure}: in a png a text chunk named "reprolib", in a pdf the
-Keywords (or Subject) of its Info dictionary, in an svg the text of its metadata.
+A stamp is JSON (`FIELDS`): in a png a tEXt chunk named "reprolib", in a pdf the Keywords of its Info dictionary, in an svg its description.
 """
 
 from __future__ import annotations
 
-import hashlib
+import html
 import json
 import re
 import shlex
 import struct
-import subprocess
-import zlib
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
-from reprolib import store
+from reprolib import provenance
 from reprolib.errors import BadInput, MissingData
 
-KEY = "reprolib"
+FIELDS = {"finding": str, "scale": str, "parameters": dict, "tree": str, "networks": list, "figure": str}
+MOST = 2**20  # bytes that are read of a file: a stamp takes about one thousand, before the picture in a png or svg, at the end of a pdf
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def read_stamp(path: Path) -> dict[str, Any]:
-    """The stamp of a png, pdf or svg file.
+def read_stamp(path: str | PathLike[str]) -> dict[str, Any]:
+    """The stamp of a png, pdf or svg file, of which no more than `MOST` bytes are read.
 
-    Raises MissingData when the file is not there, BadInput when it carries no stamp.
+    Raises MissingData when the file is not there or cannot be opened, BadInput when it carries no stamp.
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingData(f"{path} is not there: name a figure file, such as figures/laptop/invertibility/inversions.png")
-    content = path.read_bytes()
-    texts = _png_texts(content) if content.startswith(PNG) else _pdf_texts(content) if content.startswith(b"%PDF") else _svg_texts(content)
+        raise MissingData(f"{_plain(path)} is not there: name a figure file, such as figures/laptop/invertibility/inversions.png")
+    try:
+        texts = list(_texts(path))
+    except OSError as error:
+        raise MissingData(f"{_plain(path)} cannot be read ({error.strerror}): make it readable") from error
     for text in texts:
         try:
             stamp = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        stamp = stamp.get(KEY, stamp) if isinstance(stamp, dict) else stamp
-        if isinstance(stamp, dict) and {"finding", "scale", "parameters"} <= stamp.keys():
+        if isinstance(stamp, dict) and all(isinstance(stamp.get(name), kind) for name, kind in FIELDS.items()):
             return stamp
     raise BadInput(
-        f"{path} carries no stamp of reprolib: give a png, pdf or svg file as `reprolib run` wrote it; editors and converters drop the stamp"
+        f"{_plain(path)} carries no stamp of reprolib: give a png, pdf or svg file as `reprolib run` wrote it; "
+        "editors and converters drop the stamp"
     )
 
 
@@ -59,87 +59,55 @@ def command(stamp: dict[str, Any]) -> str:
     return shlex.join(["reprolib", "run", stamp["finding"], "--scale", stamp["scale"], *named])
 
 
-def commit_with_tree(tree: str) -> str | None:
-    """The newest commit whose `reprolib/` and `notebooks/` hash to `tree` (as in `provenance.tree_hash`); None without one, or without git."""
-    try:
-        for commit in _git("log", "--all", "--format=%H", "--", "reprolib", "notebooks").decode().split():
-            if _tree_of(commit) == tree:
-                return commit
-    except (OSError, subprocess.SubprocessError):
-        pass
-    return None
-
-
 def lines(path: Path) -> list[str]:
-    """What `reprolib explain` prints about a figure file."""
-    stamp = read_stamp(path)
-    tree = str(stamp.get("tree", ""))
-    commit = commit_with_tree(tree) or stamp.get("commit")
-    where = f"commit {commit}" if commit else "no commit found that holds it: is this a clone with its history?"
-    return [
-        f"figure:   {stamp.get('figure', path.stem)} of {stamp['finding']} at scale {stamp['scale']}",
-        f"code:     tree {tree[:12]} ({where})",
-        f"networks: {' '.join(str(network)[:12] for network in stamp.get('networks', ())) or 'none'}",
+    """What `reprolib explain` prints about a figure file; what in it a terminal might obey is shown escaped."""
+    stamp, here = read_stamp(path), provenance.tree_hash()
+    commit = _commit_beside(path, stamp["tree"])
+    is_here = "as it is here" if stamp["tree"] == here else f"not what is here (tree {here[:12]}), which may draw it otherwise"
+    told = [
+        f"figure:   {stamp['figure']} of {stamp['finding']} at scale {stamp['scale']}",
+        f"code:     tree {stamp['tree'][:12]}{f' of commit {commit}' if commit else ''}: {is_here}",
+        f"networks: {' '.join(str(network)[:12] for network in stamp['networks']) or 'none'}",
         f"again:    {command(stamp)}",
     ]
+    return [_plain(line) for line in told]
 
 
-def _tree_of(commit: str) -> str:
-    """`provenance.tree_hash` of a commit; a test holds the two together."""
-    digest = hashlib.sha256()
-    for line in sorted(
-        _git("ls-tree", "-r", "-z", commit, "--", "reprolib", "notebooks").decode().split("\0"), key=lambda line: line.partition("\t")[2]
-    ):
-        entry, _, name = line.partition("\t")
-        inside = name.startswith("reprolib/") and Path(name).suffix in (".py", ".toml", ".json")
-        if inside or (Path(name).parent.name == "notebooks" and Path(name).suffix == ".py"):
-            digest.update(name.encode() + b"\0")
-            digest.update(hashlib.sha256(_git("cat-file", "blob", entry.split()[2])).digest())
-    return digest.hexdigest()
+def _commit_beside(path: Path, tree: str) -> str | None:
+    """The commit of `tree` by the results.json beside a figure; no stamp holds it, so that equal trees draw equal bytes."""
+    try:
+        told = json.loads(Path(path).with_name("results.json").read_bytes())["provenance"]
+        return told["commit"] if told["tree"] == tree else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
-def _git(*arguments: str) -> bytes:
-    """What a git command prints, run at the repository root."""
-    return subprocess.run(["git", *arguments], cwd=store.root(), capture_output=True, check=True, timeout=60).stdout
+def _plain(text: object) -> str:
+    """Text in which whatever is not printable (escape sequences, line breaks, bytes of no encoding) is spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The texts of a file that may be a stamp."""
+    with open(path, "rb") as file:
+        content = file.read(MOST)
+        if content.startswith(PNG):
+            yield from _png_texts(content)
+        elif content.startswith(b"%PDF"):
+            file.seek(max(0, path.stat().st_size - MOST))
+            for match in re.finditer(rb"/Keywords \(((?:\\.|[^\\()])*+)\)", file.read(MOST), re.DOTALL):
+                yield re.sub(rb"\\(.)", lambda escape: {b"n": b"\n", b"r": b"\r"}.get(escape[1], escape[1]), match[1]).decode("latin-1")
+        else:
+            for match in re.finditer(rb"<dc:description>([^<]*+)</dc:description>", content):
+                yield html.unescape(match[1].decode(errors="replace"))
 
 
 def _png_texts(content: bytes) -> Iterator[str]:
-    """The texts of a png's tEXt, zTXt and iTXt chunks named "reprolib" (PNG specification, 11.3.4)."""
+    """The texts of the tEXt chunks named "reprolib" (PNG specification, 11.3.4); packed ones, which we never write, are not opened."""
     at = len(PNG)
     while at + 8 <= len(content):
         length, kind = struct.unpack(">I4s", content[at : at + 8])
-        keyword, _, rest = content[at + 8 : at + 8 + length].partition(b"\0")
+        keyword, _, text = content[at + 8 : at + 8 + length].partition(b"\0") if kind == b"tEXt" else (b"", b"", b"")
+        if keyword == b"reprolib":
+            yield text.decode("latin-1")
         at += 12 + length
-        if keyword != KEY.encode():
-            continue
-        if kind == b"tEXt":
-            yield rest.decode("latin-1")
-        elif kind == b"zTXt":
-            yield zlib.decompress(rest[1:]).decode("latin-1")
-        elif kind == b"iTXt":
-            text = rest[2:].split(b"\0", 2)[2]
-            yield (zlib.decompress(text) if rest[0] else text).decode()
-
-
-def _pdf_texts(content: bytes) -> Iterator[str]:
-    """The Keywords and Subject strings of a pdf's Info dictionary, which matplotlib writes uncompressed."""
-    for match in re.finditer(rb"/(?:Keywords|Subject)\s*\(((?:\\.|[^\\()])*)\)", content, re.DOTALL):
-        raw = re.sub(rb"\\([0-7]{1,3}|.)", _pdf_escape, match[1], flags=re.DOTALL)
-        yield raw[2:].decode("utf-16-be") if raw.startswith(b"\xfe\xff") else raw.decode("latin-1")
-
-
-def _pdf_escape(match: re.Match[bytes]) -> bytes:
-    """The byte an escape in a pdf string stands for."""
-    named = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
-    return bytes([int(match[1], 8)]) if match[1].isdigit() else named.get(match[1], match[1])
-
-
-def _svg_texts(content: bytes) -> Iterator[str]:
-    """The texts of an svg's elements; nothing when it is not XML, or declares entities, which matplotlib never does."""
-    if b"<!ENTITY" in content:
-        return
-    try:
-        tree = ElementTree.fromstring(content)
-    except ElementTree.ParseError:
-        return
-    yield from (element.text for element in tree.iter() if element.text and "{" in element.text)

@@ -13,11 +13,13 @@ import reprolib.run.import_guard  # noqa: F401
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
 from nbformat import NotebookNode
 
 from reprolib import store
+from reprolib.display import escaped
 from reprolib.errors import CorruptFile
 
 FOLD_LINES = 8  # longer code is folded away
@@ -100,8 +102,7 @@ def _output(output: dict[str, Any]) -> str:
     )
     plain = _clean(data.get("text/plain", ""))
     if file:
-        caption = " ".join(plain.split())
-        return f"![{caption.replace('[', '(').replace(']', ')')}]({file})"
+        return f"![{escaped(plain.translate({91: '(', 93: ')'}))}]({quote(file)})"
     if WIDGET in data or any(kind in data for kind in PICTURE):
         return ""
     if "text/markdown" in data:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from reprolib import provenance, scales, store
-from reprolib.errors import BadInput, ReprolibError
+from reprolib import data, provenance, scales, store
+from reprolib.errors import BadInput, CorruptFile, ReprolibError
 from reprolib.training import zoo
+from reprolib.training.recipes import recipe
+from reprolib.training.specs import state_path
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """Environment of every process that trains or measures: results must not depend on the number of cores."""
+
+PRIOR = {("cpu", "cuda"): 0.1, ("cuda", "cpu"): 100.0}
+"""(device the table's minutes are of, device at hand) -> the pace until a network was trained there: cautious guesses."""
+
+FAILURES = (ArithmeticError, RuntimeError, CorruptFile)
+"""What may go wrong with one network (a loss that is not a number, a GPU without memory, a damaged state) and leaves the others alone."""
+
+
+class OutOfTime(Exception):
+    """Another epoch would end after the deadline; those before it are kept."""
 
 
 def specs(scale: str, only: Sequence[str] = ()) -> list[zoo.Spec]:
@@ -61,35 +77,35 @@ def list_pool(scale: str, only: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def totals(scale: str, only: Sequence[str] = (), jobs: int = 1) -> str:
+def totals(scale: str, only: Sequence[str] = (), jobs: int = 1, device: str = "cpu") -> str:
     """One line: how many networks are there, how many are missing, and how long they take, `jobs` at a time."""
     states = [_state(spec) for spec in specs(scale, only)]
     missing, aside = states.count("missing"), states.count("not applicable")
     line = f"{states.count('there')} there, {missing} missing" + (f", {aside} not applicable" if aside else "")
     if not missing:
         return line
-    factor, n = pace(scale)
+    factor, n = pace(scale, device)
     why = (
         f"{factor:.1f} times the estimates, as the {n} trained on this kind of machine took"
         if n
         else "by the estimates: none was trained here"
     )
-    return f"{line}: about {_duration(minutes_left(scale, only) / jobs)} left, {jobs} at a time ({why})"
+    return f"{line}: about {_duration(minutes_left(scale, only, device) / jobs)} left, {jobs} at a time ({why})"
 
 
-def minutes_left(scale: str, only: Sequence[str] = ()) -> float:
-    """Minutes of one core that the missing networks take: the table's estimates times the `pace` of this machine."""
-    return pace(scale)[0] * sum(estimated_minutes(spec) for spec in specs(scale, only) if _state(spec) == "missing")
+def minutes_left(scale: str, only: Sequence[str] = (), device: str = "cpu") -> float:
+    """Minutes that the missing networks take one by one: the table's estimates times the `pace` of this machine."""
+    return pace(scale, device)[0] * sum(estimated_minutes(spec) for spec in specs(scale, only) if _state(spec) == "missing")
 
 
-def pace(scale: str) -> tuple[float, int]:
-    """How many times its estimate a training of this scale took on this kind of machine, and over how many; 1 where none did."""
-    here, took, estimated, n = _kind(provenance.hardware()), 0.0, 0.0, 0
+def pace(scale: str, device: str = "cpu") -> tuple[float, int]:
+    """How many times its estimate a training of this scale took on this kind of machine, and over how many; where none did, a guess."""
+    here, took, estimated, n = _kind(provenance.hardware(device)), 0.0, 0.0, 0
     for spec in specs(scale):
         card = zoo.card_of(spec) if spec.path.exists() else None
         if card and card["training"]["history"] and _kind(card["hardware"]) == here:
             took, estimated, n = took + card["training"]["seconds"] / 60, estimated + estimated_minutes(spec), n + 1
-    return (took / estimated, n) if n else (1.0, 0)
+    return (took / estimated, n) if n else (PRIOR.get((scales.scale(scale).minutes_on, device), 1.0), 0)
 
 
 def estimated_minutes(spec: zoo.Spec) -> float:
@@ -98,45 +114,125 @@ def estimated_minutes(spec: zoo.Spec) -> float:
     return line.minutes if line else 0.0
 
 
+def epoch_minutes(spec: zoo.Spec, device: str) -> float:
+    """Minutes of the next epoch of a network: as its last one took, else the table's estimate at the `pace` of this machine."""
+    with contextlib.suppress(CorruptFile, FileNotFoundError):
+        return json.loads(store.read_safetensors(state_path(spec))[1]["told"])["history"][-1]["seconds"] / 60
+    spec = spec.arms()[0] if recipe(spec.recipe).matched else spec  # which may have to be trained again for its states
+    return pace(spec.scale, device)[0] * estimated_minutes(spec) / spec.schedule.epochs
+
+
+def minutes_for_more(scale: str, only: Sequence[str] = (), device: str = "cpu") -> float:
+    """Minutes without which a call would train nothing more of a scale: those of its shortest epoch; 0 when nothing is missing."""
+    return min((epoch_minutes(spec, device) for spec in specs(scale, only) if _state(spec) == "missing"), default=0.0)
+
+
+def bring_in(scale: str, zoo_folder: Path) -> None:
+    """Copy the networks of a scale from another zoo, where they are missing: they need no training, and controls need them."""
+    for spec in specs(scale):
+        for path in (spec.path.with_suffix(".json"), spec.path):  # the weights come last: their presence means "done"
+            source = zoo_folder / scale / path.name
+            if source.exists() and not path.exists():
+                store.write_bytes(path, source.read_bytes())
+
+
 def train_pool(
-    scale: str, jobs: int = 1, only: Sequence[str] = (), device: str = "cpu", report: Callable[[str], None] = print
+    scale: str, jobs: int = 1, only: Sequence[str] = (), device: str = "cpu", report: Callable[[str], None] = print, ends: float = math.inf
 ) -> list[zoo.Spec]:
-    """Train what is missing of a scale's table, saying after each network how long the rest takes; return its specs. See `train_specs`."""
+    """Train what is missing of a scale's table, saying after each network how long the rest takes; return its specs. See `train_specs`.
+
+    Networks whose data set is not here wait for it, with a line that says so; raises MissingData when that is all there is to do.
+    """
     wanted = specs(scale, only)
+    missing = [spec for spec in wanted if _state(spec) == "missing"]
+    absent = {row["name"]: row["how"] for row in data.status() if not row["found"]}
+    if missing and all(spec.dataset in absent for spec in missing):
+        data.load(missing[0].dataset, "train")  # raises: what, where to put it
 
     def told(line: str) -> None:
         report(line)
         if ": kept; " in line:
-            report(totals(scale, only, jobs))
+            report(totals(scale, only, jobs, device))
 
-    report(totals(scale, only, jobs))
-    train_specs(wanted, jobs, device, told)
+    report(totals(scale, only, jobs, device))
+    for name in dict.fromkeys(spec.dataset for spec in missing if spec.dataset in absent):
+        report(f"{name} is not here, {sum(spec.dataset == name for spec in missing)} networks wait for it: {absent[name]}")
+    train_specs([spec for spec in wanted if spec.dataset not in absent], jobs, device, told, ends)
     return wanted
 
 
-def train_specs(wanted: Sequence[zoo.Spec], jobs: int = 1, device: str = "cpu", report: Callable[[str], None] = print) -> None:
+def train_specs(
+    wanted: Sequence[zoo.Spec], jobs: int = 1, device: str = "cpu", report: Callable[[str], None] = print, ends: float = math.inf
+) -> None:
     """Train what is missing of `wanted`, all of one scale, `jobs` networks at a time with one thread each.
 
     Networks that another process is training are left to it and waited for at the end. Safe to kill and to call again.
-    Raises what the first failing network raised, after the others have finished.
+    ends: seconds of `time.time()`; no epoch is begun that would end later, at the pace of the one before, and nothing is waited for.
+    Raises ReprolibError, which names the first, when networks failed, after the others have finished.
     """
     missing = [spec for spec in wanted if not spec.path.exists()]
+    if ends < math.inf:
+        missing.sort(key=lambda spec: recipe(spec.recipe).matched)  # they wait for their arms
     if jobs > 1 and len(missing) > 1:
-        _in_processes(missing, min(jobs, len(missing)), device, report)
+        _in_processes(missing, min(jobs, len(missing)), device, report, ends)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for wait in (False, True):
-            for spec in missing:
-                if not spec.path.exists():
-                    zoo.obtain(spec, device, report, wait)
+        failed = work(missing, device, report, ends)
+        if ends == math.inf:
+            failed |= work([spec for spec in missing if spec not in failed], device, report, wait=True)
     finally:
         torch.set_num_threads(threads)
+    if failed:
+        spec, error = next(iter(failed.items()))
+        raise ReprolibError(f"{len(failed)} of {len(missing)} networks failed, {spec.name} with: {error}; run again to go on") from error
 
 
-def _in_processes(missing: Sequence[zoo.Spec], jobs: int, device: str, report: Callable[[str], None]) -> None:
+def work(
+    wanted: Sequence[zoo.Spec], device: str, report: Callable[[str], None], ends: float = math.inf, wait: bool = False
+) -> dict[zoo.Spec, Exception]:
+    """Train, one after the other, what no other process has; return what failed. wait: for those that another process has."""
+    failed: dict[zoo.Spec, Exception] = {}
+    for spec in wanted:
+        if spec.path.exists() or not _fits(spec, device, ends):
+            continue
+        try:
+            zoo.obtain(spec, device, _until(ends, report), wait)
+        except OutOfTime:
+            report(f"{spec.name}: time is out; the next call goes on from its last epoch")
+        except FAILURES as error:
+            report(f"{spec.name}: failed: {error}")
+            failed[spec] = error
+    return failed
+
+
+def _fits(spec: zoo.Spec, device: str, ends: float) -> bool:
+    """Whether an epoch of a network can be trained now and ends before `ends`."""
+    if ends == math.inf:
+        return True
+    has_arms = not recipe(spec.recipe).matched or all(arm.path.exists() for arm in spec.arms())
+    return has_arms and not zoo.not_applicable(spec) and time.time() + 60 * epoch_minutes(spec, device) <= ends
+
+
+def _until(ends: float, report: Callable[[str], None]) -> Callable[[str], None]:
+    """`report`, which ends a training after an epoch when one more, as long as that one, would end after `ends`."""
+    last = time.time()
+
+    def told(line: str) -> None:
+        nonlocal last
+        report(line)
+        now = time.time()
+        spent, last = now - last, now
+        epoch = re.match(r"\S+: epoch +(\d+)/(\d+) ", line)
+        if epoch and epoch[1] != epoch[2] and now + spent > ends:
+            raise OutOfTime
+
+    return told
+
+
+def _in_processes(missing: Sequence[zoo.Spec], jobs: int, device: str, report: Callable[[str], None], ends: float) -> None:
     """Run `jobs` copies of this module; each takes the next network that no other has locked."""
-    command = [sys.executable, "-u", "-m", "reprolib.training.pool", missing[0].scale, device, *(spec.name for spec in missing)]
+    command = [sys.executable, "-u", "-m", "reprolib.training.pool", missing[0].scale, device, str(ends), *(spec.name for spec in missing)]
     processes, relays = [], []
     try:
         for _ in range(jobs):
@@ -187,11 +283,9 @@ def _duration(minutes: float) -> str:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    scale, device, *names = arguments
+    scale, device, ends, *names = arguments
     try:
-        for spec in [zoo.spec_of(name, scale) for name in names]:
-            if not spec.path.exists():
-                zoo.obtain(spec, device, lambda line: print(line, flush=True), wait=False)
+        work([zoo.spec_of(name, scale) for name in names], device, lambda line: print(line, flush=True), float(ends))
     except ReprolibError as error:
         print(error, file=sys.stderr)
         return error.exit_code

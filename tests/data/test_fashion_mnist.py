@@ -122,7 +122,8 @@ def test_fetch_mends_a_broken_copy_of_its_own(official, monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", download)
     assert data.fetch("fashion_mnist")["found"]
-    assert sorted(asked) == sorted(FashionMNIST.mirrors[0] + name for name in whole)
+    assert sorted(asked) == sorted(fashion_mnist.SOURCE + name for name in whole)
+    assert all(url.startswith("https://") for url in asked)
     assert len(data.load("fashion_mnist", "test")) == 3
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from pathlib import Path
 
+import mistune
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from reprolib import store
+from reprolib.display import claim_line, markdown_table
 from reprolib.errors import CorruptFile
 from reprolib.run.page import to_markdown, write_page
 
@@ -44,6 +49,25 @@ def test_a_saved_figure_is_a_link_to_its_file_with_its_caption() -> None:
     expected = "![Inverses of 24 targets (95 % interval)](inversions.png)\n"
     assert page(display(data, reprolib_file="inversions.png"), tags=("remove-input",)) == expected
     assert page(display(data, **{"image/png": {"reprolib_file": "inversions.png"}}), tags=("remove-input",)) == expected
+
+
+HOSTILE = "a | b <img src=x> `code` *c* [d](e) \\ &lt;\n\n# f ~~g~~"
+
+
+def test_no_caption_and_no_name_of_a_file_breaks_the_page() -> None:
+    text = page(display({"image/png": "aGVsbG8=", "text/plain": HOSTILE}, reprolib_file="a b)(<.png"), tags=("remove-input",))
+    assert text == r"![a \| b \<img src=x\> \`code\` \*c\* (d)(e) \\ \&lt; # f \~\~g\~\~](a%20b%29%28%3C.png)" + "\n"
+
+
+@pytest.mark.parametrize("where", ["cell", "verdict"])
+def test_what_is_said_of_a_claim_and_in_a_table_reads_as_it_was_written(where: str) -> None:
+    entry = {"id": "X-1", "verdict": HOSTILE, "reason": HOSTILE, "primary": HOSTILE, "estimate": 0.1, "low": 0.0, "high": 0.2, "n": 3}
+    source = claim_line(entry) if where == "verdict" else markdown_table(pd.DataFrame({HOSTILE: [HOSTILE], "b": [1]}))
+    html = mistune.create_markdown(plugins=["table", "strikethrough"])(source)
+    text = re.sub(r"</?(p|strong|table|thead|tbody|tr|th|td)[^>]*>", "", html)
+    assert "<" not in text
+    assert unescape(text).count(" ".join(HOSTILE.split())) == {"cell": 2, "verdict": 3}[where]
+    assert html.count("<td>") == html.count("<th>") == {"cell": 2, "verdict": 0}[where]
 
 
 def test_a_picture_nobody_saved_a_widget_and_a_warning_are_dropped() -> None:

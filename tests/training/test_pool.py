@@ -1,19 +1,25 @@
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from reprolib import provenance, scales, store
-from reprolib.errors import BadInput
+from reprolib import cli, provenance, scales, store
+from reprolib.errors import BadInput, MissingData, ReprolibError
 from reprolib.training import pool, zoo
+from reprolib.training.specs import state_path
 
 REPOSITORY = Path(__file__).parents[2]
 ROBUST = zoo.spec_of("tinycnn-l2_075-s0", "smoke")
@@ -21,7 +27,7 @@ ROBUST = zoo.spec_of("tinycnn-l2_075-s0", "smoke")
 
 def worker(root: Path, *names: str) -> subprocess.Popen[str]:
     """A process that trains the named smoke networks into `root`."""
-    command = [sys.executable, "-u", "-m", "reprolib.training.pool", "smoke", "cpu", *names]
+    command = [sys.executable, "-u", "-m", "reprolib.training.pool", "smoke", "cpu", "inf", *names]
     environment = os.environ | {"REPROLIB_ROOT": str(root)}
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -54,6 +60,181 @@ def test_kill_9_in_the_third_epoch_of_an_adversarial_training_changes_no_bit(tmp
     weights = ROBUST.path.read_bytes()
     monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "undisturbed"))
     assert ROBUST.path.read_bytes() == weights
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The pool's clock, which stands still but when a test moves it."""
+    made = SimpleNamespace(now=1000.0)
+    made.time, made.sleep = lambda: made.now, time.sleep
+    monkeypatch.setattr(pool, "time", made)
+    return made
+
+
+def test_no_epoch_is_begun_that_would_end_after_the_deadline_and_the_weights_are_those_of_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "undisturbed"))
+    pool.train_specs([ROBUST], report=lambda line: None)
+    weights = ROBUST.path.read_bytes()
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "disturbed"))
+    monkeypatch.setattr(pool, "epoch_minutes", lambda spec, device: 1.0)
+    said: list[str] = []
+
+    def report(line: str) -> None:
+        said.append(line)
+        clock.now += 60 * (": epoch" in line)
+
+    ended = []
+    while not ROBUST.path.exists():
+        began = clock.now
+        pool.train_specs([ROBUST], report=report, ends=began + 60 * 3.5)
+        ended.append(clock.now - began)
+    assert ended == [180, 180, 120]
+    assert re.findall(r"epoch +(\d)/8", "\n".join(said)) == list("12345678")
+    assert said.count(f"{ROBUST.name}: time is out; the next call goes on from its last epoch") == 2
+    assert ROBUST.path.read_bytes() == weights
+
+
+@pytest.fixture
+def obtain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: SimpleNamespace) -> SimpleNamespace:
+    """Stands in for `zoo.obtain`: every epoch takes `minutes`; networks in `broken` fail; what was begun is noted."""
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    monkeypatch.delenv("REPROLIB_ZOO", raising=False)
+    made = SimpleNamespace(minutes=0.002, broken=set(), begun=[])
+
+    def train(spec: zoo.Spec, device: str, report: Callable[[str], None], wait: bool) -> bool:
+        made.begun.append(spec.name)
+        if spec.name in made.broken:
+            raise FloatingPointError("the training loss is not a number")
+        for epoch in range(1, spec.schedule.epochs + 1):
+            clock.now += 60 * made.minutes
+            history = {"told": json.dumps({"history": [{"seconds": 60 * made.minutes}] * epoch})}
+            store.write_safetensors(state_path(spec), {}, history)
+            report(f"{spec.name}: epoch {epoch:>2}/{spec.schedule.epochs}  loss 0.1")
+        state_path(spec).unlink()
+        plant(spec, made.minutes, clean={"value": 0.9, "first_value": 0.9 - 0.2 * ("l2" in spec.name)})
+        return True
+
+    monkeypatch.setattr(zoo, "obtain", train)
+    return made
+
+
+def test_what_fits_is_trained_and_the_next_command_goes_on(
+    obtain: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REPROLIB_ZOO", str(tmp_path / "shipped"))  # what the command sets is undone with it
+    shipped = zoo.spec_of("tinycnn-std-s0", "smoke")
+    plant(shipped, 0.02, clean={"value": 0.9, "first_value": 0.9})
+    monkeypatch.setattr(pool, "time", SimpleNamespace(time=time.time))
+    obtain.minutes = 3.0
+    command = ["train", "--scale", "smoke", "--folder", str(tmp_path / "a zoo"), "--jobs", "1", "--device", "cpu"]
+    assert cli.main([*command, "--minutes", "0.0001"]) == 0
+    assert obtain.begun == []
+    said = capsys.readouterr().out.splitlines()
+    assert said[-3].startswith("smoke: 1 there, 8 missing")
+    assert said[-2].endswith(f"train --scale smoke --folder '{tmp_path}/a zoo' --jobs 1 --device cpu --minutes 2")
+    assert said[-1] == f"to bring the networks home: cp -rn '{tmp_path}/a zoo/.' {tmp_path}/shipped/"
+    assert cli.main([*command, "--minutes", "60"]) == 0
+    assert "next: nothing is missing" in capsys.readouterr().out
+    assert shipped.name not in obtain.begun
+    assert len(list((tmp_path / "a zoo" / "smoke").glob("*.safetensors"))) == 9
+
+
+def test_a_call_too_short_for_an_epoch_asks_for_the_minutes_that_are_needed(obtain: SimpleNamespace, clock: SimpleNamespace) -> None:
+    obtain.minutes = 2.5
+    network = ["tinycnn-std-s0"]
+    pool.train_pool("smoke", only=network, report=lambda line: None, ends=clock.now + 6)
+    assert pool.minutes_for_more("smoke", network) == 2.5  # the first epoch was begun on an estimate
+    obtain.begun.clear()
+    pool.train_pool("smoke", only=network, report=lambda line: None, ends=clock.now + 60 * 2.4)
+    assert obtain.begun == []
+
+
+def test_before_a_network_was_trained_on_other_hardware_its_pace_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "hardware", lambda device="cpu": {"gpu": device})
+    assert pool.pace("cifar", "cuda") == (0.1, 0)
+    assert pool.epoch_minutes(zoo.spec_of("resnet18-l2_05-s0", "gpu"), "cpu") > 10
+
+
+@pytest.mark.parametrize("budget_s", [float("inf"), 3600.0])
+def test_a_network_that_fails_leaves_the_others_alone_and_is_named(
+    obtain: SimpleNamespace, clock: SimpleNamespace, budget_s: float
+) -> None:
+    obtain.broken.add("tinycnn-l2_075-s0")
+    said: list[str] = []
+    with pytest.raises(
+        ReprolibError, match=r"^1 of 9 networks failed, tinycnn-l2_075-s0 with: the training loss is not a number; run again"
+    ):
+        pool.train_pool("smoke", report=said.append, ends=clock.now + budget_s)
+    assert sorted(set(obtain.begun)) == sorted(obtain.begun)
+    assert pool.totals("smoke").startswith(
+        "7 there, 2 missing" if budget_s == 3600 else "8 there, 1 missing"
+    )  # a control waits for its arms
+    assert "tinycnn-l2_075-s0: failed: the training loss is not a number" in said
+
+
+def test_networks_whose_data_is_not_here_wait_and_the_others_are_trained(obtain: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_DATA", "nowhere")
+    with pytest.raises(MissingData, match=r"^CIFAR-10 is not here: put its folder \S+ into .*$"):
+        pool.train_pool("cifar", report=lambda line: None)
+    some = scales.Entry("tinycnn", "blur", (7,), 1, dataset="fashion_mnist")
+    monkeypatch.setitem(scales.SCALES, "smoke", replace(scales.SMOKE, table=(some, *scales.SMOKE.table)))
+    said: list[str] = []
+    pool.train_pool("smoke", report=said.append)
+    assert said[1].startswith("fashion_mnist is not here, 1 networks wait for it: `reprolib data fetch")
+    assert len(obtain.begun) == 9
+
+
+def test_what_is_not_installed_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("PIL", "filelock") else object())
+    assert cli.main(["train", "--minutes", "8"]) == 3
+    said = capsys.readouterr().err
+    assert re.match(r"reprolib: \S+ lacks what training needs: pillow filelock; install it \(`\S+ -m pip install pillow filelock`\)", said)
+    assert said.count("\n") == 1
+
+
+def test_training_imports_nothing_but_what_the_command_looks_for() -> None:
+    todo, seen, others = ["reprolib.training.pool", "reprolib.parameters", "reprolib.run.runner"], set(), set()
+    while todo:
+        name = todo.pop()
+        path = REPOSITORY.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in seen or not path.exists():
+            continue
+        seen.add(name)
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            todo += [found for found in imported if found.startswith("reprolib")]
+            others |= {found.split(".")[0] for found in imported}
+    assert len(seen) > 20
+    others.add("torchvision")  # imported where CIFAR-10 is read, which training at these scales does
+    assert others - {"reprolib"} - set(sys.stdlib_module_names) == set(cli.NEEDED_TO_TRAIN)
+
+
+def test_make_gpu_stage_ends_well_on_a_cpu_when_nothing_fits_and_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
+    inherited = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "VENV", "REPROLIB_ZOO")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    settings = ["MINUTES=0.0001", f"STAGE={tmp_path}/a stage", "JOBS=1", f"PYTHON={sys.executable}", "VENV=nowhere"]
+    ended = subprocess.run(
+        ["make", "gpu-stage", *settings], cwd=REPOSITORY, env=environment | {"REPROLIB_DATA": str(tmp_path / "data"), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    command, *said = ended.stdout.splitlines()
+    options = f"train --scale cifar gpu --minutes 0.0001 --folder {tmp_path}/a\\ stage/zoo --jobs 1"
+    assert command == f"PYTHONPATH=. {sys.executable} -m reprolib {options}"
+    assert re.match(r"gpu: 0 there, \d+ missing", said[-3])
+    assert re.match(
+        rf"next: {re.escape(sys.executable)} -m reprolib train --scale cifar gpu --folder '.*/a stage/zoo' --jobs 1 --minutes", said[-2]
+    )
+    brought = {path.name for path in (tmp_path / "a stage" / "zoo" / "cifar").iterdir()}
+    assert brought == {path.name for path in (REPOSITORY / "data" / "zoo" / "cifar").iterdir() if path.suffix in (".json", ".safetensors")}
+    assert not (REPOSITORY / "nowhere").exists()
 
 
 def test_two_processes_share_the_work_and_train_nothing_twice(tmp_path: Path) -> None:
