@@ -61,7 +61,8 @@ exit codes:
   4  a file is damaged or of another kind    9  verdicts differ, an audit or the calibration failed
   130  interrupted (Ctrl-C)
 
-environment: REPROLIB_DATA names a folder with data sets, REPROLIB_ZOO one for networks; REPROLIB_DEBUG=1 shows tracebacks."""
+environment: REPROLIB_DATA names a folder with data sets, REPROLIB_ZOO one for networks; REPROLIB_PRECISION=fp32 or bf16 trains
+in it, whatever the processor multiplies in; REPROLIB_DEBUG=1 shows tracebacks."""
 
 
 class Parser(argparse.ArgumentParser):

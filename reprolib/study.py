@@ -277,12 +277,8 @@ class Study:
             {"image/png": path.with_suffix(".png").read_bytes(), "text/plain": caption},
             {"reprolib_file": f"{name}.png", "reprolib_caption": caption},
         )
-        told = [
-            f"*{escaped(caption)}*",
-            f"A failed claim: {escaped(failure)}.",
-            escaped(seen) or f"Not looked at yet at scale {self.settings.scale.name}.",
-        ]
-        show({"text/markdown": " ".join(told), "text/plain": " ".join([caption, *told[1:]])})
+        told = f"A failed claim: {failure}. {seen or f'Not looked at yet at scale {self.settings.scale.name}.'}"
+        show({"text/markdown": f"*{escaped(caption)}* {escaped(told)}", "text/plain": f"{caption} {told}"})
 
     def _rows_hash(self, drawn: Sequence[str]) -> str:
         rows = self.rows

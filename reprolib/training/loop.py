@@ -8,6 +8,7 @@ that a resumed run needs, and both arms of a comparison see the same images in t
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data.batches import Batches
+from reprolib.errors import BadInput, nearest
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions, training_examples
 from reprolib.scales import Schedule
@@ -156,13 +158,27 @@ def estimate_batch_norm(network: Network, x: Tensor, batch_size: int = 128) -> N
 def choose_precision(device: torch.device) -> str:
     """ "bf16" where the processor multiplies in it (a GPU; a CPU with AMX or AVX512-BF16, measured 2 to 3 times faster), else "fp32".
 
-    Told by the processor's instructions and not by a stopwatch: a timed probe chose differently on a busy machine, and a
-    training of its own that ends in other weights is no reproduction.
+    `$REPROLIB_PRECISION` replaces the choice by "bf16" or "fp32" ("auto" leaves it). Told by instructions and not by a
+    stopwatch: a timed probe chose differently on a busy machine, and a training of its own that ends in other weights is no
+    reproduction. A network's key does not hang on it; its card tells it.
     """
-    if device.type != "cpu":
-        return "bf16"
+    asked = os.environ.get("REPROLIB_PRECISION", "auto")
+    if asked not in ("auto", "bf16", "fp32"):
+        raise BadInput(f"REPROLIB_PRECISION={asked} is none of auto, bf16, fp32{nearest(asked, ('auto', 'bf16', 'fp32'))}")
+    if asked != "auto":
+        return asked
+    return "bf16" if device.type != "cpu" or _multiplies_in_bf16() else "fp32"
+
+
+def _multiplies_in_bf16() -> bool:
+    """Whether oneDNN, which multiplies for torch on a CPU, has bf16 instructions and may use them; else it would emulate bf16."""
     has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent from torch before it could tell
-    return "bf16" if has.get("amx_bf16") or has.get("avx512_bf16") else "fp32"
+    if not (has.get("amx_bf16") or has.get("avx512_bf16")):
+        return False
+    # These are the processor's instructions. oneDNN can be capped below them, and then its own answer is no; but to a cap at
+    # AVX-512 without bf16 it says yes, and emulates.
+    cap = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and cap not in ("AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:

@@ -94,15 +94,18 @@ def test_a_step_is_a_step_of_the_coefficients(by):
     torch.testing.assert_close(invert_fourier(problems.identity_code, x.flatten(1), start, 1, by), wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("by", [Stepper(30.0, "raw"), matched_stepper(0.1)])
+@pytest.mark.parametrize("by", [Stepper(10.0, "raw"), matched_stepper(0.1)])
 def test_a_batch_is_inverted_as_its_images_one_by_one(by):
-    """Trap 1: with raw steps a loss averaged over the batch would make every step shorter."""
+    """Trap 1: with raw steps a loss averaged over the batch would make every step shorter: .15 away after the five.
+
+    Five steps that all come nearer: longer ones overshoot, and then multiply the rounding, which differs by processor.
+    """
     code, x, start = network_code(problems.network(), 2), images(4), noise_start((4, 3, 8, 8), 4)
     with torch.no_grad():
         wanted = code(x)
-    together = invert_fourier(code, wanted, start, 20, by)
-    alone = torch.cat([invert_fourier(code, wanted[i : i + 1], start[i : i + 1], 20, by) for i in range(4)])
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-3)
+    together = invert_fourier(code, wanted, start, 5, by)
+    alone = torch.cat([invert_fourier(code, wanted[i : i + 1], start[i : i + 1], 5, by) for i in range(4)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
 
 
 def test_a_step_costs_one_forward_and_one_backward():

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from reprolib.errors import BadInput
 from reprolib.models.networks import TinyCNN, build
 from reprolib.scales import Schedule
 from reprolib.training.loop import Progress, choose_precision, estimate_batch_norm, learning_rate, radius_share, train
@@ -127,12 +131,45 @@ def test_the_untrained_control_gets_the_statistics_of_the_images(images: tuple[T
     assert not network.training
 
 
-def test_the_precision_is_told_by_the_processor_and_always_the_same() -> None:
+def test_bf16_is_chosen_where_the_processor_has_it_and_the_choice_is_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REPROLIB_PRECISION", raising=False)
     chosen = {choose_precision(torch.device("cpu")) for _ in range(5)}
     assert chosen in ({"bf16"}, {"fp32"})
     assert choose_precision(torch.device("cuda")) == "bf16"
     has = torch.cpu.get_capabilities()
-    assert chosen == ({"bf16"} if has.get("amx_bf16") or has.get("avx512_bf16") else {"fp32"})
+    if not (has.get("amx_bf16") or has.get("avx512_bf16")):
+        assert chosen == {"fp32"}
+    elif not {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"} & set(os.environ):
+        assert chosen == {"bf16"}
+
+
+@pytest.mark.parametrize(("name", "cap"), [("ONEDNN_MAX_CPU_ISA", "AVX2"), ("DNNL_MAX_CPU_ISA", "AVX512_CORE")])
+def test_bf16_that_torch_would_emulate_is_not_chosen(name: str, cap: str) -> None:
+    """In a process of its own: the cap is read once. Emulated, bf16 is 3 (AVX512_CORE) to 15 times (AVX2) slower than fp32."""
+    code = "import torch; from reprolib.training.loop import choose_precision; print(choose_precision(torch.device('cpu')))"
+    plain = {key: value for key, value in os.environ.items() if key not in ("REPROLIB_PRECISION", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")}
+    said = subprocess.run([sys.executable, "-c", code], env=plain | {name: cap}, check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "fp32"
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+def test_the_precision_asked_for_in_the_environment_is_used_and_told(
+    images: tuple[Tensor, Tensor], asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPROLIB_PRECISION", asked)
+    assert choose_precision(torch.device("cuda")) == asked
+    network = build("tinycnn", 2, MEAN, STD, seed=0)
+    dtypes = set()
+    network.convs[0].conv.register_forward_hook(lambda *call: dtypes.add(call[-1].dtype))  # type: ignore[union-attr]
+    told = train(network, *images, recipe("std"), replace(SCHEDULE, epochs=1), 0, ("l2", 0.5))
+    assert told["precision"] == asked
+    assert (torch.bfloat16 in dtypes) == (asked == "bf16")
+
+
+def test_a_precision_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_PRECISION", "fp16")
+    with pytest.raises(BadInput, match="REPROLIB_PRECISION=fp16 is none of auto, bf16, fp32"):
+        choose_precision(torch.device("cpu"))
 
 
 def test_a_loss_that_is_not_a_number_stops_the_training(images: tuple[Tensor, Tensor]) -> None:

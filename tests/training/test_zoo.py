@@ -69,6 +69,14 @@ def test_the_files_leave_nothing_else_behind(root: Path) -> None:
     assert not list((root / "data" / "training").rglob("*.safetensors"))
 
 
+def test_the_key_does_not_hang_on_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for precision in ("auto", "fp32", "bf16"):
+        monkeypatch.setenv("REPROLIB_PRECISION", precision)
+        keys.add(Spec("std", "tinycnn", "shapetexture_gratings", 0, "smoke").key)
+    assert keys == {SPEC.key}
+
+
 def test_the_key_hangs_on_meaning_alone() -> None:
     keys = {
         SPEC.key,
