@@ -24,7 +24,7 @@ STAMP   := $(VENV)/.installed
 JOBS_AT  = $(if $(value JOBS),--jobs $(call q,JOBS))
 RUN      = $(BIN)/reprolib run $(if $(value FINDING),$(subst \ , ,$(call q,FINDING)))
 TORCH   := $(shell grep -E '^torch(vision)?==' requirements.txt)
-NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets
+NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets cell.metadata.lines_to_next_cell
 
 .DEFAULT_GOAL := help
 .PHONY: help figures test smoke lab gpu-stage bench check format clean

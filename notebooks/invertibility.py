@@ -70,6 +70,7 @@ study = reprolib.start("invertibility", globals())
 nets, judges = study.networks(), study.judges()
 study.cards(nets)
 
+
 # %% [markdown]
 # ## The question
 #
@@ -77,7 +78,6 @@ study.cards(nets)
 # any network: see the size of the code below). From two noise images and from an image of another class we descend on this
 # distance of codes, along its normalised gradient, with momentum and a cosine to zero, in fp32, without any regulariser.
 # Change it here, and everything below is inverted again with yours, into `figures/rerun/`.
-
 
 # %%
 def objective(code, wanted):
