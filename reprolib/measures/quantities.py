@@ -83,8 +83,8 @@ def of_auroc(name: str, inside: ArrayLike, outside: ArrayLike) -> NetworkValue:
 
     Its units are those of the smaller group.
     """
-    order = np.sort(_per_unit(name, inside, np.mean))
-    inside, outside = np.asarray(inside, dtype=np.float64), _per_unit(name, outside, np.mean)
+    inside, outside = (_per_unit(name, of, np.mean) for of in (inside, outside))
+    order = np.sort(inside)
     below, upto = (np.searchsorted(order, outside, side=side) for side in ("left", "right"))
     sorting, n = np.argsort(inside, kind="stable"), min(len(inside), len(outside))
 

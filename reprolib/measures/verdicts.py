@@ -22,8 +22,9 @@ PLACES = {
 """Where an interval lies that supports a claim of each direction, and one that contradicts it: to be followed by the smallest effect."""
 DIRECTIONS = tuple(PLACES)
 VERDICTS = ("contradicted", "negligible", "not run", "inconclusive", "supported")  # the worst part of many comes first
-CHECKS = ("passed", "failed", "not measured", "not applicable")
 RULED_OUT, SAME, OPEN, NOT_APPLICABLE = "ruled out", "does the same", "open", "not applicable"
+FALLS_SHORT = {"failed": "failed", "not measured": "was not measured", OPEN: "is open"}
+CHECKS = ("passed", *FALLS_SHORT, NOT_APPLICABLE)
 LEAST_UNITS = 8  # for a verdict
 LEAST_OF_TRENDS = 3  # networks an arm
 MOST_NETWORKS = 50  # an arm, that a forecast names
@@ -99,10 +100,10 @@ def after_checks(found: Verdict, checks: Mapping[str, str]) -> Verdict:
     for name, state in checks.items():
         if state not in CHECKS:
             raise BadInput(f"check {name} has state {state!r}: allowed are {', '.join(CHECKS)}")
-    short = {name: state for name, state in checks.items() if state in ("failed", "not measured")}
+    short = {name: state for name, state in checks.items() if state in FALLS_SHORT}
     if found.word != "supported" or not short:
         return found
-    why = ", ".join(f"check {name} {'failed' if state == 'failed' else 'was not measured'}" for name, state in short.items())
+    why = ", ".join(f"check {name} {FALLS_SHORT[state]}" for name, state in short.items())
     return replace(found, verdict=f"inconclusive (check {', '.join(short)})", reason=f"{found.reason}, but {why}")
 
 
@@ -200,7 +201,7 @@ def specificity(found: Verdict, states: Mapping[str, str], shares: Mapping[str, 
         return ""
     for state, answer in ((SAME, "not specific"), (OPEN, "open")):
         if short := [name for name in asked if asked[name] == state]:
-            shown = [TRAINED.get(name, name) + (f" {100 * shares[name]:.0f} %" if shares and name in shares else "") for name in short]
+            shown = [TRAINED.get(name, name) + (f" {round(100 * shares[name])} %" if shares and name in shares else "") for name in short]
             return f"{answer} ({', '.join(shown)})"
     return "specific"
 
