@@ -88,7 +88,7 @@ def test_saving_twice_gives_equal_bytes_and_the_stamp_is_part_of_them(tmp_path):
 
 def test_another_process_with_other_hashes_and_settings_writes_the_same_bytes(tmp_path):
     code = (
-        "import sys, numpy as np, matplotlib as mpl; from reprolib.results import style\n"
+        "import sys, numpy as np, matplotlib as mpl; from reprolib.figures import style\n"
         "mpl.rcParams.update({'font.size': 20, 'savefig.dpi': 30, 'svg.hashsalt': 'other', 'xtick.major.size': 9})\n"
         f"{inspect.getsource(drawing)}\n"
         "style.save(drawing(), sys.argv[1], {'a': 1})"
