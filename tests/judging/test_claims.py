@@ -136,11 +136,11 @@ def test_estimate_and_networks_are_the_arms_means(claims: dict[str, Claim]) -> N
     assert (numbers(found), networks_an_arm(found)) == ("-0.4 [-0.63, -0.17]", "3 + 3 networks")
 
 
+FIRM, LOOSE = converged(0.01), converged(0.2)
+
+
 def trend(standard: Sequence[float], small: Sequence[float], robust: Sequence[float]) -> pd.DataFrame:
     return plant("T", "distance", {"standard": standard, "robust_small": small, "robust": robust})
-
-
-FIRM, LOOSE = converged(0.01), converged(0.2)
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ def test_networks_that_do_not_differ_are_not_compared(claims: dict[str, Claim]) 
 
 def test_a_network_without_a_card_leaves_the_claim_inconclusive(claims: dict[str, Claim]) -> None:
     rows = rows_of("D", near(0.9)).query("claim != 'networks'")
-    found = judge("D", together(rows, cards({"standard": 0.05, "robust": 0.6}, seeds=1)), "laptop", claims)
-    assert found["verdict"] == "inconclusive (check manipulation check)"
+    rows = together(rows, cards({"standard": 0.05, "robust": 0.6}, seeds=1))
+    assert judge("D", rows, "laptop", claims)["verdict"] == "inconclusive (check manipulation check)"
 
 
 def test_converged_asks_for_the_share_reached_as_well(claims: dict[str, Claim]) -> None:
@@ -249,15 +249,13 @@ def test_converged_asks_for_the_share_reached_as_well(claims: dict[str, Claim]) 
 def test_fewer_than_eight_units_give_numbers_but_no_verdict(claims: dict[str, Claim]) -> None:
     rows = plant("D", "distance", {"standard": near(0.9), "robust": near(0.5)}, n=7)
     found = judge("D", together(rows, good_cards()), "laptop", claims)
-    assert found["verdict"] == "inconclusive (fewer than 8 units)"
-    assert found["estimate"] == pytest.approx(-0.4, abs=0.02)
+    assert (found["verdict"], round(found["estimate"], 1)) == ("inconclusive (fewer than 8 units)", -0.4)
 
 
 def test_smoke_is_never_evidence_nor_required(claims: dict[str, Claim]) -> None:
     rows = rows_of("D", near(0.9))
-    found = judge("D", rows, "smoke", claims)
-    assert found["reason"].startswith("smoke: not evidence")
-    assert (found["required"], judge("D", rows, "laptop", claims)["required"]) == (False, True)
+    smoke, laptop = (judge("D", rows, scale, claims) for scale in ("smoke", "laptop"))
+    assert (smoke["reason"][:19], smoke["required"], laptop["required"]) == ("smoke: not evidence", False, True)
 
 
 def test_what_is_not_measured_is_named(claims: dict[str, Claim]) -> None:

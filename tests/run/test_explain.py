@@ -73,7 +73,7 @@ def test_the_commit_with_a_figures_tree_is_found_in_the_history(repository: Path
     git("init", "-q")
     trees, commits = [], []
     for content in ("x = 1\n", "x = 2\n"):
-        (repository / "reprolib" / "results").mkdir(parents=True, exist_ok=True)
+        (repository / "reprolib" / "judging").mkdir(parents=True, exist_ok=True)
         (repository / "reprolib" / "a.py").write_text(content)
         (repository / "reprolib" / "judging" / "claims.toml").write_text("[[claim]]\n")
         (repository / "reprolib" / "notes.txt").write_text("of no effect")
