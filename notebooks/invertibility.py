@@ -79,6 +79,7 @@ study.cards(nets)
 # distance of codes, along its normalised gradient, with momentum and a cosine to zero, in fp32, without any regulariser.
 # Change it here, and everything below is inverted again with yours, into `figures/rerun/`.
 
+
 # %%
 def objective(code, wanted):
     """Distance of codes (n, d) from the codes wanted (n, d), relative to their length, (n,): what the search lowers."""

@@ -32,7 +32,8 @@ EXAMPLES = {
   reprolib run invertibility -p tau 0.2 -p seeds 3    turned knobs: the figures go to figures/custom/, committed ones stay
   reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts""",
     "claims": """\
-  reprolib claims --scale cifar                       the committed verdicts and their reasons
+  reprolib claims --scale cifar                       the committed verdicts and what else does it
+  reprolib claims --why                               every verdict, with its reason, controls and parts
   reprolib claims --audit --strict                    recompute every verdict from the committed rows""",
     "train": """\
   reprolib train --scale cifar --list                 which networks exist, which are missing
@@ -133,8 +134,9 @@ def parser() -> Parser:
     claims = command("claims", show_claims, "show the verdicts of a scale; with --audit and --strict, check them")
     claims.add_argument("--audit", action="store_true", help="recompute every estimate and verdict from the rows; fail where they differ")
     claims.add_argument(
-        "--strict", action="store_true", help="fail when a required claim was not run or a verdict is not the committed one"
+        "--strict", action="store_true", help="fail when a required claim was not run or an answer is not the committed one"
     )
+    claims.add_argument("--why", action="store_true", help="below each claim its reason, checks, controls and parts")
     claims.add_argument("--folder", type=Path, help="look in this folder only (default: every finding's figures/<scale>/<finding>)")
 
     train = command(
@@ -216,7 +218,7 @@ def _conclude(result: RunResult, from_nothing: bool) -> int:
         print(f"  next: {result.next_step}", file=sys.stderr)
         return result.exit_code
     results = read_results(result.folder)
-    print(f"figures: {_shown(result.folder)}")
+    print(summary.headline(results, _shown(result.folder / "README.md")))
     print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
     if not from_nothing:
         return 0
@@ -249,8 +251,8 @@ def show_claims(given: argparse.Namespace) -> int:
     faults: list[str] = []
     for folder in folders:
         results = checks.read_results(folder)
-        print(f"{results['finding']} at scale {results['scale']} ({_shown(folder)})")
-        print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
+        print(summary.headline(results, _shown(folder / "README.md")))
+        print("\n".join(f"  {line}" for line in summary.verdict_lines(results, given.why)))
         found = {"audit": checks.audit(folder)} if given.audit else {}
         if given.strict:
             with _committed(folder) as committed:

@@ -8,6 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from reprolib.judging.claims import networks_an_arm, numbers
+from reprolib.measures.verdicts import TRAINED
+
 
 def escaped(text: object) -> str:
     """Text as it reads, on one line of Markdown: nothing in it is markup, a link or the end of a table's cell."""
@@ -21,12 +24,25 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
 
 def claim_line(entry: Mapping[str, Any]) -> str:
-    """A claim's verdict, the interval it stands on, and the reason, as one line of Markdown."""
-    verdict, reason, primary = (escaped(entry[name]) for name in ("verdict", "reason", "primary"))
+    """A claim's two answers, the interval they stand on, the controls, and why it is open where it is, as one line of Markdown."""
+    answers = ", ".join(escaped(text) for text in (entry["verdict"], entry["specificity"]) if text)
     if entry["estimate"] is None:
-        return f"**{entry['id']}: {verdict}** {reason}"
-    interval = f"{entry['estimate']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
-    return f"**{entry['id']}: {verdict}** ({primary} {interval}, n = {entry['n']}) {reason}"
+        return f"**{entry['id']}: {answers}**"
+    units = f"n = {entry['n']} ({entry['unit']})"
+    line = f"**{entry['id']}: {answers}** {escaped(entry['quantity'])} {numbers(entry)}, {networks_an_arm(entry)}, {units}"
+    if entry["verdict"].startswith("inconclusive"):
+        line += f"; {escaped(entry['reason'].partition('; ')[0])}"
+    controls = "; ".join(control_words(control) for control in entry["controls"] if control["share"] is not None)
+    return f"{line}. Of the effect: {controls}." if controls else f"{line}."
+
+
+def control_words(control: Mapping[str, Any]) -> str:
+    """A control or check of results.json in words: "noise-trained 62 % [40, 85] open"."""
+    name = TRAINED.get(control["name"], control["name"])
+    if control["share"] is None:
+        return f"{name} {control['state']}"
+    ends = "" if control["low"] is None else f" [{round(100 * control['low'])}, {round(100 * control['high'])}]"
+    return f"{name} {round(100 * control['share'])} %{ends} {control['state']}"
 
 
 def show(content: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:

@@ -6,122 +6,69 @@ import hashlib
 import sys
 import types
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from reprolib.findings.block_structure import judging as block_structure
 from reprolib.findings.invertibility import judging as invertibility
+from reprolib.judging.ledger import Claim, load_claims
+from reprolib.judging.quantities import Auroc, Correlation, Ratio, margin
 from reprolib.judging.tidy import COLUMNS
 
 planted = types.ModuleType("reprolib.findings.planted.judging")  # the planted finding judges as if it had a judging.py of its own
 planted.CONDITIONS = invertibility.CONDITIONS | block_structure.CONDITIONS  # type: ignore[attr-defined]
-for name in ("is_index", "is_of_pairs", "rows_of", "Indices", "PER_BATCH"):
+planted.QUANTITIES = block_structure.QUANTITIES | {  # type: ignore[attr-defined]
+    "bias": Ratio("shape", over=("shape", "texture")),
+    "auroc": Auroc("inside", outside="outside"),
+    "agreement": Correlation("level", "accuracy", y_rows="networks"),
+}
+planted.CONTROLS = {"margin": margin("shift@1:1", "shift@1:2")}  # type: ignore[attr-defined]
+for name in ("is_index", "is_of_pairs", "rows_of", "Indices"):
     setattr(planted, name, getattr(block_structure, name))
 sys.modules[planted.__name__] = planted
 
-LEDGER = """
-[[claim]]
-id = "D"
-finding = "planted"
-paper = "0000.00000"
-statement = "A difference: lower in the robust arm."
-primary = "distance"
-statistic = "difference"
-arms = ["standard", "robust"]
-direction = "less"
-unit = "target"
-smallest_effect = 0.05
-smallest_effect_reason = "planted"
-required_at = ["laptop"]
-controls = ["gauss"]
-parts = ["other"]
-deviations = ""
-version = 1
 
-[[claim]]
-id = "S"
-finding = "planted"
-paper = "0000.00000"
-statement = "A share of targets: higher in the robust arm."
-primary = "recognised"
-statistic = "difference"
-arms = ["standard", "robust"]
-direction = "greater"
-unit = "target"
-smallest_effect = 0.1
-smallest_effect_reason = "planted"
-required_at = ["laptop"]
-controls = ["gauss"]
-parts = []
-deviations = ""
-version = 1
+def entry(name: str, quantity: str, rest: str = "", **changed: str) -> str:
+    """An entry of a planted claims.toml: a difference of a quantity, robust minus standard, unless told otherwise; values as in TOML."""
+    fields = {
+        "id": f'"{name}"', "finding": '"planted"', "paper": '"0000.00000"', "statement": f'"{name}: planted."', "quantity": f'"{quantity}"',
+        "statistic": '"difference"', "arms": '["standard", "robust"]', "direction": '"greater"', "unit": '"target"',
+        "smallest_effect": "0.05", "smallest_effect_reason": '"planted"', "required_at": '["laptop"]', "controls": "[]", "parts": "[]",
+        "deviations": '""', "version": "1",
+    } | changed  # fmt: skip
+    return "[[claim]]\n" + "".join(f"{key} = {value}\n" for key, value in fields.items()) + rest + "\n"
 
-[[claim]]
-id = "L"
-finding = "planted"
-paper = "0000.00000"
-statement = "Inside one arm: above one half."
-primary = "level"
-statistic = "level"
-level_reference = 0.5
-arms = ["robust"]
-direction = "greater"
-unit = "target"
-smallest_effect = 0.05
-smallest_effect_reason = "planted"
-required_at = ["laptop"]
-controls = ["gauss"]
-parts = []
-deviations = ""
-version = 1
 
-[[claim]]
-id = "T"
-finding = "planted"
-paper = "0000.00000"
-statement = "A trend: falls with the radius."
-primary = "distance"
-statistic = "slope"
-arms = ["standard", "robust_small", "robust"]
-levels = [0.0, 0.5, 1.0]
-direction = "less"
-unit = "target"
-smallest_effect = 0.05
-smallest_effect_reason = "planted"
-required_at = ["laptop"]
-controls = ["converged"]
-parts = []
-deviations = ""
-version = 1
+LESS, GAUSS = {"direction": '"less"'}, {"controls": '["gauss"]'}
+ALL = """[
+  { name = "distance", claim = "D" },
+  { name = "recognised", claim = "S" },
+  { name = "beside", quantity = "other", shown = true },
+]"""
+LEDGER = "".join([
+    entry("D", "distance", **LESS, **GAUSS, parts='["other"]'),
+    entry("S", "recognised", **GAUSS, smallest_effect="0.1"),
+    entry("L", "level", statistic='"level"', arms='["robust"]', level_reference="0.5"),
+    entry("R", "bias", **GAUSS),
+    entry("U", "auroc", **GAUSS),
+    entry("T", "distance", **LESS, statistic='"trend"', arms='["standard", "robust_small", "robust"]', checks='["converged"]'),
+    entry("A", "distance", **LESS, rule='"all"', rows_of='"D"', checks='["converged"]', parts=ALL, controls='["gauss", "std_matched"]'),
+    '[not_applicable.gpu]\ngauss = "no such network here"\n',
+])  # fmt: skip
 
-[[claim]]
-id = "A"
-finding = "planted"
-paper = "0000.00000"
-statement = "Rule all: D and S hold against the control networks."
-primary = "distance"
-rule = "all"
-rows_of = "D"
-statistic = "difference"
-arms = ["standard", "robust"]
-direction = "less"
-unit = "target"
-smallest_effect = 0.05
-smallest_effect_reason = "planted"
-required_at = ["laptop"]
-controls = ["converged"]
-parts = [
-  { name = "distance, gauss", claim = "D", arms = ["gauss", "robust"] },
-  { name = "distance, std_matched", claim = "D", arms = ["std_matched", "robust"] },
-  { name = "recognised, gauss", claim = "S", arms = ["gauss", "robust"] },
-]
-deviations = ""
-version = 1
 
-[claim.not_applicable.gpu]
-gauss = "no such network here"
-"""
+def in_file(folder: Path, text: str) -> dict[str, Claim]:
+    """The claims of a claims.toml of that text, written into a folder."""
+    path = folder / "claims.toml"
+    path.write_text(text)
+    return load_claims(path=path)
+
+
+def near(level: float) -> list[float]:
+    """Three networks of about that level."""
+    return [level, level + 0.01, level - 0.01]
 
 
 def network(arm: str, seed: int) -> str:

@@ -23,8 +23,14 @@ from reprolib.run.runner import RunResult
 def results(**verdicts: str) -> dict:
     """A results.json with these verdicts (INV_1 stands for INV-1)."""
     claims = [
-        {"id": name.replace("_", "-"), "verdict": verdict, "reason": "because", "required": True} for name, verdict in verdicts.items()
-    ]
+        {
+            "id": name.replace("_", "-"), "verdict": verdict, "specificity": "specific" if verdict == "supported" else "", "required": True,
+            "estimate": -0.08, "low": -0.12, "high": -0.04, "networks": {"standard": {"a": 0.9, "b": 0.8}, "robust": {"c": 0.8, "d": 0.7}},
+            "controls": [{"name": "gauss", "share": 0.1, "low": -0.2, "high": 0.4, "state": "ruled out"}], "reason": "because",
+            "parts": [{"name": "ssim", "estimate": None, "low": None, "high": None, "n": 0, "state": "not measured"}],
+        }
+        for name, verdict in verdicts.items()
+    ]  # fmt: skip
     return {"finding": "invertibility", "scale": "laptop", "measured": "yes", "claims_sha256": "0" * 64, "claims": claims}
 
 
@@ -156,9 +162,10 @@ def test_a_run_ends_with_its_folder_its_verdicts_and_whether_it_measured(
     assert calls == [(["invertibility"], "laptop", {"tau": "1/4"}, 2, "cpu", False, 300.0)]
     assert capsys.readouterr().out.splitlines()[1:] == [
         "invertibility at scale laptop: completed after 1.5 min",
-        "figures: figures/laptop/invertibility",
-        "  INV-1   supported     because",
-        "  INV-10  inconclusive  because",
+        "invertibility at scale laptop: holds 1 (1 of them only with adversarial training), open 1"
+        " · page: figures/laptop/invertibility/README.md",
+        "  INV-1   supported     -0.08 [-0.12, -0.04]      2 + 2 networks  specific",
+        "  INV-10  inconclusive  -0.08 [-0.12, -0.04]      2 + 2 networks",
         "  measured: no (CIFAR-10 absent)",
     ]
 
@@ -192,12 +199,12 @@ def test_from_nothing_compares_verdicts_and_fails_when_they_differ(
     assert capsys.readouterr().out.endswith("from nothing: every verdict as committed\n")
     write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported", INV_2="supported"))
     assert main(["run", "--from-nothing"]) == 9
-    assert capsys.readouterr().out.endswith("  INV-2: negligible here, supported in the committed results\n")
+    assert capsys.readouterr().out.endswith("  INV-2: negligible, committed as supported, specific\n")
 
 
 def test_a_claim_that_came_or_went_is_a_difference() -> None:
     found = summary.differences(results(INV_1="supported"), results(INV_2="negligible"))
-    assert found == ["INV-1: absent here, supported in the committed results", "INV-2: negligible here, absent in the committed results"]
+    assert found == ["INV-1: absent, committed as supported, specific", "INV-2: negligible, committed as absent"]
 
 
 @pytest.fixture
@@ -211,10 +218,13 @@ def test_claims_are_shown_and_checked(repository: Path, monkeypatch: pytest.Monk
     folder = write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported"))
     assert main(["claims"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "invertibility at scale laptop (figures/laptop/invertibility)",
-        "  INV-1  supported  because",
+        "invertibility at scale laptop: holds 1 (1 of them only with adversarial training) · page: figures/laptop/invertibility/README.md",
+        "  INV-1  supported     -0.08 [-0.12, -0.04]      2 + 2 networks  specific",
         "  measured: yes",
     ]
+    assert main(["claims", "--why"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines[2:5]] == ["because", "noise-trained 10 % [-20, 40] ruled out", "ssim: - not measured"]
     monkeypatch.setattr(audit, "audit", lambda given: [f"{given.name} INV-1: estimate 1 written, 2 from the rows"])
     assert main(["claims", "--folder", str(folder), "--audit"]) == 9
     said = capsys.readouterr()
@@ -236,7 +246,7 @@ def test_strict_holds_verdicts_against_the_committed_ones_where_git_has_them(rep
     assert main(["claims", "--strict"]) == 0
     write(folder, results(INV_1="contradicted"))
     assert main(["claims", "--strict"]) == 9
-    assert "INV-1: contradicted, committed as supported" in capsys.readouterr().out
+    assert "INV-1: contradicted, committed as supported, specific" in capsys.readouterr().out
     write(folder, results(INV_1="not run (no rows)"))
     assert main(["claims", "--strict"]) == 9
 
@@ -293,7 +303,10 @@ def test_a_reader_that_closes_its_end_early_is_no_error() -> None:
     assert subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stderr == ""
 
 
-def test_a_long_verdict_does_not_push_the_other_reasons_away() -> None:
-    long = "inconclusive (" + "control gauss, " * 5 + "a)"
-    lines = summary.verdict_lines(results(INV_1="supported", INV_2=long, INV_3="negligible"))
-    assert lines == ["INV-1  supported   because", f"INV-2  {long}  because", "INV-3  negligible  because", "measured: yes"]
+def test_a_line_a_claim_fits_the_terminal_and_says_what_holds_and_what_is_open() -> None:
+    long = "inconclusive (check " + "converged, " * 8 + "overfitted)"
+    found = results(INV_1="supported", INV_2=long, INV_3="negligible", INV_4="not run (not measured)")
+    lines = summary.verdict_lines(found)
+    assert max(map(len, lines)) == summary.WIDTH
+    assert lines[1].startswith("INV-2  inconclusive  -0.08 [-0.12, -0.04]      2 + 2 networks  check converged, ")
+    assert summary.headline(found).endswith("holds 1 (1 of them only with adversarial training), does not hold 1, open 1, not run 1")

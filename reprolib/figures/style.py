@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from reprolib import store
 from reprolib.errors import BadInput, nearest
+from reprolib.measures.verdicts import TRAINED
 
 NARROW = 3.3  # inches: one column of a paper
 WIDE = 6.8  # inches: both columns
@@ -46,9 +47,9 @@ ROLES: dict[str, Role] = {
     "robust_large": Role("#7A2E00", ">", "robust, large eps"),
     "robust_linf": Role("#A8005C", "p", "robust, linf"),
     "robust_l2": Role("#5B3A8E", "X", "robust, l2"),
-    "gauss": Role("#009E73", "^", "noise-trained"),
-    "blur": Role("#CC79A7", "v", "blur-trained"),
-    "std_matched": Role("#7FBFEA", "P", "standard, accuracy-matched"),
+    "gauss": Role("#009E73", "^", TRAINED["gauss"]),
+    "blur": Role("#CC79A7", "v", TRAINED["blur"]),
+    "std_matched": Role("#7FBFEA", "P", TRAINED["std_matched"]),
     "untrained": Role("#C4C4C4", "D", "untrained"),
     "pca": Role("#E3C800", "h", "PCA of pixels"),
     "judge": Role("#262626", "*", "judge"),

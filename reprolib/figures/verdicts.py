@@ -1,4 +1,4 @@
-"""The forest of verdicts: every claim of results.json as one line."""
+"""The forest of verdicts: every claim of results.json as one line, beside it what each control explains."""
 
 from __future__ import annotations
 
@@ -6,76 +6,109 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from reprolib.errors import BadInput
 from reprolib.figures import style
-from reprolib.figures.page import axes_for, beside
-from reprolib.judging.ledger import Claim
+from reprolib.judging.ledger import Claim, Contrast
 
-WRAP = 46  # letters a line of a statement
-WRAP_VERDICT = 34
-DOT: dict[str, Any] = {"marker": "o", "markersize": 5}
-CLEAR = ("supported", "contradicted")  # verdicts in bold
+WRAP = 48  # letters a line of a statement
+COLOURS = {"supported": "#0072B2", "contradicted": "#B2182B", "negligible": style.FAINT, "inconclusive": "#B8860B"}
+TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
+SHARES = (-0.5, 1.5)  # the axis of shares; what lies beyond is drawn at its end
 
 
 @style.housed
-def verdicts(results: Sequence[Mapping[str, Any]], ledger: Mapping[str, Claim] | None = None, ax: Axes | None = None) -> Figure:
-    """Estimate, interval, placebo and verdict of every claim, top to bottom in the order given.
+def forest(results: Sequence[Mapping[str, Any]], ledger: Mapping[str, Claim]) -> Figure:
+    """Interval of every claim in units of its smallest effect, coloured by verdict; beside it the share each control explains.
 
-    results: the contents of results.json files (scale, claims). ledger: what `ledger.load_claims()` returns. With it the statement (up
-    to its first colon) stands beside the id, an effect is drawn so that to the right is as claimed, and a band shows what is too small
-    to count; without it effects keep their sign. A claim without an estimate keeps its line and its verdict.
-    Raises BadInput when no claim is there.
+    results: the contents of results.json files (scale, claims), drawn top to bottom. ledger: what `ledger.load_claims()` returns. To
+    the right is as claimed; between the dotted lines an effect is too small to count. A claim without an estimate keeps its line.
+    Raises BadInput when no claim is there, or one that the ledger does not hold.
     """
     lines = [(result, claim) for result in results for claim in result.get("claims", [])]
     if not lines:
         raise BadInput("results holds no claim: give the contents of at least one results.json with claims")
-    ledger = ledger or {}
-    figure, ax = axes_for(ax, style.WIDE, 0.62 + (0.37 if ledger else 0.25) * len(lines))
+    if unknown := [claim["id"] for _, claim in lines if claim["id"] not in ledger]:
+        raise BadInput(f"claim {unknown[0]!r} is not in the ledger: judge the rows again")
+    figure = style.figure(style.WIDE, 0.75 + 0.36 * len(lines))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.6, 1])
     several = len({result.get("scale") for result, _ in lines}) > 1
-    for y, (_, claim) in enumerate(lines):
-        _line(ax, y, claim, ledger.get(claim["id"]))
-    names = [_name(claim["id"], result["scale"] if several else "", ledger.get(claim["id"])) for result, claim in lines]
-    ax.axvline(0, color=style.INK, linewidth=0.7, zorder=0)
-    ax.set_yticks(range(len(lines)), names, fontsize=6.5 if ledger else 7)
-    ax.tick_params(axis="y", length=0)
-    ax.set_ylim(len(lines) - 0.5, -0.5)
-    ax.spines["left"].set_visible(False)
-    ax.set_xlabel("effect in the units of each claim" + (", to the right as claimed" if ledger else ""))
-    handles: list[Artist] = [
-        Line2D([], [], color=style.INK, **DOT, label="estimate, 95 % interval"),
-        Line2D([], [], color=style.FAINT, markerfacecolor="white", linestyle="none", **DOT, label="placebo: two seeds of one arm"),
-    ]
-    if ledger:
-        handles.append(Patch(color=style.FAINT, alpha=0.22, linewidth=0, label="too small to count"))
-    figure.legend(handles=handles, loc="outside lower left", ncols=3)
+    names = []
+    for y, (result, claim) in enumerate(lines):
+        entry = ledger[claim["id"]]
+        _effect(left, y, claim, entry)
+        _controls(right, y, claim)
+        words = f"{claim['id']} ({result['scale']})" if several else claim["id"]
+        names.append(textwrap.fill(f"{words}: {entry.statement.split(':')[0].rstrip('.')}", WRAP, max_lines=3, placeholder=" …"))
+    left.set_yticks(range(len(lines)), names, fontsize=6)
+    left.set_ylim(len(lines) - 0.5, -0.5)
+    left.set_xscale("asinh", linear_width=1.0)
+    left.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    left.minorticks_off()
+    widest = max((abs(end) for line in left.lines for end in np.asarray(line.get_xdata(), dtype=float)), default=1.0)
+    left.set_xlim(-1.15 * max(widest, 3), 1.15 * max(widest, 3))
+    for place in (-1, 0, 1):
+        left.axvline(place, color=style.INK if place == 0 else style.FAINT, linewidth=0.7, linestyle="-" if place == 0 else ":", zorder=0)
+    left.set_xlabel("effect, in units of the smallest that counts\n(to the right as claimed)")
+    for share in (0.0, 0.5, 1.0):
+        right.axvline(share, color=style.FAINT, linewidth=0.7, linestyle=":" if share == 0.5 else "-", zorder=0)
+    right.set(
+        xlim=SHARES,
+        xlabel="share that a control explains\n(interval left of .5: ruled out)",
+        xticks=[0, 0.5, 1],
+        xticklabels=["0", ".5", "1"],
+    )
+    for ax in (left, right):
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+    figure.legend(handles=_legend(lines), loc="outside lower left", ncols=4)
     return figure
 
 
-def _name(claim: str, scale: str, entry: Claim | None) -> str:
-    """The claim's id, its scale where there are several, and its statement up to the colon."""
-    words = f"{claim} ({scale})" if scale else claim
-    return words if entry is None else textwrap.fill(f"{words}: {entry.statement.split(':')[0].rstrip('.')}", WRAP)
+def _contrast(claim: Mapping[str, Any], entry: Claim) -> Contrast:
+    """What of a ledger's entry the numbers of results.json are of."""
+    same = [one for one in entry.deciding() if (one.quantity, [*one.arms]) == (claim["quantity"], claim["arms"])]
+    return same[0] if same else entry.contrast
 
 
-def _line(ax: Axes, y: int, claim: Mapping[str, Any], entry: Claim | None) -> None:
-    sign = -1 if entry is not None and entry.direction == "less" else 1
-    if entry is not None and not entry.relative:  # a relative one has no fixed place on this axis
-        smallest = entry.smallest_effect
-        ax.fill_between([-smallest, smallest], y - 0.36, y + 0.36, color=style.FAINT, alpha=0.22, linewidth=0)
-    placebo = (claim.get("placebo") or {}).get("estimate")
-    if placebo is not None:
-        ax.plot(sign * placebo, y, color=style.FAINT, markerfacecolor="white", linestyle="none", zorder=2, **DOT)
-    verdict = str(claim["verdict"])
-    clear = verdict in CLEAR
-    colour = style.INK if clear else style.FAINT
-    if claim.get("estimate") is not None:
-        low, high = sorted((sign * claim["low"], sign * claim["high"]))
-        ax.plot([low, high], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt", zorder=3)
-        ax.plot(sign * claim["estimate"], y, color=colour, linestyle="none", zorder=4, **DOT)
-    beside(ax, textwrap.fill(verdict, WRAP_VERDICT), y, fontsize=7, fontweight="bold" if clear else "normal")
+def _effect(ax: Axes, y: int, claim: Mapping[str, Any], entry: Claim) -> None:
+    contrast, verdict = _contrast(claim, entry), str(claim["verdict"])
+    if claim["estimate"] is None:
+        ax.text(0.5, y, verdict.partition(" (")[0], transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=6)
+        return
+    unit = contrast.smallest_effect or 1.0
+    if contrast.relative:
+        unit *= abs(float(np.mean([*claim["networks"][contrast.arms[0]].values()])))
+    unit *= -1 if contrast.direction == "less" else 1
+    colour = COLOURS.get(verdict.partition(" (")[0], style.FAINT)
+    if claim["low"] is not None:
+        ax.plot([claim["low"] / unit, claim["high"] / unit], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3)
+    ax.plot([claim["estimate"] / unit], [y], color=colour, marker="o", markersize=4.5, linestyle="none", zorder=4)
+
+
+def _controls(ax: Axes, y: int, claim: Mapping[str, Any]) -> None:
+    shown = [control for control in claim["controls"] if control["share"] is not None]
+    for place, control in zip(np.linspace(-0.27, 0.27, len(shown)) if len(shown) > 1 else [0.0], shown, strict=False):
+        role = style.ROLES.get(control["name"], style.ROLES["judge"])
+        if control["low"] is not None:
+            ends = np.clip([control["low"], control["high"]], *SHARES)
+            ax.plot(ends, [y + place] * 2, color=role.colour, linewidth=1.0, solid_capstyle="butt", zorder=3)
+        share = float(np.clip(control["share"], *SHARES))
+        ax.plot([share], [y + place], color=role.colour, marker=role.marker, markersize=3.5, linestyle="none", zorder=4, clip_on=False)
+
+
+def _legend(lines: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Artist]:
+    words = [str(claim["verdict"]).partition(" (")[0] for _, claim in lines if claim["estimate"] is not None]
+    roles = [control["name"] for _, claim in lines for control in claim["controls"] if control["share"] is not None]
+    dots: list[Artist] = [
+        Line2D([], [], color=colour, marker="o", markersize=4.5, label=word) for word, colour in COLOURS.items() if word in words
+    ]
+    for name, role in style.ROLES.items():
+        if name in roles:
+            dots.append(Line2D([], [], color=role.colour, marker=role.marker, markersize=3.5, linewidth=1.0, label=role.label))
+    return dots

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ RELATIVE = 1e-5  # numbers are kept to 6 digits; the last one may differ between
 ABSOLUTE = 1e-9
 
 
-def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """A folder's results.json.
+def read_results(folder: str | os.PathLike[str], of_any_rule: bool = False) -> dict[str, Any]:
+    """A folder's results.json; of_any_rule: also one with one answer a claim, as written before there were two.
 
     Raises MissingData when it is not there, CorruptFile when it is not such a file.
     """
@@ -35,14 +34,17 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
     absent = [key for key in needed if not isinstance(results, dict) or key not in results]
     if absent:
         raise CorruptFile(f"{path} has no {absent[0]!r}: it is not a results file, run the notebook again")
+    older = next((entry["id"] for entry in results["claims"] if "specificity" not in entry), None)
+    if older is not None and not of_any_rule:
+        raise CorruptFile(f"{path} has one answer to {older} where there are two: it was judged by an older rule, run the notebook again")
     return results
 
 
 def audit(folder: str | os.PathLike[str], claims: Mapping[str, Claim] | None = None) -> list[str]:
     """Every difference between a folder's results.json and what its rows.csv.gz give today; empty when they agree.
 
-    Everything is judged again: estimates, intervals, seeds, placebos, parts, control states, verdicts and reasons; the hash
-    of the finding's claims must be the one the results were judged with.
+    Everything is judged again: estimates, intervals, networks, parts, controls, both answers and reasons; the hash of the finding's
+    claims must be the one the results were judged with.
     """
     folder = Path(folder)
     results = read_results(folder)
@@ -61,16 +63,16 @@ def audit(folder: str | os.PathLike[str], claims: Mapping[str, Claim] | None = N
     for entry in again:
         name = entry["id"]
         if name in written:
-            differences += [f"{where} {name}: {line}" for line in _differences(_forecast_free(written.pop(name)), _forecast_free(entry))]
+            differences += [f"{where} {name}: {line}" for line in _differences(written.pop(name), entry)]
         else:
             differences.append(f"{where} {name}: is in claims.toml but not in results.json")
     return differences + [f"{where} {name}: is in results.json but not in claims.toml" for name in written]
 
 
 def strict(folder: str | os.PathLike[str], committed: str | os.PathLike[str] | None = None) -> list[str]:
-    """What stands between a folder's results and a clean bill: required claims that were not run, verdicts that changed.
+    """What stands between a folder's results and a clean bill: required claims that were not run, answers that changed.
 
-    committed: a folder whose results.json the verdicts must equal, where given.
+    committed: a folder whose results.json the answers must equal, where given.
     """
     results = read_results(folder)
     where = f"{results['scale']}/{results['finding']}"
@@ -78,17 +80,22 @@ def strict(folder: str | os.PathLike[str], committed: str | os.PathLike[str] | N
     lines = [f"{where} {entry['id']}: required, but {entry['verdict']}" for entry in owed]
     if committed is None:
         return lines
-    before = {entry["id"]: entry["verdict"] for entry in read_results(committed)["claims"]}
-    now = {entry["id"]: entry["verdict"] for entry in results["claims"]}
-    for name in [*before, *(name for name in now if name not in before)]:
-        if before.get(name) != now.get(name):
-            lines.append(f"{where} {name}: {now.get(name, 'absent')}, committed as {before.get(name, 'absent')}")
-    return lines
+    return lines + [f"{where} {line}" for line in changed_answers(read_results(committed, of_any_rule=True), results)]
 
 
-def _forecast_free(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the hours a forecast names: they come from the minutes of whoever trained, not from the rows."""
-    return {**entry, "reason": re.sub(r" \([\d.]+ hours of training\)", "", str(entry.get("reason", "")))}
+def changed_answers(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
+    """One sentence for each claim whose two answers are not the same in both results."""
+    before, now = ({entry["id"]: both_answers(entry) for entry in results["claims"]} for results in (committed, made))
+    return [
+        f"{name}: {now.get(name, 'absent')}, committed as {before.get(name, 'absent')}"
+        for name in [*before, *(name for name in now if name not in before)]
+        if before.get(name) != now.get(name)
+    ]
+
+
+def both_answers(entry: Mapping[str, Any]) -> str:
+    """Does it hold, and is it specific: "supported, specific"."""
+    return ", ".join(text for text in (entry["verdict"], entry.get("specificity", "")) if text)
 
 
 def _differences(written: Any, again: Any, path: str = "") -> list[str]:

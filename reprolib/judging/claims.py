@@ -1,4 +1,4 @@
-"""The ledger's entry points: claims as data, and the verdict on each from tidy rows alone."""
+"""The ledger's entry points: claims as data, and both answers on each from tidy rows alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from reprolib.errors import BadInput, nearest
-from reprolib.judging.controls import Control, control, control_contrast, manipulation_check, part_controls, why_not_applicable
+from reprolib.judging.controls import MANIPULATION, NOT_ASKED, Control, answers, check, control, manipulation_check, not_applicable
 from reprolib.judging.evidence import Evidence
-from reprolib.judging.ledger import SCALE_NAMES, Claim, Contrast, claims_sha256, load_claims
+from reprolib.judging.ledger import SCALE_NAMES, Claim, claims_sha256, load_claims
 from reprolib.judging.tidy import read_rows, rounded, write_rows
-from reprolib.measures import verdict_rule
-from reprolib.measures.statistics import VERDICT_UNITS, Effect
+from reprolib.measures.effects import Absent, Effect
+from reprolib.measures.verdicts import NOT_APPLICABLE, OPEN, Verdict, after_checks, specificity, worst
 
 __all__ = [
     "Claim",
@@ -29,7 +29,6 @@ __all__ = [
     "write_rows",
 ]
 
-SAY_WHY = ("not applicable", "undecided")  # states that are shown with their reason
 DIGITS = 6  # of every number in results.json: more would differ between kinds of CPU
 
 
@@ -45,30 +44,19 @@ def evidence_of(rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, 
     return Evidence(rows, scale, load_claims() if claims is None else claims, is_rounded)
 
 
-def judge(
-    claim_id: str,
-    rows: pd.DataFrame | Evidence,
-    scale: str,
-    claims: Mapping[str, Claim] | None = None,
-    minutes_per_network: float | None = None,
-) -> dict[str, Any]:
-    """One entry of results.json: estimate, interval, seeds, placebo, parts, controls and verdict of a claim, from rows.
+def judge(claim_id: str, rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim] | None = None) -> dict[str, Any]:
+    """One entry of results.json: estimate, interval, networks, parts, controls and both answers to a claim, from rows.
 
-    rows: tidy rows of the whole finding (controls may be rows of other claims). minutes_per_network: lets an
-    inconclusive verdict name the hours that would settle it. Raises BadInput for rows that are not what they should be.
+    rows: tidy rows of the whole finding (controls may be rows of other claims). Raises BadInput for rows that are not what they should be.
     """
     claims = load_claims() if claims is None else claims
     if claim_id not in claims:
         raise BadInput(f"claim {claim_id!r} is not in claims.toml{nearest(claim_id, claims)}; allowed: {', '.join(claims)}")
-    return _judge(claims[claim_id], evidence_of(rows, scale, claims), minutes_per_network)
+    return _judge(claims[claim_id], evidence_of(rows, scale, claims))
 
 
 def judge_finding(
-    finding: str,
-    rows: pd.DataFrame | Evidence,
-    scale: str,
-    claims: Mapping[str, Claim] | None = None,
-    minutes_per_network: float | None = None,
+    finding: str, rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim] | None = None
 ) -> list[dict[str, Any]]:
     """`judge` for every claim of a finding, in the ledger's order."""
     claims = load_claims() if claims is None else claims
@@ -77,208 +65,117 @@ def judge_finding(
         known = sorted({claim.finding for claim in claims.values()})
         raise BadInput(f"finding={finding!r} has no claims; allowed: {', '.join(known)}{nearest(finding, known)}")
     evidence = evidence_of(rows, scale, claims)
-    return [_judge(claim, evidence, minutes_per_network) for claim in chosen]
+    return [_judge(claim, evidence) for claim in chosen]
 
 
-def verdict_table(results: Mapping[str, Any] | Iterable[Mapping[str, Any]], claims: Mapping[str, Claim] | None = None) -> pd.DataFrame:
-    """The verdicts as a table to show: results.json, or its list of claims, in; one row a claim out."""
+def verdict_table(results: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The verdicts as a table to show: results.json, or its list of claims, in; one short row a claim out."""
     entries = results["claims"] if isinstance(results, Mapping) else results
-    claims = load_claims() if claims is None else claims
-    table = []
-    for entry in entries:
-        placebo = entry["placebo"]
-        fired = "" if placebo["fired"] is None else (" fired" if placebo["fired"] else " silent")
-        table.append(
-            {
-                "id": entry["id"],
-                "statement": claims[entry["id"]].statement,
-                "estimate [low, high]": _numbers(entry),
-                "placebo": _numbers(placebo) + fired,
-                "controls": ", ".join(f"{control['name']}: {control['state']}" for control in entry["controls"]),
-                "verdict": entry["verdict"],
-                "reason": entry["reason"],
-            }
-        )
-    return pd.DataFrame(table, columns=["id", "statement", "estimate [low, high]", "placebo", "controls", "verdict", "reason"])
+    table = [
+        {
+            "id": entry["id"],
+            "does it hold?": entry["verdict"],
+            "estimate [low, high]": numbers(entry),
+            "networks": networks_an_arm(entry),
+            "units": f"{entry['n']} x {entry['unit']}" if entry["n"] else "",
+            "only by adversarial training?": entry["specificity"],
+        }
+        for entry in entries
+    ]
+    columns = ["id", "does it hold?", "estimate [low, high]", "networks", "units", "only by adversarial training?"]
+    return pd.DataFrame(table, columns=columns)
 
 
-def _judge(claim: Claim, evidence: Evidence, minutes: float | None) -> dict[str, Any]:
-    deciding, unmeasured = _deciding(claim, evidence)
-    measured = {name: effect for name, (_, effect) in deciding.items()}
-    smallest = {name: evidence.smallest(contrast, effect) for name, (contrast, effect) in deciding.items()}
-    shown = _weakest(deciding, smallest)
-    check = manipulation_check(claim, evidence) if measured else None
-    controls = [control(claim, name, evidence) for name in claim.controls]
-    if check is not None:
-        controls.insert(0, check)
-    if not measured:
-        verdict, reason = _not_run(claim, evidence, unmeasured)
-    elif check is not None and check.state == "failed":
-        verdict, reason = "not run (the networks do not differ)", check.why
-    else:
-        mirrored = [control(claim, name, evidence, mirrored=True) for name in claim.controls]
-        mirrored += [check] if check is not None else []
-        found = verdict_rule.all_of({n: verdict_rule.conditions(e, smallest[n], c.direction) for n, (c, e) in deciding.items()})
-        verdict, reason = verdict_rule.decide(found, {c.name: c.state for c in controls}, {c.name: c.state for c in mirrored})
-        if unmeasured and "fewer than" not in verdict:
-            verdict, reason = f"inconclusive (not measured: {', '.join(unmeasured)})", "every part must be measured or not applicable"
-        reason += "".join(f"; {c.name}: {c.why}" for c in controls if c.why and c.state != "passed")
-        if verdict.startswith("inconclusive") and shown is not None:
-            least = verdict_rule.detectable_effect(measured[shown], smallest[shown])
-            reason += f"; {_direction(*deciding[shown])}, {least:.3g} could have been shown"
-            if not all(found.claimed.values()) and not all(found.mirrored.values()):
-                forecast = verdict_rule.what_would_settle(measured[shown], smallest[shown], minutes, len(deciding[shown][0].arms))
-                reason += f"; {forecast}"
-    if claim.rule == "all" and len(deciding) > 1:
-        reason += f"; weakest part: {shown}"
-    if evidence.scale == "smoke":
-        reason = f"smoke: not evidence; {reason}"
-    contrast, effect = deciding[shown] if shown is not None else (claim.contrast, None)
-    return _entry(claim, evidence, contrast, effect, smallest.get(shown or "", 0.0), controls, verdict, reason)
+def numbers(entry: Mapping[str, Any]) -> str:
+    """An estimate with its interval, or an empty text: "-0.08 [-0.12, -0.041]"."""
+    if entry["estimate"] is None:
+        return ""
+    ends = "" if entry["low"] is None else f" [{entry['low']:.2g}, {entry['high']:.2g}]"
+    return f"{entry['estimate']:.2g}{ends}"
 
 
-def _deciding(claim: Claim, evidence: Evidence) -> tuple[dict[str, tuple[Contrast, Effect]], list[str]]:
-    """The contrasts that decide, with their effects, and the names of those applicable but not measured."""
-    asked = (part for part in claim.parts if not part.shown and not why_not_applicable(claim, part, evidence))
-    contrasts = [*asked] if claim.rule == "all" else [claim.contrast]
-    deciding, unmeasured = {}, []
-    for contrast in contrasts:
-        effect = evidence.effect(contrast)
-        if effect is None:
-            unmeasured.append(contrast.name)
-        else:
-            deciding[contrast.name] = (contrast, effect)
-    return deciding, unmeasured
+def networks_an_arm(entry: Mapping[str, Any]) -> str:
+    """How many networks, or pairs of networks, are compared: "3 + 3 networks", or an empty text."""
+    what = "pairs" if "across" in entry["networks"] else "networks"
+    return " + ".join(str(len(networks)) for networks in entry["networks"].values()) + f" {what}" if entry["networks"] else ""
 
 
-def _weakest(deciding: Mapping[str, tuple[Contrast, Effect]], smallest: Mapping[str, float]) -> str | None:
-    """The part whose interval goes least far in the claimed direction, counted in smallest effects."""
-
-    def reach(name: str) -> float:
-        contrast, effect = deciding[name]
-        sign = verdict_rule.sign_of(contrast.direction)
-        if sign == 0:  # beyond 1, like any other part, exactly where the interval is inside the margin
-            return 2 - max(abs(effect.interval.low), abs(effect.interval.high)) / (smallest[name] or 1.0)
-        near = min(sign * effect.interval.low, sign * effect.interval.high)
-        return sign * effect.interval.estimate if math.isnan(near) else near / (smallest[name] or 1.0)
-
-    return min(deciding, key=reach, default=None)
-
-
-def _not_run(claim: Claim, evidence: Evidence, unmeasured: Sequence[str]) -> tuple[str, str]:
-    if claim.rule == "all" and not unmeasured:
-        return "not run (no part is applicable)", "; ".join(
-            dict.fromkeys(why for part in claim.parts if (why := why_not_applicable(claim, part, evidence)))
-        )
-    if evidence.scale not in (*claim.required_at, "smoke"):
-        return f"not run (not required at {evidence.scale})", f"required at {', '.join(claim.required_at) or 'no scale'}; no rows here"
-    absent, missing = evidence.absent(claim.contrast), evidence.missing_arms(claim.contrast)
-    if claim.rule != "all" and absent is not None and absent.why:
-        return (
-            f"not run ({'no rows' if absent.applicable else 'not applicable'}: {absent.why})",
-            "the primary quantity has no value in these networks",
-        )
-    if claim.rule == "all" or len(missing) == len(claim.arms):
-        return "not run (no rows: not measured yet)", "no rows hold its quantity"
-    if missing:
-        return f"not run (no rows: {', '.join(missing)} not measured yet)", "an arm of the comparison has no rows"
-    return "not run (no rows: no seed has every radius)", "a trend needs one seed with all its arms"
-
-
-def _direction(contrast: Contrast, effect: Effect) -> str:
-    what = {
-        "difference": f"{contrast.arms[-1]} minus {contrast.arms[0]}",
-        "level": f"{contrast.arms[0]} minus {contrast.reference:g}",
-        "slope": "the slope",
-        "alike": f"similarity minus {contrast.reference:g}",
-        "unlike": f"similarity of {contrast.arms[0]} with {contrast.arms[-1]} minus that within the less alike of the two",
-    }
-    return f"{what[contrast.statistic]} is {effect.interval.estimate:.3g}"
-
-
-def _entry(
-    claim: Claim,
-    evidence: Evidence,
-    contrast: Contrast,
-    effect: Effect | None,
-    smallest: float,
-    controls: Sequence[Control],
-    verdict: str,
-    reason: str,
-) -> dict[str, Any]:
-    used = set(evidence.networks(claim.contrast, [*claim.arms, *claim.controls]))
-    used |= set(evidence.networks(control_contrast(claim), [*claim.arms, *claim.controls])) if claim.control_rows else set()
-    for part in claim.parts if claim.rule == "all" else ():
-        used |= set(evidence.networks(part))
-    interval = effect.interval if effect else None
-    placebo = effect.placebo if effect else None
-    fired = None if placebo is None or placebo.n < VERDICT_UNITS else placebo.low > smallest or placebo.high < -smallest
+def _judge(claim: Claim, evidence: Evidence) -> dict[str, Any]:
+    found, contrasts = answers(claim, evidence)
+    name = worst(found) if found else ""
+    shown = contrasts.get(name, claim.contrast)
+    effect = evidence.effect(shown)
+    is_measured = any(one.word != "not run" for one in found.values())
+    asked = [manipulation_check(claim, evidence), *(check(claim, one, evidence) for one in claim.checks)] if is_measured else []
+    checks = [one for one in asked if one is not None]
+    first = _not_run(claim, is_measured, checks, evidence) or after_checks(found[name], {one.name: one.state for one in checks})
+    reasons = [(f"{name}: " if len(found) > 1 and first.word != "not run" else "") + first.reason, evidence.remark(shown)]
+    if first.word != "not run":
+        reasons += [f"{one.name}: {one.why}" for one in checks if one.why and one.state != "passed"]
+    reason = "; ".join(text for text in reasons if text)
+    controls = [control(claim, one, evidence, first.word in ("supported", "contradicted")) for one in claim.controls]
+    states = {one.name: one.state for one in controls if one.state != NOT_ASKED}
+    shares = {one.name: one.share for one in controls if one.share is not None}
     return _plain(
         {
             "id": claim.id,
             "version": claim.version,
             "required": evidence.scale in claim.required_at,
-            "primary": contrast.quantity,
-            "estimate": interval.estimate if interval else None,
-            "low": interval.low if interval else None,
-            "high": interval.high if interval else None,
-            "p": interval.p if interval else None,
-            "n": interval.n if interval else 0,
+            "quantity": shown.quantity,
+            **_interval(effect),
             "unit": claim.unit,
-            "arms": [contrast.arms[0], contrast.arms[-1]],
-            "seeds": [{"a": pair.a, "b": pair.b, "estimate": pair.estimate} for pair in effect.pairs] if effect else [],
-            "placebo": {
-                "estimate": placebo.estimate if placebo else None,
-                "low": placebo.low if placebo else None,
-                "high": placebo.high if placebo else None,
-                "fired": fired,
-            },
-            "parts": _parts(claim, evidence),
-            "controls": [
-                {
-                    "name": one.name,
-                    "estimate": one.estimate,
-                    "low": one.low,
-                    "high": one.high,
-                    "state": f"{one.state} ({one.why})" if one.why and one.state in SAY_WHY else one.state,
-                }
-                for one in controls
-            ],
-            "networks": sorted(used),
-            "verdict": verdict,
-            "reason": reason,
-            "detectable": verdict_rule.detectable_effect(effect, smallest) if effect else None,
+            "arms": [*shown.arms],
+            "networks": _networks(effect),
+            "parts": _parts(claim, found, evidence),
+            "controls": [_shown(one) for one in (*checks, *controls)],
+            "verdict": first.verdict,
+            "specificity": specificity(first, states, shares),
+            "reason": f"smoke: not evidence; {reason}" if evidence.scale == "smoke" else reason,
         }
     )
 
 
-def _parts(claim: Claim, evidence: Evidence) -> list[dict[str, Any]]:
-    """The parts' numbers; state: as a control where they decide, whether a margin holds for "inside", else shown or why it is not."""
-    decided = {one.name: one for one in part_controls(claim, evidence)} if claim.rule == "all" else {}
+def _not_run(claim: Claim, is_measured: bool, checks: Sequence[Control], evidence: Evidence) -> Verdict | None:
+    """The answer where nothing can be said of the numbers, or None."""
+    if is_measured:
+        failed = next((one for one in checks if one.name == MANIPULATION and one.state == "failed"), None)
+        return None if failed is None else Verdict("not run (the networks do not differ)", failed.why)
+    if evidence.scale not in (*claim.required_at, "smoke"):
+        where = ", ".join(claim.required_at) or "no scale"
+        return Verdict(f"not run (not required at {evidence.scale})", f"required at {where}; no rows here")
+    why = [effect.why for part in claim.deciding() if isinstance(effect := evidence.effect(part), Absent)]
+    if all(not_applicable(claim, part, evidence) for part in claim.deciding()):
+        return Verdict("not run (no part is applicable)", "; ".join(dict.fromkeys(why)))
+    return None
+
+
+def _parts(claim: Claim, found: Mapping[str, Verdict], evidence: Evidence) -> list[dict[str, Any]]:
+    """The parts' numbers, of a trend those of its steps too; state: the verdict of those that decide, else shown or why there is none."""
+    steps = claim.contrast.steps().values() if claim.statistic == "trend" else ()
     shown = []
-    for part in claim.parts:
-        effect, absent = evidence.effect(part), evidence.absent(part)
-        interval = effect.interval if effect else None
-        state = "shown" if absent is None else "not measured" if absent.applicable else "not applicable"
-        state += f" ({absent.why})" if absent is not None and absent.why else ""
-        if effect and part.direction == "inside" and part.statistic == "level":
-            held = verdict_rule.conditions(effect, evidence.smallest(part, effect), "inside").claimed
-            state = "inside the margin" if held["a"] and held["b"] else "not inside the margin"
-        elif part.name in decided:
-            state = decided[part.name].state + (f" ({decided[part.name].why})" if decided[part.name].why else "")
-        shown.append(
-            {
-                "name": part.name,
-                "quantity": part.quantity,
-                "arms": list(part.arms),
-                "estimate": interval.estimate if interval else None,
-                "low": interval.low if interval else None,
-                "high": interval.high if interval else None,
-                "n": interval.n if interval else 0,
-                "state": state,
-            }
-        )
+    for part in (*steps, *claim.parts):
+        effect = evidence.effect(part)
+        state = found[part.name].verdict if part in claim.deciding() and part.name in found else "shown"
+        if isinstance(effect, Absent):
+            state = "not measured" if effect.applicable else "not applicable"
+            state += f" ({effect.why})" if effect.why != state else ""
+        shown.append({"name": part.name, "quantity": part.quantity, "arms": [*part.arms], **_interval(effect), "state": state})
     return shown
+
+
+def _shown(one: Control) -> dict[str, Any]:
+    state = f"{one.state} ({one.why})" if one.why and one.state in ("not measured", OPEN, NOT_APPLICABLE) else one.state
+    return {"name": one.name, "share": one.share, "low": one.low, "high": one.high, "state": state}
+
+
+def _interval(effect: Effect | Absent) -> dict[str, Any]:
+    if isinstance(effect, Absent):
+        return {"estimate": None, "low": None, "high": None, "n": 0}
+    return {"estimate": effect.estimate, "low": effect.low, "high": effect.high, "n": effect.n}
+
+
+def _networks(effect: Effect | Absent) -> dict[str, dict[str, float]]:
+    return {} if isinstance(effect, Absent) else {arm: dict(of) for arm, of in effect.networks.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -290,10 +187,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") + 0.0 if math.isfinite(value) else None
     return value
-
-
-def _numbers(entry: Mapping[str, Any]) -> str:
-    if entry["estimate"] is None:
-        return "not measured"
-    ends = "" if entry["low"] is None else f" [{entry['low']:.3g}, {entry['high']:.3g}]"
-    return f"{entry['estimate']:.3g}{ends}"

@@ -1,4 +1,4 @@
-"""Rows of one scale as evidence: the effect of a contrast, and the numbers on the networks' cards."""
+"""Rows of one scale as evidence: a network's value and its value under each resample, the effect of a contrast, the networks' cards."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from reprolib import registry
 from reprolib.errors import BadInput
-from reprolib.judging.ledger import PAIRED, Claim, Contrast
-from reprolib.judging.quantities import Absent, is_index, rows_of
+from reprolib.judging.ledger import OF_PAIRS, WEIGHTS, Claim, Contrast
+from reprolib.judging.quantities import Correlation, Mean, is_index, is_of_pairs, made_of, rows_of
 from reprolib.judging.tidy import rounded
-from reprolib.measures.statistics import Effect, Network, difference_effect, level_effect, slope_effect
-from reprolib.measures.verdict_rule import sign_of
+from reprolib.measures.effects import Absent, Effect, NetworkValue, correlation_effect, effect, paired_effect, pairs_effect
+from reprolib.measures.quantities import no_effect_unless_reached, rank_correlation
+
+Key = tuple[str, str, int, str]  # arm, architecture, seed, network
 
 
 class Evidence:
@@ -30,78 +33,39 @@ class Evidence:
         self._groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["claim", "quantity"], sort=True)))
         self._effects: dict[Contrast, Effect | Absent] = {}
         self._indices: dict[str, Any] = {}
+        self._frames: dict[tuple[str, str], dict[Key, _Cells]] = {}
 
     def rows(self, claim: str, quantity: str) -> pd.DataFrame | None:
         """The rows of one quantity of a claim, or None."""
         return self._groups.get((claim, quantity))
 
-    def missing_arms(self, contrast: Contrast) -> list[str]:
-        """Arms of a contrast that have no rows."""
-        group = self._own_rows(contrast)
-        return [arm for arm in contrast.arms if group is None or not (group["arm"] == arm).any()]
-
     def networks(self, contrast: Contrast, arms: Sequence[str] | None = None) -> list[str]:
         """Keys of the networks measured for a contrast, sorted."""
-        group = self._own_rows(contrast)
+        group = self.rows(contrast.claim, rows_of(contrast.finding, contrast.quantity)[0])
         wanted = contrast.arms if arms is None else arms
         return [] if group is None else sorted(set(group.loc[group["arm"].isin(list(wanted)), "network"]))
 
-    def effect(self, contrast: Contrast) -> Effect | None:
-        """The effect of a contrast, or None while it has none. Raises BadInput when units do not correspond."""
-        found = self._effect(contrast)
-        return None if isinstance(found, Absent) else found
+    def effect(self, contrast: Contrast) -> Effect | Absent:
+        """The effect of a contrast (of a trend: main radius minus standard), or why there is none.
 
-    def absent(self, contrast: Contrast) -> Absent | None:
-        """Why a contrast has no effect; None where it has one."""
-        found = self._effect(contrast)
-        return found if isinstance(found, Absent) else None
-
-    def _effect(self, contrast: Contrast) -> Effect | Absent:
+        Raises BadInput when units do not correspond.
+        """
         if contrast not in self._effects:
             if contrast.scales and self.scale not in (*contrast.scales, "smoke"):
                 self._effects[contrast] = Absent(f"asked at {', '.join(contrast.scales)} only", applicable=False)
             else:
-                self._effects[contrast] = Absent("") if self.missing_arms(contrast) else self._measure(contrast)
+                self._effects[contrast] = self._measure(contrast)
         return self._effects[contrast]
 
-    def _own_rows(self, contrast: Contrast) -> pd.DataFrame | None:
-        """The rows that hold each network's part of a contrast."""
-        return self.rows(contrast.claim, rows_of(self.claims[contrast.claim].finding, contrast.quantity))
+    def remark(self, contrast: Contrast) -> str:
+        """What a finding adds to the reason of a verdict on one of its indices, or an empty text."""
+        if not is_index(contrast.finding, contrast.quantity):
+            return ""
+        return str(self._of_finding(contrast.finding).remark(contrast))
 
-    def smallest(self, contrast: Contrast, effect: Effect) -> float:
+    def smallest(self, contrast: Contrast, found: Effect) -> float:
         """The smallest effect that counts, in the quantity's units."""
-        return contrast.smallest_effect * (abs(effect.comparison) if contrast.relative else 1.0)
-
-    def _measure(self, contrast: Contrast) -> Effect | Absent:
-        finding = self.claims[contrast.claim].finding
-        if contrast.statistic in PAIRED or is_index(finding, contrast.quantity):
-            return self._of_finding(finding, contrast)
-        group = self._groups[contrast.claim, contrast.quantity]
-        frames = {
-            (arm, int(frame["seed"].iloc[0]), str(frame["network"].iloc[0])): frame
-            for arm in contrast.arms
-            for _, frame in group[group["arm"] == arm].groupby(["seed", "network"], sort=True)
-        }
-        cells = _cells(frames, contrast)
-        arms = [[network for (arm, _, _), network in cells.items() if arm == wanted] for wanted in contrast.arms]
-        if contrast.statistic == "difference":
-            return difference_effect(arms[0], arms[1], contrast.joint)
-        if contrast.statistic == "level":
-            return level_effect(arms[0], contrast.reference, contrast.joint)
-        for name, arm in zip(contrast.arms, arms, strict=True):
-            seeds = [network.seed for network in arm]
-            if len(set(seeds)) < len(seeds):
-                raise BadInput(f"{_label(contrast)}: arm {name} has two networks of one seed, a trend needs one network a seed")
-        if not set.intersection(*({network.seed for network in arm} for arm in arms)):
-            return Absent("")
-        return slope_effect(arms, contrast.levels, sign_of(contrast.direction), contrast.joint)
-
-    def _of_finding(self, finding: str, contrast: Contrast) -> Effect | Absent:
-        """The effect on a quantity that a finding makes of its rows."""
-        if finding not in self._indices:
-            self._indices[finding] = registry.judging(finding).Indices(self.rows)  # type: ignore[union-attr]
-        found: Effect | Absent = self._indices[finding].effect(contrast)
-        return found
+        return contrast.smallest_effect * (abs(found.comparison) if contrast.relative else 1.0)
 
     def card(self, quantity: str, networks: Sequence[str]) -> dict[str, float]:
         """A card number (adversarial_accuracy, clean_accuracy) of each of the networks that has one."""
@@ -111,40 +75,154 @@ class Evidence:
         means = group[group["network"].isin(list(networks))].groupby("network")["value"].mean()
         return {str(key): float(value) for key, value in means.items()}
 
+    def _measure(self, contrast: Contrast) -> Effect | Absent:
+        if contrast.statistic == "trend":
+            return self.effect(contrast.steps()["main minus standard"])
+        if contrast.statistic == "correlation":
+            return self._correlation(contrast)
+        if is_of_pairs(contrast.finding, contrast.quantity):
+            weights = OF_PAIRS.get(contrast.statistic) or WEIGHTS[contrast.statistic]
+            kinds = self._of_finding(contrast.finding).of_pairs(contrast)
+            return kinds if isinstance(kinds, Absent) else pairs_effect(kinds, weights, contrast.reference)
+        missing = self._missing(contrast)
+        if missing is not None:
+            return missing
+        indices = self._of_finding(contrast.finding) if is_index(contrast.finding, contrast.quantity) else None
+        arms = self._values(contrast) if indices is None else indices.of_networks(contrast)
+        reference = contrast.reference if contrast.statistic == "level" else 0.0
+        if contrast.statistic == "paired":
+            return paired_effect({arm: [*networks.values()] for arm, networks in _paired(arms, contrast).items()}, reference)
+        return effect({arm: [*networks.values()] for arm, networks in arms.items()}, WEIGHTS[contrast.statistic], reference)
+
+    def _missing(self, contrast: Contrast) -> Absent | None:
+        """What is not measured, of the rows that a contrast needs."""
+        for quantity in rows_of(contrast.finding, contrast.quantity):
+            group = self.rows(contrast.claim, quantity)
+            if group is None:
+                return Absent("not measured" if quantity == contrast.quantity else f"{quantity} not measured")
+            without = [arm for arm in contrast.arms if not (group["arm"] == arm).any()]
+            if without:
+                return Absent("not measured" if len(without) == len(contrast.arms) else f"{', '.join(without)} not measured")
+        return None
+
+    def _values(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
+        """The number of every network of the contrast's arms, made of its rows."""
+        made = made_of(contrast.finding, contrast.quantity)
+        assert isinstance(made, Mean)
+        by_quantity = [self._cells(contrast, quantity) for quantity in made.rows]
+        keys = [*by_quantity[0]]
+        for quantity, cells in zip(made.rows, by_quantity, strict=True):
+            if other := set(cells) ^ set(keys):
+                who = min(other)
+                raise BadInput(f"{_label(contrast)}: network {who[3]} ({who[0]}) lacks {made.rows[0]} or {quantity}: measure both")
+        arms: dict[str, dict[Key, NetworkValue | Absent]] = {arm: {} for arm in contrast.arms}
+        for key in keys:
+            arms[key[0]][key] = made.value(key[3], [cells[key] for cells in by_quantity], contrast.joint)
+        return arms
+
+    def _cells(self, contrast: Contrast, quantity: str) -> dict[Key, NDArray[np.float64]]:
+        """Each network's values (units, repetitions), units sorted; what a network did not reach counts as no effect, if the claim says so."""
+        where = (contrast.claim, quantity)
+        if where not in self._frames:  # rows come sorted by arm, network, unit and unit_2
+            columns = ["arm", "architecture", "seed", "network"]
+            networks = self._groups[where].groupby(columns, sort=True)
+            self._frames[where] = {key: _Cells(frame) for key, frame in networks}  # type: ignore[misc]
+        every = self._frames[where]
+        values, reached = _aligned({key: cells for arm in contrast.arms for key, cells in every.items() if key[0] == arm}, contrast)
+        if contrast.unreached != "zero" or all(one.all() for one in reached.values()):
+            return values
+        arms = [[key for key in values if key[0] == arm] for arm in contrast.arms]
+        stacked, there = ([np.stack([of[key] for key in keys]) for keys in arms] for of in (values, reached))
+        found = no_effect_unless_reached(stacked, there, WEIGHTS[contrast.statistic], contrast.reference)
+        return {key: one for keys, of in zip(arms, found, strict=True) for key, one in zip(keys, of, strict=True)}
+
+    def _correlation(self, contrast: Contrast) -> Effect | Absent:
+        """Over recipe and architecture of the contrast's networks, means over seeds."""
+        made = made_of(contrast.finding, contrast.quantity)
+        assert isinstance(made, Correlation)
+        means = []
+        for quantity, claim in ((made.x, made.x_rows), (made.y, made.y_rows)):
+            group = self.rows(claim or contrast.claim, quantity)
+            if group is None:
+                return Absent(f"{quantity} not measured")
+            group = group[group["arm"].isin(contrast.arms)]
+            means.append(group.groupby(["recipe", "architecture", "network"])["value"].mean().groupby(["recipe", "architecture"]).mean())
+        points = {(str(r), str(a)): (float(means[0][r, a]), float(means[1][r, a])) for r, a in means[0].index.intersection(means[1].index)}
+        return correlation_effect(points, rank_correlation)
+
+    def _of_finding(self, finding: str) -> Any:
+        if finding not in self._indices:
+            self._indices[finding] = registry.judging(finding).Indices(self.rows)  # type: ignore[union-attr]
+        return self._indices[finding]
+
 
 def _label(contrast: Contrast) -> str:
     return f"{contrast.claim}, {contrast.quantity}"
 
 
-def _cells(frames: Mapping[tuple[str, int, str], pd.DataFrame], contrast: Contrast) -> dict[tuple[str, int, str], Network]:
-    """Each network's values (units, repetitions), units sorted; repetitions that not every network has are left out.
+def _paired(arms: Mapping[str, Mapping[Key, Any]], contrast: Contrast) -> dict[str, dict[tuple[str, int], Any]]:
+    """Both arms by architecture and seed, in one order. Raises BadInput where an arm lacks a network's partner."""
+    found = {arm: {key[1:3]: one for key, one in sorted(networks.items(), key=lambda item: item[0][1:])} for arm, networks in arms.items()}
+    first, second = found.values()
+    if alone := set(first) ^ set(second):
+        architecture, seed = min(alone)
+        raise BadInput(f"{_label(contrast)}: {architecture}, seed {seed} is in one arm only: pairs need each network in both")
+    return found
+
+
+class _Cells:
+    """One network's rows of a quantity, and as arrays where every unit has the same repetitions."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        unit, unit_2 = (frame[column].to_numpy(dtype=str) for column in ("unit", "unit_2"))
+        n = 1 + int((unit[1:] != unit[:-1]).sum())
+        self.is_grid = len(unit) % n == 0
+        if self.is_grid:
+            shape = (n, len(unit) // n)
+            units, labels = unit.reshape(shape), unit_2.reshape(shape)
+            self.is_grid = bool((units == units[:, :1]).all() and (labels == labels[:1]).all())
+            self.units, self.labels = units[:, 0], labels[0]
+            self.values, self.reached = (frame[column].to_numpy(dtype=np.float64).reshape(shape) for column in ("value", "reached"))
+
+    def is_like(self, other: _Cells, joint: bool) -> bool:
+        """Whether the other network was measured on the same repetitions, and with `joint` on the same units."""
+        if not (self.is_grid and other.is_grid and np.array_equal(self.labels, other.labels)):
+            return False
+        return not joint or np.array_equal(self.units, other.units)
+
+
+def _aligned(cells: Mapping[Key, _Cells], contrast: Contrast) -> tuple[dict[Key, NDArray[np.float64]], dict[Key, NDArray[np.float64]]]:
+    """Values and whether they were reached, (units, repetitions); repetitions that not every network has are left out.
 
     Control networks are measured from fewer starts: like is compared with like.
     """
-    indexed = {key: frame.set_index(["unit", "unit_2"]).sort_index() for key, frame in frames.items()}
+    one = next(iter(cells.values()))
+    if all(one.is_like(other, contrast.joint) for other in cells.values()):
+        return {key: of.values for key, of in cells.items()}, {key: of.reached for key, of in cells.items()}
+    indexed = {key: of.frame.set_index(["unit", "unit_2"])[["value", "reached"]].sort_index() for key, of in cells.items()}
     first_key, first = next(iter(indexed.items()))
     common = first.index
     for key, frame in indexed.items():
-        if contrast.joint:
+        if contrast.joint and not frame.index.equals(first.index):
             other = set(frame.index.unique("unit")) ^ set(first.index.unique("unit"))
             if other:
                 raise BadInput(
-                    f"{_label(contrast)}: unit {min(other)} is measured in only one of networks {first_key[2]} ({first_key[0]}) and "
-                    f"{key[2]} ({key[0]}); units must be the same in all networks that are compared: measure it, a failure counts as one"
+                    f"{_label(contrast)}: unit {min(other)} is measured in only one of networks {first_key[3]} ({first_key[0]}) and "
+                    f"{key[3]} ({key[0]}); units must be the same in all networks that are compared: measure it, a failure counts as one"
                 )
             common = common.intersection(frame.index)
     labels = set.intersection(*(set(frame.index.unique("unit_2")) for frame in indexed.values()))
-    networks = {}
+    values, reached = {}, {}
     for key, frame in indexed.items():
         kept = frame.loc[common.sort_values()] if contrast.joint else frame[frame.index.isin(labels, level="unit_2")]
         sizes = kept.groupby(level="unit").size()
         if len(sizes) < frame.index.unique("unit").size or sizes.nunique() != 1:
             raise BadInput(
-                f"{_label(contrast)}: units of network {key[2]} ({key[0]}) do not share equally many repetitions (unit_2) "
+                f"{_label(contrast)}: units of network {key[3]} ({key[0]}) do not share equally many repetitions (unit_2) "
                 "with the other networks: measure every unit from the same starts"
             )
         shape = (len(sizes), int(sizes.iloc[0]))
-        values = kept["value"].to_numpy(dtype=np.float64).reshape(shape)
-        counted = kept["reached"].to_numpy(dtype=bool).reshape(shape) if contrast.unreached == "zero" else None
-        networks[key] = Network(key[1], values, counted)
-    return networks
+        values[key] = kept["value"].to_numpy(dtype=np.float64).reshape(shape)
+        reached[key] = kept["reached"].to_numpy(dtype=np.float64).reshape(shape)
+    return values, reached

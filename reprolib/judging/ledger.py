@@ -1,31 +1,33 @@
 """Every claim once, as data: each finding's `claims.toml` read, checked field by field, and hashed.
 
-Entries are committed before the first run that measures them. A changed direction, primary or smallest_effect (or statistic, arms,
-scales, unit, controls, not_applicable) is another claim: raise its version and add its line to tests/findings/<finding>/frozen_claims.json.
+Entries are committed before the first run that measures them. A changed direction, quantity or smallest_effect (or statistic, arms,
+scales, unit, checks, controls, not_applicable) is another claim: raise its version, add its line to tests/findings/<finding>/frozen_claims.json.
 
 id, paper (arXiv), statement (ours); the finding is the folder that the file lies in
-primary          the one quantity (column `quantity` of the rows) that decides
-statistic        difference: second arm minus first, mean over all seed pairs; level: the one arm minus level_reference;
-                 slope: over `levels` (one an arm), one slope a seed; alike: a network of the first arm with one of the second
-                 and of another seed; unlike: that, minus the lower of the same inside either arm
-arms             roles; [low arm, high arm], the estimate is high minus low
-direction        of the estimate: greater, less, or inside (a statement of sameness: smallest_effect is then its margin)
-unit             what is resampled; hidden units independently in each network, all others jointly
+quantity         the one that decides: a column of the rows, or one that the finding's judging.py makes of them
+statistic        difference: second arm minus first; paired: the same over networks of one architecture and seed; level: the one arm
+                 minus `level_reference`; trend: over arms of radius 0, small and main; correlation: over the networks of the arms;
+                 of pairs of networks and different seeds: alike: a network of the first arm with one of the second, minus
+                 `level_reference`; unlike: that, minus two networks of the arm `within`
+arms             roles
+direction        of the estimate: greater, less, inside (a statement of sameness, smallest_effect is its margin) or not_below
+unit             what is resampled; hidden units do not correspond between networks, all others do
 smallest_effect  in the quantity's units (relative = true: share of the first arm's value), with its reason
 required_at      scales whose committed results must hold a verdict
-controls         converged or overfitted (conditions on the networks); ids of claims; network roles standing in for the
-                 comparison arm (for a level: the arm minus them)
-parts            shown beside, not deciding: a quantity, or a table that changes the contrast (claim = "INV-4" starts from that
-                 entry's contrast). With rule = "all" the parts decide, every one of them that has not shown = true
-                 and is asked at the scale (scales = [...], absent for all)
+checks           conditions that what is supported needs: of the finding's judging.py (converged, overfitted), or ids of claims, of which
+                 the parts on this claim's own quantity count
+controls         networks of which is asked whether they do the same: roles, ids of claims, or controls of the finding's judging.py
+parts            shown beside: a quantity, or a table that changes the contrast (claim = "INV-4" starts from that entry's contrast).
+                 With rule = "all" they decide, every one that has not shown = true and is asked at the scale (scales = [...])
 rows_of          the claim whose rows are read, where it is not the entry's own id
-control_rows     the claim whose rows hold the control networks, and main arms of their architecture, where they are others
-own_parts        with rule = "all": as a control, only the parts on the leaning claim's own quantity count, where there are any
-unreached        zero: a comparison counts 0 where either network did not reach its target; value: the row's value stands
-not_applicable   scale -> {role = "why"}
+control_rows     the claim whose rows hold control networks, and main arms of their architecture, that its own rows do not
+unreached        zero: a comparison counts 0 where a network did not reach its target; value: the row's value stands
+not_applicable   scale -> {role = "why"}; outside the entries: of every entry that has the control
 deviations       from the paper's protocol
 reference        a verified number of the paper, absent where there is none
 version          counts from 1
+
+[retired]        ids of entries that are no longer asked, and why; rows may still be kept under them
 """
 
 from __future__ import annotations
@@ -41,30 +43,31 @@ from typing import Any
 
 from reprolib import registry
 from reprolib.errors import BadInput, MissingData, nearest
-from reprolib.judging.quantities import conditions, is_of_pairs, without_variant
-from reprolib.measures.verdict_rule import DIRECTIONS
+from reprolib.judging.quantities import Correlation, conditions, is_of_pairs, made_of, own_controls, without_variant
+from reprolib.measures.effects import DIFFERENCE, HALF_WAY, LEVEL
+from reprolib.measures.verdicts import DIRECTIONS
 
 SCALE_NAMES = ("smoke", "laptop", "cifar", "gpu", "imagenet")
 NETWORK_CONTROLS = ("gauss", "blur", "std_matched", "untrained")
-PAIRED = ("alike", "unlike")  # statistics of pairs of networks
-STATISTICS = ("difference", "level", "slope", *PAIRED)
-RESAMPLING = {"hidden unit": "independent"}  # these do not correspond between networks; all other units do
+OF_PAIRS = {"alike": LEVEL, "unlike": DIFFERENCE}  # statistics of pairs of networks, with their weights
+WEIGHTS = {"level": LEVEL, "difference": DIFFERENCE, "paired": DIFFERENCE, "half_way": HALF_WAY}
+ARMS = {"level": 1, "trend": 3, "difference": 2, "paired": 2, "alike": 2, "unlike": 2}
+STATISTICS = (*ARMS, "correlation")
+APART = ("hidden unit",)  # these units do not correspond between networks; all others do
 UNREACHED = ("value", "zero")
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One number to estimate from rows, with what it is held against.
+    """One number to estimate from rows, with what it is held against; the fields are those of a claim.
 
-    difference: last arm minus first; level: the one arm minus `reference`; slope: over `levels`, one an arm; alike: a network
-    of the first arm with one of the second (which may be the same arm) and of another seed, minus `reference`; unlike: that,
-    minus the lower of the same inside either arm.
-    unreached "zero": a comparison in which a network did not reach its target counts 0; "value": the row's value stands.
-    smallest_effect is in the quantity's units, or a share of the first arm's value where `relative`. scales: where it is asked,
-    absent for all. shown: it does not decide, whatever the rule.
+    claim: whose rows are read. within: the arm that the pairs across are held against ("unlike"). reference: what a level is held
+    against. joint: whether units correspond between networks. scales: where it is asked, absent for all. shown: it does not decide,
+    whatever the rule. The statistic "half_way" is not for claims.toml: a robust, a standard and a control arm, see `controls`.
     """
 
     name: str
+    finding: str
     claim: str
     quantity: str
     statistic: str
@@ -72,12 +75,18 @@ class Contrast:
     direction: str
     smallest_effect: float
     relative: bool = False
-    levels: tuple[float, ...] = ()
+    within: str = ""
     reference: float = 0.0
     unreached: str = "value"
     joint: bool = True
     scales: tuple[str, ...] = ()
     shown: bool = False
+
+    def steps(self) -> dict[str, Contrast]:
+        """The three differences of a trend's arms, as `verdicts.trend` takes them, in its order."""
+        standard, small, main = self.arms
+        pairs = {"main minus standard": (standard, main), "small minus standard": (standard, small), "main minus small": (small, main)}
+        return {name: replace(self, name=name, statistic="difference", arms=arms) for name, arms in pairs.items()}
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class Claim:
     finding: str
     paper: str
     statement: str
-    primary: str
+    quantity: str
     parts: tuple[Contrast, ...]
     arms: tuple[str, ...]
     statistic: str
@@ -100,44 +109,54 @@ class Claim:
     controls: tuple[str, ...]
     deviations: str
     version: int
+    checks: tuple[str, ...] = ()
     reference: str = ""
     relative: bool = False
-    rule: str = "primary"
+    within: str = ""
+    rule: str = "one"
     rows_of: str = ""
-    levels: tuple[float, ...] = ()
     level_reference: float = 0.0
     unreached: str = "value"
     not_applicable: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     control_rows: str = ""
-    own_parts: bool = False
 
     @property
     def contrast(self) -> Contrast:
-        """The primary quantity as a contrast."""
+        """The quantity that decides as a contrast."""
         return Contrast(
-            name=self.primary,
+            name=self.quantity,
+            finding=self.finding,
             claim=self.rows_of or self.id,
-            quantity=self.primary,
+            quantity=self.quantity,
             statistic=self.statistic,
             arms=self.arms,
             direction=self.direction,
             smallest_effect=self.smallest_effect,
             relative=self.relative,
-            levels=self.levels,
+            within=self.within,
             reference=self.level_reference,
             unreached=self.unreached,
-            joint=RESAMPLING.get(self.unit, "joint") == "joint",
+            joint=self.unit not in APART,
         )
+
+    @property
+    def robust_arm(self) -> str | None:
+        """The robust arm that the claim holds against standard networks, or None where it compares no such arms."""
+        robust = [arm for arm in self.arms if arm.startswith("robust")]
+        if "standard" not in self.arms or not robust:
+            return None
+        return "robust" if "robust" in robust else robust[-1]
+
+    def deciding(self) -> tuple[Contrast, ...]:
+        """What decides: the quantity's contrast, or with rule "all" every part that is not only shown."""
+        return tuple(part for part in self.parts if not part.shown) if self.rule == "all" else (self.contrast,)
 
     def frozen_sha256(self) -> str:
         """Hash of what must not change without a new version: what is measured, on whom, and what would count."""
-        parts = [part for part in self.parts if self.rule == "all" and (self.own_parts or not part.shown)]
-        contrasts = [asdict(one) for one in (self.contrast, *parts)]
-        contrasts = [{key: value for key, value in one.items() if value or key not in ("scales", "shown")} for one in contrasts]
+        contrasts = [{**asdict(one), "name": "", "finding": ""} for one in (self.contrast, *self.deciding())]
         waived = {scale: sorted(roles) for scale, roles in self.not_applicable.items()}
-        frozen = [[{**one, "name": ""} for one in contrasts], self.rule, self.unit, sorted(self.controls), waived]
-        later = {key: value for key, value in (("control_rows", self.control_rows), ("own_parts", self.own_parts)) if value}
-        return _sha256([*frozen, *([later] if later else [])])  # fields of later entries leave the hashes of earlier ones alone
+        frozen = [contrasts, self.rule, self.unit, sorted(self.checks), sorted(self.controls), waived, self.control_rows]
+        return _sha256(frozen)
 
 
 def load_claims(finding: str | None = None, path: str | os.PathLike[str] | None = None) -> dict[str, Claim]:
@@ -146,7 +165,7 @@ def load_claims(finding: str | None = None, path: str | os.PathLike[str] | None 
     Raises BadInput, naming the claim, the field and the cure, for an unknown or missing field, a duplicate id, a value
     that is not allowed, or a control or part that names nothing.
     """
-    entries, claims = _entries(path), {}
+    (entries, retired), claims = _entries(path), {}
     for entry in entries:
         claim = _claim(entry)
         if claim.id in claims:
@@ -156,7 +175,7 @@ def load_claims(finding: str | None = None, path: str | os.PathLike[str] | None 
         claim = claims[entry["id"]]
         claims[claim.id] = replace(claim, parts=_parts(claim, entry["parts"], claims))
     for claim in claims.values():
-        _check_names(claim, claims)
+        _check_names(claim, claims, retired)
     if finding is None:
         return claims
     found = {claim.id: claim for claim in claims.values() if claim.finding == finding}
@@ -171,17 +190,19 @@ def claims_sha256(finding: str | None = None, path: str | os.PathLike[str] | Non
 
     Comments and layout do not count.
     """
-    return _sha256([entry for entry in _entries(path) if finding is None or entry.get("finding") == finding])
+    return _sha256([entry for entry in _entries(path)[0] if finding is None or entry.get("finding") == finding])
 
 
-def _entries(path: str | os.PathLike[str] | None) -> list[dict[str, Any]]:
-    """The entries of one file, or of every finding's claims.toml, each with its finding."""
+def _entries(path: str | os.PathLike[str] | None) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The entries of one file, or of every finding's claims.toml, each with its finding; and the ids of those retired."""
     if path is None:
-        return [
-            {**entry, "finding": finding}
-            for finding in registry.findings()
-            for entry in _entries(registry.FOLDER / finding / "claims.toml")
-        ]
+        entries: list[dict[str, Any]] = []
+        gone: list[str] = []
+        for finding in registry.findings():
+            found, retired = _entries(registry.FOLDER / finding / "claims.toml")
+            entries += [{**entry, "finding": finding} for entry in found]
+            gone += retired
+        return entries, tuple(gone)
     path = Path(path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -189,10 +210,16 @@ def _entries(path: str | os.PathLike[str] | None) -> list[dict[str, Any]]:
         raise MissingData(f"{path} is not there: it is part of the package, install reprolib again") from error
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path.name} is not valid TOML: {error}") from error
-    unknown = set(content) - {"claim"}
+    unknown = set(content) - {"claim", "not_applicable", "retired"}
     if unknown:
         raise BadInput(f"{path.name} has an unknown table {sorted(unknown)[0]!r}: every entry is a [[claim]]")
-    return list(content.get("claim", []))
+    entries = [dict(entry) for entry in content.get("claim", [])]
+    for scale, roles in content.get("not_applicable", {}).items():
+        for entry in entries:
+            if own := {role: why for role, why in roles.items() if role in entry.get("controls", [])}:
+                waived = dict(entry.get("not_applicable", {}))
+                entry["not_applicable"] = {**waived, scale: {**own, **waived.get(scale, {})}}
+    return entries, tuple(content.get("retired", {}))
 
 
 def _claim(entry: Mapping[str, Any]) -> Claim:
@@ -215,7 +242,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
 
 def _parts(claim: Claim, parts: Sequence[str | Mapping[str, Any]], claims: Mapping[str, Claim]) -> tuple[Contrast, ...]:
     """A part is the name of a quantity, or a table that changes the contrast of its claim (or of the claim it names)."""
-    allowed = [one.name for one in fields(Contrast) if one.name != "joint"]
+    allowed = [one.name for one in fields(Contrast) if one.name not in ("finding", "joint")]
     contrasts: dict[str, Contrast] = {}
     for part in parts:
         given: dict[str, Any] = {"quantity": part} if isinstance(part, str) else dict(part)
@@ -238,8 +265,7 @@ def _parts(claim: Claim, parts: Sequence[str | Mapping[str, Any]], claims: Mappi
 def _check_values(claim: Claim) -> None:
     number = (int, float)
     types: dict[str, type | tuple[type, ...]] = {"version": int, "smallest_effect": number, "level_reference": number, "relative": bool}
-    types["own_parts"] = bool
-    types |= {"arms": tuple, "required_at": tuple, "controls": tuple, "levels": tuple, "parts": tuple, "not_applicable": dict}
+    types |= {**dict.fromkeys(("arms", "required_at", "checks", "controls", "parts"), tuple), "not_applicable": dict}
     for one in fields(Claim):
         value = getattr(claim, one.name)
         wanted = types.get(one.name, str)
@@ -247,12 +273,12 @@ def _check_values(claim: Claim) -> None:
             raise BadInput(
                 f"claims.toml, {claim.id}: {one.name} = {value!r} is of the wrong type; see the head of reprolib/judging/ledger.py"
             )
-    for text in ("id", "finding", "paper", "statement", "primary", "unit", "smallest_effect_reason"):
+    for text in ("id", "finding", "paper", "statement", "quantity", "unit", "smallest_effect_reason"):
         if not getattr(claim, text).strip():
             raise BadInput(f"claims.toml, {claim.id}: {text} is empty: fill it in")
     if claim.version < 1:
         raise BadInput(f"claims.toml, {claim.id}: version = {claim.version}: versions count from 1")
-    _check_choice(claim.id, "rule", claim.rule, ("primary", "all"))
+    _check_choice(claim.id, "rule", claim.rule, ("one", "all"))
     for scale in claim.required_at:
         _check_choice(claim.id, "required_at", scale, SCALE_NAMES[1:])
     for scale in claim.not_applicable:
@@ -268,33 +294,37 @@ def _check_contrast(finding: str, name: str, contrast: Contrast) -> None:
         raise BadInput(f"claims.toml, {name}: smallest_effect = {contrast.smallest_effect} is negative: the direction carries the sign")
     for scale in contrast.scales:
         _check_choice(name, "scales", scale, SCALE_NAMES[1:])
-    if (contrast.statistic in PAIRED) != is_of_pairs(finding, contrast.quantity):
-        of = "two networks: alike or unlike" if contrast.statistic not in PAIRED else "one network"
+    if (contrast.statistic in OF_PAIRS) != is_of_pairs(finding, contrast.quantity):
+        of = "two networks: alike or unlike" if contrast.statistic not in OF_PAIRS else "one network"
         raise BadInput(f"claims.toml, {name}: statistic {contrast.statistic} of {contrast.name}: {contrast.quantity} is of {of}")
-    wanted = {"level": 1, "slope": len(contrast.levels)}.get(contrast.statistic, 2)
-    if len(contrast.arms) != wanted or (contrast.statistic == "slope" and wanted < 2):
+    if (contrast.statistic == "correlation") != isinstance(made_of(finding, contrast.quantity), Correlation):
+        what = "a Correlation of its finding's judging.py has statistic correlation, and nothing else has"
+        raise BadInput(f"claims.toml, {name}: statistic {contrast.statistic} of {contrast.name}: {what}")
+    wanted = ARMS.get(contrast.statistic, len(contrast.arms))
+    if len(contrast.arms) != wanted or not contrast.arms:
         raise BadInput(
-            f"claims.toml, {name}: {contrast.statistic} of {contrast.name} has {len(contrast.arms)} arms and {len(contrast.levels)} "
-            "levels; a difference, alike and unlike take 2 arms, a level 1, a slope as many as it has levels (at least 2)"
+            f"claims.toml, {name}: {contrast.statistic} of {contrast.name} has {len(contrast.arms)} arms; it takes {wanted or 1}"
         )
+    if contrast.statistic == "unlike":
+        _check_choice(name, "within", contrast.within, contrast.arms)
 
 
-def _check_names(claim: Claim, claims: Mapping[str, Claim]) -> None:
-    known = (*conditions(claim.finding), *NETWORK_CONTROLS, *(other for other in claims if other != claim.id))
+def _check_names(claim: Claim, claims: Mapping[str, Claim], retired: Sequence[str]) -> None:
+    others = tuple(other for other in claims if other != claim.id)
+    for check in claim.checks:
+        _check_choice(claim.id, "checks", check, (*conditions(claim.finding), *others))
     for control in claim.controls:
-        _check_choice(claim.id, "controls", control, known)
-    if claim.statistic == "slope" and set(claim.controls) & set(NETWORK_CONTROLS):
-        raise BadInput(f"claims.toml, {claim.id}: a trend has no comparison arm for a network control to stand in for")
-    decides = [part for part in claim.parts if not part.shown] if claim.rule == "all" else [claim.contrast]
-    stands = any(replace(part, name=claim.primary) == claim.contrast for part in decides)
-    if set(claim.controls) & set(NETWORK_CONTROLS) and (not stands or claim.direction == "inside"):
-        raise BadInput(f'claims.toml, {claim.id}: network controls need a primary that decides, and a direction other than "inside"')
+        _check_choice(claim.id, "controls", control, (*NETWORK_CONTROLS, *own_controls(claim.finding), *others))
+    has_arms = claim.robust_arm is not None and claim.statistic in ("difference", "unlike") and claim.direction in ("greater", "less")
+    if set(claim.controls) & set(NETWORK_CONTROLS) and not has_arms:
+        what = "a difference between a robust and the standard arm, greater or less"
+        raise BadInput(f"claims.toml, {claim.id}: control networks lie between two arms: they need {what}")
     for key in ("rows_of", "control_rows"):
         if getattr(claim, key):
-            _check_choice(claim.id, key, getattr(claim, key), tuple(claims))
-    if not decides:
+            _check_choice(claim.id, key, getattr(claim, key), (*claims, *retired))
+    if not claim.deciding():
         raise BadInput(f'claims.toml, {claim.id}: rule = "all" decides by its parts: name at least one that is not only shown')
-    for part in decides:
+    for part in claim.deciding():
         if without_variant(part.quantity).endswith("_shown"):
             raise BadInput(f"claims.toml, {claim.id}: {part.quantity} may be shown, not decide: give it shown = true")
 

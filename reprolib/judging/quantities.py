@@ -1,28 +1,125 @@
-"""What a network's rows become: the mean, or a quantity that a finding's own judging.py makes of them.
+"""What the rows of one network become: their mean, or what a finding's own judging.py makes of them.
 
 A finding's judging.py may offer
-  is_index(quantity), rows_of(quantity)   whether a quantity is made from other rows, and from which
-  is_of_pairs(quantity)                   whether it is of two networks
-  Indices(rows).effect(contrast)          the effect on such a quantity, or why there is none
-  PER_BATCH                               variants whose rows are averaged, not made from others
-  CONDITIONS                              name -> a condition on the networks, (claim, evidence) -> Control
+  QUANTITIES   name -> Ratio, Auroc, Minus or Correlation: a quantity that is made from the rows of others
+  CONDITIONS   name -> a check, (claim, evidence) -> Control
+  CONTROLS     name -> a control that is no network, likewise; `margin` makes one
+  is_index(quantity), rows_of(quantity), is_of_pairs(quantity)   whether a quantity is an index that the finding evaluates itself,
+               under which quantity its rows are kept, and whether it is of two networks
+  Indices(rows)   evaluates them: of_networks(contrast), of_pairs(contrast), remark(contrast); see `evidence`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from numpy.typing import NDArray
+
 from reprolib import registry
+from reprolib.errors import BadInput
+from reprolib.measures.effects import Absent, NetworkValue
+from reprolib.measures.quantities import LEAST_ROWS, of_auroc, of_mean, of_ratio
+from reprolib.measures.verdicts import margin_state
 
 
 @dataclass(frozen=True)
-class Absent:
-    """Why a contrast has no effect; applicable: whether more measurements would give it one."""
+class Mean:
+    """The mean of its own rows."""
 
-    why: str
-    applicable: bool = True
+    of: str
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The quantities under which the rows are kept."""
+        return (self.of,)
+
+    def value(self, name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+        """A network's number from its values (units, repetitions) of each of `rows`; resampled: whether its units correspond to others'."""
+        return of_mean(name, values[0], resampled)
+
+
+@dataclass(frozen=True)
+class Ratio(Mean):
+    """The sum of one quantity's rows over the sum of others': shape bias is answers_shape over answers_shape and answers_texture.
+
+    least: rows that must count.
+    """
+
+    over: tuple[str, ...]
+    least: int = LEAST_ROWS
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Those of the numerator, then of what the denominator adds up."""
+        return (self.of, *self.over)
+
+    def value(self, name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+        """See `Mean.value`."""
+        return of_ratio(name, values[0], sum(values[2:], values[1]), resampled, self.least)
+
+
+@dataclass(frozen=True)
+class Auroc(Mean):
+    """Chance that a score of `outside` exceeds one of `of`; the two have units of their own."""
+
+    outside: str
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Scores inside, and outside."""
+        return (self.of, self.outside)
+
+    def value(self, name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+        """See `Mean.value`."""
+        return of_auroc(name, *values)
+
+
+@dataclass(frozen=True)
+class Minus(Mean):
+    """The mean of one quantity's rows minus another's, unit by unit: a similarity minus what shuffled rows give."""
+
+    other: str
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Those of both."""
+        return (self.of, self.other)
+
+    def value(self, name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+        """See `Mean.value`."""
+        one, other = values
+        if len(one) != len(other):
+            raise BadInput(f"{name}: {self.of} has {len(one)} units and {self.other} {len(other)}: measure both on the same ones")
+        return of_mean(name, one.mean(axis=1) - other.mean(axis=1), resampled)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """The rank correlation, over networks, of two quantities x and y; x_rows, y_rows: claims that keep their rows, if not the claim itself."""
+
+    x: str
+    y: str
+    x_rows: str = ""
+    y_rows: str = ""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Both."""
+        return (self.x, self.y)
+
+
+def margin(even: str, twice: str) -> Callable[[Any, Any], Any]:
+    """The control "margin": the claim's contrast on the quantities at margins 1:1 and 1:2, as `verdicts.margin_state` reads them."""
+    from reprolib.judging.controls import Control  # it needs this module
+
+    def control(claim: Any, evidence: Any) -> Control:
+        one, half = (evidence.effect(replace(claim.contrast, name=name, quantity=name)) for name in (even, twice))
+        smallest = claim.smallest_effect if isinstance(half, Absent) else evidence.smallest(claim.contrast, half)
+        return Control("margin", margin_state(one, half, smallest, claim.direction))
+
+    return control
 
 
 def without_variant(quantity: str) -> str:
@@ -30,8 +127,14 @@ def without_variant(quantity: str) -> str:
     return quantity.partition("@")[0]
 
 
+def made_of(finding: str, quantity: str) -> Mean | Correlation:
+    """How a quantity is made of rows; the mean of its own where the finding says nothing else."""
+    known: Mapping[str, Mean | Correlation] = getattr(registry.judging(finding), "QUANTITIES", {})
+    return known.get(quantity, Mean(quantity))
+
+
 def is_index(finding: str, quantity: str) -> bool:
-    """Whether a finding's quantity is made by the finding itself, from the rows of another."""
+    """Whether a finding's quantity is an index that the finding evaluates itself."""
     own = registry.judging(finding)
     return bool(own is not None and hasattr(own, "is_index") and own.is_index(quantity))
 
@@ -42,17 +145,17 @@ def is_of_pairs(finding: str, quantity: str) -> bool:
     return bool(own is not None and hasattr(own, "is_of_pairs") and own.is_of_pairs(quantity))
 
 
-def rows_of(finding: str, quantity: str) -> str:
-    """The quantity under which the rows of a finding's quantity are kept."""
+def rows_of(finding: str, quantity: str) -> tuple[str, ...]:
+    """The quantities under which the rows of a finding's quantity are kept."""
     own = registry.judging(finding)
-    return str(own.rows_of(quantity)) if own is not None and hasattr(own, "rows_of") else quantity
-
-
-def per_batch(finding: str) -> tuple[str, ...]:
-    """Variants of a finding's quantities whose rows are averaged."""
-    return tuple(getattr(registry.judging(finding), "PER_BATCH", ()))
+    return (str(own.rows_of(quantity)),) if own is not None and is_index(finding, quantity) else made_of(finding, quantity).rows
 
 
 def conditions(finding: str) -> Mapping[str, Callable[..., Any]]:
-    """A finding's conditions on networks, by name."""
+    """A finding's checks, by name."""
     return dict(getattr(registry.judging(finding), "CONDITIONS", {}))
+
+
+def own_controls(finding: str) -> Mapping[str, Callable[..., Any]]:
+    """A finding's controls that are no networks, by name."""
+    return dict(getattr(registry.judging(finding), "CONTROLS", {}))

@@ -136,14 +136,18 @@ def depth_agreement(c: ArrayLike) -> Array:
     return np.where(np.isnan(c).any(axis=(-2, -1)), np.nan, agree)
 
 
-def depth_slope(values: ArrayLike) -> Array:
-    """Least-squares slope of one value a layer (..., L) over depth, 0 at the first layer and 1 at the last."""
+def depth_slope(values: ArrayLike, layers: Sequence[int] | None = None) -> Array:
+    """Least-squares slope of one value a layer (..., L) over depth, 0 at the first layer and 1 at the last.
+
+    layers: the numbers of those that the slope is taken over, absent for all; depth is that among all L.
+    """
     values = np.asarray(values, dtype=np.float64)
-    n = values.shape[-1]
-    if n < 2:
-        raise BadInput(f"{n} layers have no slope over depth: give at least 2")
-    depth = np.linspace(-0.5, 0.5, n)
-    return values @ depth / (depth @ depth)
+    chosen = np.arange(values.shape[-1]) if layers is None else np.asarray(layers, dtype=np.intp)
+    if len(chosen) < 2:
+        raise BadInput(f"{len(chosen)} layers have no slope over depth: give at least 2")
+    depth = np.linspace(0, 1, values.shape[-1])[chosen]
+    depth = depth - depth.mean()
+    return values[..., chosen] @ depth / (depth @ depth)
 
 
 def last_third_mean(values: ArrayLike) -> Array:

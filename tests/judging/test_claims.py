@@ -1,240 +1,268 @@
+"""Rows with known answers give the answers they were planted for: does it hold, and does only adversarial training do it?"""
+
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import pytest
-from planting import LEDGER, cards, converged, good_cards, plant, together
+from planting import LEDGER, cards, converged, good_cards, in_file, near, network, plant, together
 
 from reprolib.errors import BadInput
-from reprolib.judging.claims import Claim, evidence_of, judge, judge_finding, load_claims, verdict_table
+from reprolib.judging.claims import Claim, evidence_of, judge, judge_finding, networks_an_arm, numbers, verdict_table
 
 FIELDS = [
-    "id", "version", "required", "primary", "estimate", "low", "high", "p", "n", "unit", "arms", "seeds", "placebo",
-    "parts", "controls", "networks", "verdict", "reason", "detectable",
+    "id", "version", "required", "quantity", "estimate", "low", "high", "n", "unit", "arms", "networks", "parts", "controls",
+    "verdict", "specificity", "reason",
 ]  # fmt: skip
+Levels = Mapping[str, Sequence[float]]
 
 
 @pytest.fixture(scope="module")
 def claims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Claim]:
-    path = tmp_path_factory.mktemp("ledger") / "claims.toml"
-    path.write_text(LEDGER)
-    return load_claims(path=path)
+    return in_file(tmp_path_factory.mktemp("ledger"), LEDGER)
 
 
-def difference(standard: Sequence[float], robust: Sequence[float], gauss: Sequence[float], **more: Sequence[float]) -> pd.DataFrame:
-    return plant("D", "distance", {"standard": standard, "robust": robust, "gauss": gauss, **more})
+def distance(claim: str, levels: Levels) -> pd.DataFrame:
+    return plant(claim, "distance", levels)
 
 
-def share(standard: Sequence[float], robust: Sequence[float], gauss: Sequence[float]) -> pd.DataFrame:
-    return plant("S", "recognised", {"standard": standard, "robust": robust, "gauss": gauss}, share=True)
+def share(claim: str, levels: Levels) -> pd.DataFrame:
+    return plant(claim, "recognised", levels, n=100, share=True)
 
 
-def level(robust: Sequence[float], gauss: Sequence[float]) -> pd.DataFrame:
-    return plant("L", "level", {"robust": robust, "gauss": gauss})
+def level(claim: str, levels: Levels) -> pd.DataFrame:
+    return plant(claim, "level", {"robust": levels["robust"]})
+
+
+def bias(claim: str, levels: Levels) -> pd.DataFrame:
+    """Every stimulus is answered by one of both cues."""
+    shape = plant(claim, "shape", levels, n=100, share=True)
+    return together(shape, shape.assign(quantity="texture", value=1 - shape["value"]))
+
+
+def auroc(claim: str, levels: Levels) -> pd.DataFrame:
+    """That share of the scores outside lies above all inside, the others below all: the AUROC is the share."""
+    outside = plant(claim, "outside", levels, n=100, share=True)
+    return together(outside.assign(value=2 * outside["value"] - 1), plant(claim, "inside", levels, n=50, noise=0.01).assign(value=0.0))
+
+
+def every(claim: str, levels: Levels) -> pd.DataFrame:
+    """Rule "all" over D and S, S turned as D is."""
+    return together(distance("D", levels), share("S", {arm: [1 - value for value in of] for arm, of in levels.items()}), converged())
+
+
+KINDS: dict[str, tuple[Callable[[str, Levels], pd.DataFrame], int]] = {
+    "D": (distance, -1), "S": (share, 1), "L": (level, 1), "R": (bias, 1), "U": (auroc, 1), "A": (every, -1),
+}  # fmt: skip
+
+
+def rows_of(kind: str, robust: Sequence[float], standard: Sequence[float] | None = None, **controls: Sequence[float]) -> pd.DataFrame:
+    """Rows of a claim of that kind, levels told as if higher in the robust arm were the claim."""
+    make, sign = KINDS[kind]
+    levels = {"standard": near(0.5) if standard is None else standard, "robust": robust, **controls}
+    return together(make(kind, {arm: of if sign > 0 else [1 - value for value in of] for arm, of in levels.items()}), good_cards())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("robust", "verdict"),
+    [
+        (near(0.9), "supported"),
+        (near(0.1), "contradicted"),
+        ([0.5, 0.5, 0.5], "negligible"),
+        ([0.5, 0.75, 0.95], "inconclusive"),
+        ([0.9], "inconclusive (one network)"),
+        ([], "not run ("),
+    ],
+)
+def test_planted_rows_give_the_verdict_they_were_planted_for(
+    claims: dict[str, Claim], kind: str, robust: list[float], verdict: str
+) -> None:
+    standard = [0.5, 0.5, 0.5] if verdict == "negligible" else near(0.5)
+    found = judge(kind, rows_of(kind, robust, standard), "laptop", claims)
+    if verdict == "negligible" and kind == "U":
+        assert found["verdict"] in ("negligible", "inconclusive")  # 50 images a group: the interval is wider than the margin
+    else:
+        assert found["verdict"].startswith(verdict), found["reason"]
+    assert list(found) == FIELDS
+    assert found["reason"]
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("kind", ["D", "S", "R", "U", "A"])
+@pytest.mark.parametrize("robust", [near(0.9), near(0.1)])
+def test_a_control_like_the_robust_arm_does_the_same_and_one_like_the_standard_arm_is_ruled_out(
+    claims: dict[str, Claim], kind: str, robust: list[float]
+) -> None:
+    middle = (robust[0] + 0.5) / 2
+    for gauss, state, answer, part in (
+        (robust, "does the same", "not specific (noise-trained 100 %)", 1.0),
+        (near(0.5), "ruled out", "specific", 0.0),
+        (near(middle), "open", "open (noise-trained 50 %)", 0.5),
+        ([0.5], "open (one network)", "open (noise-trained 0 %)", 0.0),
+    ):
+        found = judge(kind, rows_of(kind, robust, gauss=gauss, **({"std_matched": near(0.5)} if kind == "A" else {})), "laptop", claims)
+        control = next(one for one in found["controls"] if one["name"] == "gauss")
+        assert (control["state"], found["specificity"]) == (state, answer)
+        assert control["share"] == pytest.approx(part, abs=0.03)
+        assert control["low"] is None or control["low"] <= control["share"] <= control["high"]
+
+
+def test_of_what_does_not_hold_no_control_is_asked(claims: dict[str, Claim]) -> None:
+    found = judge("D", rows_of("D", [0.5, 0.75, 0.95], gauss=near(0.9)), "laptop", claims)
+    assert found["specificity"] == ""
+    assert found["controls"][1:] == [{"name": "gauss", "share": None, "low": None, "high": None, "state": "not asked"}]
+
+
+def test_a_control_that_is_not_measured_leaves_the_second_answer_open(claims: dict[str, Claim]) -> None:
+    found = judge("D", rows_of("D", near(0.9)), "laptop", claims)
+    assert (found["verdict"], found["specificity"]) == ("supported", "open (noise-trained)")
+    assert found["controls"][1]["state"] == "open (gauss not measured)"
+    found = judge("A", rows_of("A", near(0.9), std_matched=near(0.5)), "gpu", claims)
+    assert found["controls"][-2]["state"] == "not applicable (no such network here)"
+    assert found["specificity"] == "specific"
+
+
+def test_estimate_and_networks_are_the_arms_means(claims: dict[str, Claim]) -> None:
+    rows = plant("D", "distance", {"standard": [0.9, 0.8, 0.7], "robust": [0.5, 0.4, 0.3]}, noise=0)
+    found = judge("D", together(rows, good_cards()), "laptop", claims)
+    assert found["estimate"] == pytest.approx(-0.4)
+    assert found["networks"]["robust"] == pytest.approx({network("robust", k): value for k, value in enumerate((0.5, 0.4, 0.3))})
+    half = 2.776445 * (2 * 0.01 / 3) ** 0.5  # t of 4 degrees of freedom
+    assert (found["low"], found["high"]) == pytest.approx((-0.4 - half, -0.4 + half), abs=1e-5)
+    assert (numbers(found), networks_an_arm(found)) == ("-0.4 [-0.63, -0.17]", "3 + 3 networks")
+
+
+FIRM, LOOSE = converged(0.01), converged(0.2)
 
 
 def trend(standard: Sequence[float], small: Sequence[float], robust: Sequence[float]) -> pd.DataFrame:
     return plant("T", "distance", {"standard": standard, "robust_small": small, "robust": robust})
 
 
-def every_part(
-    robust: Sequence[float], other: Sequence[float], recognised: Sequence[float], not_recognised: Sequence[float]
-) -> pd.DataFrame:
-    return together(difference([0.9, 0.9], robust, other, std_matched=other), share([0.1, 0.1], recognised, not_recognised))
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        (together(trend(near(0.9), near(0.7), near(0.5)), FIRM), "supported"),
+        (together(trend(near(0.9), near(0.5), near(0.5)), FIRM), "supported"),  # it may level off
+        (together(trend(near(0.9), near(0.3), near(0.6)), FIRM), "contradicted"),  # and not turn back
+        (together(trend(near(0.5), near(0.7), near(0.9)), FIRM), "contradicted"),
+        (together(trend(near(0.9), near(0.9), near(0.5)), FIRM), "inconclusive"),  # the small radius does nothing
+        (together(trend(near(0.9), near(0.7)[:2], near(0.5)), FIRM), "inconclusive (two networks)"),
+        (together(trend(near(0.9), near(0.7), near(0.5)), LOOSE), "inconclusive (check converged)"),
+        (trend(near(0.9), near(0.7), near(0.5)), "inconclusive (check converged)"),
+        (trend(near(0.9), [], near(0.5)), "not run (robust_small not measured)"),
+    ],
+)
+def test_a_trend_is_two_steps(claims: dict[str, Claim], rows: pd.DataFrame, verdict: str) -> None:
+    found = judge("T", together(rows, good_cards()), "laptop", claims)
+    assert found["verdict"] == verdict, found["reason"]
+    assert [part["name"] for part in found["parts"]] == ["main minus standard", "small minus standard", "main minus small"]
 
 
-FIRM, LOOSE = converged(0.01), converged(0.2)
-CASES: dict[tuple[str, str], pd.DataFrame] = {
-    ("D", "supported"): difference([0.9, 0.91], [0.5, 0.51], [0.9, 0.9]),
-    ("D", "contradicted"): difference([0.5, 0.51], [0.9, 0.91], [0.5, 0.5]),
-    ("D", "confounded (gauss)"): difference([0.9, 0.91], [0.5, 0.51], [0.45, 0.45]),
-    ("D", "negligible"): difference([0.9, 0.91], [0.9, 0.905], [0.9, 0.9]),
-    ("D", "inconclusive (a, b, c, d)"): difference([0.9, 0.4], [0.6, 0.6], [0.55, 0.55]),
-    ("D", "inconclusive (c)"): difference([0.9, 0.6], [0.4, 0.41], [0.9, 0.9]),
-    ("D", "inconclusive (b, c)"): difference([0.9], [0.5, 0.51], [0.9, 0.9]),
-    ("D", "inconclusive (control gauss)"): plant("D", "distance", {"standard": [0.9, 0.91], "robust": [0.5, 0.51]}),
-    ("D", "not run (no rows: robust not measured yet)"): plant("D", "distance", {"standard": [0.9, 0.91]}),
-    ("D", "not run (no rows: not measured yet)"): plant("D", "other", {"standard": [0.9], "robust": [0.5]}),
-    ("S", "supported"): share([0.1, 0.13], [0.9, 0.92], [0.1, 0.1]),
-    ("S", "contradicted"): share([0.9, 0.92], [0.1, 0.13], [0.9, 0.9]),
-    ("S", "confounded (gauss)"): share([0.1, 0.13], [0.9, 0.92], [0.9, 0.95]),
-    ("S", "negligible"): share([0.5, 0.5], [0.5, 0.5], [0.5, 0.5]),
-    ("S", "inconclusive (a)"): share([0.5, 0.5], [0.67, 0.67], [0.1, 0.1]),
-    ("S", "not run (no rows: not measured yet)"): plant("D", "other", {"standard": [0.9], "robust": [0.5]}),
-    ("L", "supported"): level([0.9, 0.91], [0.3, 0.3]),
-    ("L", "contradicted"): level([0.1, 0.11], [0.5, 0.5]),
-    ("L", "confounded (gauss)"): level([0.9, 0.91], [0.95, 0.95]),
-    ("L", "negligible"): level([0.5, 0.51], [0.3, 0.3]),
-    ("L", "inconclusive (b, c)"): level([0.9, 0.45], [0.3, 0.3]),
-    ("L", "not run (no rows: not measured yet)"): difference([0.9, 0.91], [0.5, 0.51], [0.9, 0.9]),
-    ("T", "supported"): together(trend([0.9, 0.91], [0.7, 0.71], [0.5, 0.51]), FIRM),
-    ("T", "contradicted"): together(trend([0.5, 0.51], [0.7, 0.71], [0.9, 0.91]), FIRM),
-    ("T", "confounded (converged)"): together(trend([0.9, 0.91], [0.7, 0.71], [0.5, 0.51]), LOOSE),
-    ("T", "negligible"): together(trend([0.9, 0.91], [0.9, 0.91], [0.9, 0.92]), FIRM),
-    ("T", "inconclusive (c)"): together(trend([0.9, 0.9], [0.7, 0.7], [0.3, 0.75]), FIRM),
-    ("T", "inconclusive (control converged)"): trend([0.9, 0.91], [0.7, 0.71], [0.5, 0.51]),
-    ("T", "not run (no rows: robust_small not measured yet)"): trend([0.9, 0.91], [], [0.5, 0.51]),
-    ("A", "supported"): together(every_part([0.5, 0.51], [0.9, 0.91], [0.9, 0.92], [0.1, 0.13]), FIRM),
-    ("A", "contradicted"): together(every_part([0.9, 0.91], [0.5, 0.51], [0.1, 0.13], [0.9, 0.92]), FIRM),
-    ("A", "confounded (converged)"): together(every_part([0.5, 0.51], [0.9, 0.91], [0.9, 0.92], [0.1, 0.13]), LOOSE),
-    ("A", "negligible"): together(every_part([0.9, 0.91], [0.9, 0.9], [0.5, 0.5], [0.5, 0.5]), FIRM),
-    ("A", "inconclusive (a, b, c)"): together(every_part([0.5, 0.51], [0.9, 0.91], [0.5, 0.5], [0.5, 0.5]), FIRM),
-    ("A", "not run (no rows: not measured yet)"): level([0.9, 0.91], [0.3, 0.3]),
-}  # fmt: skip
+def test_rule_all_answers_by_its_worst_part(claims: dict[str, Claim]) -> None:
+    rows = together(distance("D", {"standard": near(0.9), "robust": near(0.5)}), good_cards(), FIRM)
+    for recognised, verdict in ((near(0.9), "supported"), (near(0.1), "contradicted"), ([0.3, 0.5, 0.7], "inconclusive")):
+        beside = share("S", {"standard": near(0.5), "robust": recognised})
+        found = judge("A", together(rows, beside), "laptop", claims)
+        assert found["verdict"] == verdict
+        assert [part["state"] for part in found["parts"]] == ["supported", verdict, "not measured"]
+        assert found["reason"].startswith("recognised: ")  # of two that hold, the one whose interval clears less
+    assert judge("A", rows, "laptop", claims)["verdict"] == "not run (not measured)"
 
 
-@pytest.mark.parametrize(("claim", "verdict"), CASES, ids=[f"{claim}: {verdict}" for claim, verdict in CASES])
-def test_planted_rows_give_the_verdict_they_were_planted_for(claims: dict[str, Claim], claim: str, verdict: str) -> None:
-    entry = judge(claim, together(CASES[claim, verdict], good_cards()), "laptop", claims)
-    assert entry["verdict"] == verdict, entry["reason"]
-    assert list(entry) == FIELDS
-    assert entry["reason"]
-    json.dumps(entry, allow_nan=False)
+def test_rule_all_skips_parts_that_a_scale_does_not_ask_for(claims: dict[str, Claim]) -> None:
+    parts = tuple(dataclasses.replace(part, scales=("gpu",)) if part.name == "recognised" else part for part in claims["A"].parts)
+    narrow = {**claims, "A": dataclasses.replace(claims["A"], parts=parts)}
+    rows = together(distance("D", {"standard": near(0.9), "robust": near(0.5)}), good_cards(), FIRM)
+    found = judge("A", rows, "laptop", narrow)
+    assert (found["verdict"], found["parts"][1]["state"]) == ("supported", "not applicable (asked at gpu only)")
+    only = {**claims, "A": dataclasses.replace(claims["A"], parts=parts[1:2])}
+    assert judge("A", rows, "laptop", only)["verdict"] == "not run (no part is applicable)"
 
 
-def test_rows_that_were_read_once_give_the_entries_that_rows_give(claims: dict[str, Claim]) -> None:
-    rows = together(next(rows for (claim, _), rows in CASES.items() if claim == "D"), good_cards())
-    seen = evidence_of(rows, "laptop", claims)
-    for claim in ("D", "A", "D"):
-        assert judge(claim, seen, "laptop", claims) == judge(claim, rows, "laptop", claims)
+def test_a_check_that_is_a_claim_counts_its_parts_on_the_same_quantity(claims: dict[str, Claim]) -> None:
+    named = {**claims, "D": dataclasses.replace(claims["D"], checks=("A",), controls=())}
+    rows = rows_of("D", near(0.9))
+    unlike = share("S", {"standard": near(0.9), "robust": near(0.1)})
+    assert judge("D", together(rows, unlike), "laptop", named)["verdict"] == "supported"  # A's part on S's quantity is no concern of D
+    leaning = {**named, "S": dataclasses.replace(claims["S"], checks=("A",), direction="less", controls=())}
+    found = judge("S", together(rows, unlike), "laptop", leaning)
+    assert found["verdict"] == "inconclusive (check A)"
+    assert "A: recognised contradicted" in found["reason"]
 
 
-@pytest.mark.parametrize("kind", ["D", "S", "L", "T", "A"])
-def test_every_kind_of_claim_was_planted_with_every_verdict(kind: str) -> None:
-    found = {verdict.split(" (")[0] for claim, verdict in CASES if claim == kind}
-    assert found == {"supported", "contradicted", "confounded", "negligible", "inconclusive", "not run"}
+def test_a_control_that_is_another_claim_takes_that_claims_answer(claims: dict[str, Claim]) -> None:
+    named = {**claims, "D": dataclasses.replace(claims["D"], controls=("S",))}
+    for robust, answer in ((near(0.9), "specific"), (near(0.1), "not specific (S)"), ([0.3, 0.5, 0.9], "open (S)")):
+        rows = together(rows_of("D", near(0.9)), share("S", {"standard": near(0.5), "robust": robust}))
+        assert judge("D", rows, "laptop", named)["specificity"] == answer
 
 
-def control(entry: Mapping[str, object], name: str) -> str:
-    return next(c["state"] for c in entry["controls"] if c["name"] == name)  # type: ignore[attr-defined]
-
-
-STATES = {
-    "passed": {"gauss": [0.9, 0.9]},
-    "failed": {"gauss": [0.45, 0.45]},
-    "undecided (not measured)": {},
-}
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_a_network_control_comes_out_in_the_state_planted(claims: dict[str, Claim], state: str) -> None:
-    rows = plant("D", "distance", {"standard": [0.9, 0.91], "robust": [0.5, 0.51], **STATES[state]})
-    assert control(judge("D", together(rows, good_cards()), "laptop", claims), "gauss") == state
-
-
-def test_a_control_below_a_quarter_of_the_effect_fails_and_one_above_it_is_undecided(claims: dict[str, Claim]) -> None:
-    base = plant("D", "distance", {"standard": [0.9, 0.91], "robust": [0.5, 0.51]})
-    for gap, spread, expected in ((0.02, 0.1, "failed"), (0.14, 0.4, "undecided")):
-        gauss = plant("D", "distance", {"gauss": [0.5 + gap]})
-        odd = gauss["unit"].str[-1].astype(int) % 2 == 1
-        scattered = gauss.assign(value=gauss["value"] + np.where(odd, spread, -spread))
-        entry = judge("D", together(base, scattered, good_cards()), "laptop", claims)
-        assert control(entry, "gauss") == expected, entry["controls"]
+def test_a_ratio_counts_the_rows_that_count(claims: dict[str, Claim]) -> None:
+    rows = rows_of("R", near(0.9))
+    robust = rows["arm"] == "robust"
+    silent = robust & rows["quantity"].isin(["shape", "texture"]) & (rows["unit"] >= "target_020")
+    found = judge("R", rows.assign(value=rows["value"].mask(silent, 0.0)), "laptop", claims)
+    assert "20 rows that count, 30 are needed" in found["verdict"]
+    with pytest.raises(BadInput, match="lacks shape or texture: measure both"):
+        judge("R", rows[~(robust & (rows["quantity"] == "texture") & (rows["seed"] == 1))], "laptop", claims)
+    assert judge("R", rows[rows["quantity"] != "texture"], "laptop", claims)["verdict"] == "not run (texture not measured)"
 
 
 def test_an_accuracy_matched_control_is_not_applicable_where_accuracies_agree(claims: dict[str, Claim]) -> None:
     changed = {**claims, "D": dataclasses.replace(claims["D"], controls=("std_matched",))}
-    rows = difference([0.9, 0.91], [0.5, 0.51], [0.9, 0.9])
+    rows = rows_of("D", near(0.9)).query("claim != 'networks'")
     same = cards({"standard": 0.05, "robust": 0.6}, {"standard": 0.8, "robust": 0.79})
-    entry = judge("D", together(rows, same), "laptop", changed)
-    assert control(entry, "std_matched") == "not applicable (clean accuracies differ by 1.0 points, under 2)"
-    assert entry["verdict"] == "supported"
-    entry = judge("D", together(rows, good_cards()), "laptop", changed)
-    assert entry["verdict"] == "inconclusive (control std_matched)"
-
-
-def test_rule_all_skips_what_is_not_applicable_but_needs_one_part(claims: dict[str, Claim]) -> None:
-    rows = together(every_part([0.5, 0.51], [0.9, 0.91], [0.9, 0.92], [0.1, 0.13]), FIRM)
-    entry = judge("A", together(rows, good_cards()), "gpu", claims)
-    assert entry["verdict"] == "supported"
-    assert [part["state"].split(" (")[0] for part in entry["parts"]] == ["not applicable", "passed", "not applicable"]
-    same = cards({"standard": 0.05, "robust": 0.6}, {"standard": 0.8, "robust": 0.8})
-    assert judge("A", together(rows, same), "gpu", claims)["verdict"] == "not run (no part is applicable)"
-
-
-def test_rule_all_is_inconclusive_while_a_part_is_not_measured(claims: dict[str, Claim]) -> None:
-    rows = together(difference([0.9, 0.9], [0.5, 0.51], [0.9, 0.91]), share([0.1, 0.1], [0.9, 0.92], [0.1, 0.13]), FIRM, good_cards())
-    assert judge("A", rows, "laptop", claims)["verdict"] == "inconclusive (not measured: distance, std_matched)"
-
-
-@pytest.mark.parametrize(
-    ("not_recognised", "state", "verdict"),
-    [([0.1, 0.1], "passed", "supported"), ([0.95, 0.95], "failed", "confounded (A)")],
-)
-def test_a_control_that_names_a_claim_takes_that_claims_own_outcome(
-    claims: dict[str, Claim], not_recognised: list[float], state: str, verdict: str
-) -> None:
-    named = {**claims, "D": dataclasses.replace(claims["D"], controls=("A",))}
-    rows = together(every_part([0.5, 0.51], [0.9, 0.91], [0.9, 0.92], not_recognised), good_cards())
-    entry = judge("D", rows, "laptop", named)
-    assert (control(entry, "A"), entry["verdict"]) == (state, verdict)
+    found = judge("D", together(rows, same), "laptop", changed)
+    assert found["controls"][1]["state"] == "not applicable (clean accuracies differ by 1.0 points, under 2)"
+    assert judge("D", together(rows, good_cards()), "laptop", changed)["specificity"] == "open (accuracy-matched)"
 
 
 def test_networks_that_do_not_differ_are_not_compared(claims: dict[str, Claim]) -> None:
-    rows = difference([0.9, 0.91], [0.5, 0.51], [0.9, 0.9])
+    rows = rows_of("D", near(0.9)).query("claim != 'networks'")
     for robust, verdict in ((0.25, "supported"), (0.24, "not run (the networks do not differ)")):
-        entry = judge("D", together(rows, cards({"standard": 0.05, "robust": robust})), "laptop", claims)
-        assert entry["verdict"] == verdict
+        found = judge("D", together(rows, cards({"standard": 0.05, "robust": robust})), "laptop", claims)
+        assert found["verdict"] == verdict
 
 
 def test_a_network_without_a_card_leaves_the_claim_inconclusive(claims: dict[str, Claim]) -> None:
-    rows = difference([0.9, 0.91], [0.5, 0.51], [0.9, 0.9])
-    entry = judge("D", together(rows, cards({"standard": 0.05, "robust": 0.6}, seeds=1)), "laptop", claims)
-    assert entry["verdict"] == "inconclusive (control manipulation check)"
+    rows = rows_of("D", near(0.9)).query("claim != 'networks'")
+    rows = together(rows, cards({"standard": 0.05, "robust": 0.6}, seeds=1))
+    assert judge("D", rows, "laptop", claims)["verdict"] == "inconclusive (check manipulation check)"
 
 
 def test_converged_asks_for_the_share_reached_as_well(claims: dict[str, Claim]) -> None:
-    rows = together(trend([0.9, 0.91], [0.7, 0.71], [0.5, 0.51]), good_cards())
+    rows = together(trend(near(0.9), near(0.7), near(0.5)), good_cards())
     doubled = converged(0.0)
     late = (doubled["unit"] == "target_003") & doubled["unit_2"].str.endswith("x1") & (doubled["arm"] == "robust")
-    entry = judge("T", together(rows, doubled.assign(reached=~late)), "laptop", claims)
-    assert entry["verdict"] == "confounded (converged)"
-    assert "share reached 0.125" in entry["reason"]
+    found = judge("T", together(rows, doubled.assign(reached=~late)), "laptop", claims)
+    assert found["verdict"] == "inconclusive (check converged)"
+    assert "share reached 0.125" in found["reason"]
     with pytest.raises(BadInput, match="must end in .x1 or .x2, both for every target"):
         judge("T", together(rows, doubled[~late]), "laptop", claims)
 
 
-def test_a_claim_without_networks_has_not_converged(claims: dict[str, Claim]) -> None:
-    assert control(judge("T", FIRM, "laptop", claims), "converged") == "undecided (not measured for any network)"
-
-
 def test_fewer_than_eight_units_give_numbers_but_no_verdict(claims: dict[str, Claim]) -> None:
-    rows = plant("D", "distance", {"standard": [0.9, 0.91], "robust": [0.5, 0.51], "gauss": [0.9, 0.9]}, n=7)
-    entry = judge("D", together(rows, good_cards()), "laptop", claims)
-    assert entry["verdict"] == "inconclusive (fewer than 8 units)"
-    assert entry["estimate"] == pytest.approx(-0.4, abs=0.02)
-    assert entry["placebo"]["fired"] is None
+    rows = plant("D", "distance", {"standard": near(0.9), "robust": near(0.5)}, n=7)
+    found = judge("D", together(rows, good_cards()), "laptop", claims)
+    assert (found["verdict"], round(found["estimate"], 1)) == ("inconclusive (fewer than 8 units)", -0.4)
 
 
 def test_smoke_is_never_evidence_nor_required(claims: dict[str, Claim]) -> None:
-    rows = together(difference([0.9, 0.91], [0.5, 0.51], [0.9, 0.9]), good_cards())
-    entry = judge("D", rows, "smoke", claims)
-    assert entry["reason"].startswith("smoke: not evidence")
-    assert entry["required"] is False
-    assert judge("D", rows, "laptop", claims)["required"] is True
+    rows = rows_of("D", near(0.9))
+    smoke, laptop = (judge("D", rows, scale, claims) for scale in ("smoke", "laptop"))
+    assert (smoke["reason"][:19], smoke["required"], laptop["required"]) == ("smoke: not evidence", False, True)
 
 
-def test_a_scale_that_is_not_required_says_so_when_it_has_no_rows(claims: dict[str, Claim]) -> None:
+def test_what_is_not_measured_is_named(claims: dict[str, Claim]) -> None:
     assert judge("D", good_cards(), "imagenet", claims)["verdict"] == "not run (not required at imagenet)"
-
-
-def test_the_placebo_fires_where_two_seeds_of_one_arm_differ_like_an_effect(claims: dict[str, Claim]) -> None:
-    for standard, fired in (([0.9, 0.91], False), ([0.9, 0.7], True)):
-        placebo = judge("D", together(difference(standard, [0.5, 0.51], [0.9, 0.9]), good_cards()), "laptop", claims)["placebo"]
-        assert placebo["fired"] is fired
-        assert placebo["estimate"] == pytest.approx(standard[1] - standard[0], abs=0.01)
-
-
-def test_estimate_is_the_mean_over_all_seed_pairs(claims: dict[str, Claim]) -> None:
-    rows = plant("D", "distance", {"standard": [0.9, 0.8, 0.7], "robust": [0.5, 0.4, 0.3], "gauss": [0.9, 0.9]}, noise=0)
-    entry = judge("D", together(rows, good_cards()), "laptop", claims)
-    assert [(pair["a"], pair["b"]) for pair in entry["seeds"]] == [(a, b) for a in range(3) for b in range(3)]
-    assert [pair["estimate"] for pair in entry["seeds"]] == pytest.approx([b - a for a in (0.9, 0.8, 0.7) for b in (0.5, 0.4, 0.3)])
-    assert entry["estimate"] == entry["low"] == entry["high"] == pytest.approx(-0.4)
+    assert judge("D", good_cards(), "laptop", claims)["verdict"] == "not run (not measured)"
+    alone = plant("D", "distance", {"standard": near(0.9)})
+    assert judge("D", together(alone, good_cards()), "laptop", claims)["verdict"] == "not run (robust not measured)"
 
 
 def test_a_target_not_reached_counts_as_no_difference_where_the_ledger_says_zero(claims: dict[str, Claim]) -> None:
@@ -247,27 +275,25 @@ def test_a_target_not_reached_counts_as_no_difference_where_the_ledger_says_zero
 
 
 def test_hidden_units_need_not_correspond_and_targets_must(claims: dict[str, Claim]) -> None:
-    rows = together(
-        plant("D", "distance", {"standard": [0.9, 0.91], "gauss": [0.9, 0.9]}), plant("D", "distance", {"robust": [0.5, 0.51]}, n=30)
-    )
+    rows = together(plant("D", "distance", {"standard": near(0.9)}), plant("D", "distance", {"robust": near(0.5)}, n=30), good_cards())
     hidden = {**claims, "D": dataclasses.replace(claims["D"], unit="hidden unit")}
-    entry = judge("D", together(rows, good_cards()), "laptop", hidden)
-    assert (entry["verdict"], entry["n"]) == ("supported", 24)
+    found = judge("D", rows, "laptop", hidden)
+    assert (found["verdict"], found["n"]) == ("supported", 24)
     with pytest.raises(BadInput, match="unit target_024 is measured in only one of networks .* measure it, a failure counts"):
-        judge("D", together(rows, good_cards()), "laptop", claims)
+        judge("D", rows, "laptop", claims)
 
 
 def test_arms_measured_from_fewer_starts_are_compared_on_the_starts_they_share(claims: dict[str, Claim]) -> None:
     two = plant("D", "distance", {"standard": [0.9, 0.91], "robust": [0.5, 0.51]}, starts=("noise_0", "noise_1"), noise=0)
-    two.loc[(two["unit_2"] == "noise_1") & (two["arm"] == "robust"), "value"] = 5.0
+    two.loc[(two["unit_2"] == "noise_1") & (two["arm"] == "robust"), "value"] = 0.1
     gauss = plant("D", "distance", {"gauss": [0.9, 0.9]}, noise=0)
-    entry = judge("D", together(two, gauss, good_cards()), "laptop", claims)
-    assert entry["estimate"] == pytest.approx(0.5 * (0.505 + 5.0) - 0.905)
-    assert next(c for c in entry["controls"] if c["name"] == "gauss")["estimate"] == pytest.approx(0.505 - 0.9)
+    found = judge("D", together(two, gauss, good_cards()), "laptop", claims)
+    assert found["estimate"] == pytest.approx(0.5 * (0.505 + 0.1) - 0.905)
+    assert found["controls"][1]["share"] == pytest.approx((0.9 - 0.905) / (0.505 - 0.905), abs=1e-5)  # of noise_0 alone
 
 
 def test_uneven_repetitions_are_refused(claims: dict[str, Claim]) -> None:
-    rows = together(difference([0.9, 0.91], [0.5, 0.51], [0.9, 0.9]), good_cards())
+    rows = rows_of("D", near(0.9))
     extra = rows[(rows["claim"] == "D") & (rows["unit"] == "target_003")].assign(unit_2="noise_1")
     with pytest.raises(BadInput, match="do not share equally many repetitions"):
         judge("D", together(rows, extra), "laptop", claims)
@@ -276,45 +302,38 @@ def test_uneven_repetitions_are_refused(claims: dict[str, Claim]) -> None:
 def test_a_relative_smallest_effect_is_a_share_of_the_first_arm(claims: dict[str, Claim]) -> None:
     relative = {**claims, "D": dataclasses.replace(claims["D"], smallest_effect=0.1, relative=True)}
     for robust, verdict in (([0.75, 0.75], "supported"), ([0.85, 0.85], "negligible")):
-        rows = plant("D", "distance", {"standard": [0.9, 0.9], "robust": robust, "gauss": [0.9, 0.9]}, noise=0.001)
+        rows = plant("D", "distance", {"standard": [0.9, 0.9], "robust": robust}, noise=0.001)
         assert judge("D", together(rows, good_cards()), "laptop", relative)["verdict"] == verdict
 
 
 def test_a_statement_of_sameness_is_decided_inside_its_margin(claims: dict[str, Claim]) -> None:
-    same = {**claims, "D": dataclasses.replace(claims["D"], direction="inside", controls=())}
-    for robust, verdict in (([0.9, 0.92], "supported"), ([0.5, 0.51], "contradicted"), ([0.9, 0.98], "inconclusive (b)")):
-        rows = plant("D", "distance", {"standard": [0.9, 0.9], "robust": robust}, noise=0.001)
-        assert judge("D", together(rows, good_cards()), "laptop", same)["verdict"] == verdict
+    for direction, verdicts in (
+        ("inside", ("supported", "contradicted", "inconclusive")),
+        ("not_below", ("supported", "contradicted", "supported")),
+    ):
+        same = {**claims, "D": dataclasses.replace(claims["D"], direction=direction, controls=())}
+        for robust, verdict in zip(([0.9, 0.902], [0.5, 0.51], [0.951, 0.954]), verdicts, strict=True):
+            rows = plant("D", "distance", {"standard": [0.9, 0.9], "robust": robust}, noise=0.001)
+            assert judge("D", together(rows, good_cards()), "laptop", same)["verdict"] == verdict
 
 
-def test_the_order_of_rows_changes_nothing(claims: dict[str, Claim]) -> None:
-    rows = together(difference([0.9, 0.91], [0.5, 0.51], [0.9, 0.9]), good_cards())
+def test_the_order_of_rows_and_reading_them_once_change_nothing(claims: dict[str, Claim]) -> None:
+    rows = rows_of("A", near(0.9), gauss=near(0.5))
+    seen = evidence_of(rows, "laptop", claims)
     shuffled = rows.sample(frac=1.0, random_state=3)
-    assert judge("D", rows, "laptop", claims) == judge("D", shuffled, "laptop", claims)
-
-
-def test_an_inconclusive_verdict_names_what_could_have_been_shown_and_what_would_settle_it(claims: dict[str, Claim]) -> None:
-    rows = together(difference([0.9, 0.75], [0.7, 0.69], [0.9, 0.9]), good_cards())
-    entry = judge("D", rows, "laptop", claims, minutes_per_network=30)
-    assert entry["verdict"] == "inconclusive (c)"
-    assert "robust minus standard is -0.129" in entry["reason"]
-    assert "could have been shown" in entry["reason"]
-    assert "seeds in each arm (" in entry["reason"]
-    assert "hours of training" in entry["reason"]
-    assert "hours" not in judge("D", rows, "laptop", claims)["reason"]
-    assert entry["detectable"] == pytest.approx(0.3, abs=0.02)
+    for claim in ("D", "A", "D"):
+        assert judge(claim, seen, "laptop", claims) == judge(claim, rows, "laptop", claims) == judge(claim, shuffled, "laptop", claims)
 
 
 def test_judging_a_finding_judges_each_of_its_claims(claims: dict[str, Claim]) -> None:
-    rows = together(every_part([0.5, 0.51], [0.9, 0.91], [0.9, 0.92], [0.1, 0.13]), good_cards(), FIRM)
+    rows = rows_of("A", near(0.9), gauss=near(0.5))
     entries = judge_finding("planted", rows, "laptop", claims)
-    assert entries == [judge(claim, rows, "laptop", claims) for claim in ("D", "S", "L", "T", "A")]
-    table = verdict_table({"claims": entries}, claims)
-    assert list(table["id"]) == ["D", "S", "L", "T", "A"]
-    assert table.loc[0, "estimate [low, high]"].startswith("-0.39")
-    assert table.loc[0, "placebo"].endswith("silent")
-    assert "gauss: passed" in table.loc[0, "controls"]
-    assert table.loc[2, "estimate [low, high]"] == "not measured"
+    assert entries == [judge(claim, rows, "laptop", claims) for claim in claims]
+    table = verdict_table({"claims": entries}).set_index("id")
+    assert list(table.index) == [*claims]
+    assert table.loc["D"].tolist()[0] == "supported"
+    assert table.loc["D", "only by adversarial training?"] == "specific"
+    assert table.loc["L", "estimate [low, high]"] == ""
 
 
 @pytest.mark.parametrize(
@@ -329,27 +348,3 @@ def test_unknown_claims_and_scales_are_refused_with_the_nearest_name(arguments: 
 def test_an_unknown_finding_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(BadInput, match="did you mean 'invertibility'"):
         judge_finding("invertability", good_cards(), "laptop")
-
-
-def test_the_ledgers_own_claims_judge_planted_inversions_as_supported() -> None:
-    levels = {"standard": [0.9, 0.91], "robust": [0.5, 0.51], "robust_small": [0.7, 0.71]}
-    levels |= {arm: [0.9, 0.91] for arm in ("gauss", "blur", "std_matched", "untrained")}
-    recognised = {arm: [0.1, 0.13] for arm in levels} | {"robust": [0.9, 0.92]}
-    starts = ("noise_0", "noise_1")
-    rows = together(
-        plant("INV-1", "distance_ratio", levels, starts=("image",)),
-        plant("INV-2", "distance_ratio", levels, starts=starts),
-        plant("INV-3", "recognised", recognised, starts=starts, share=True),
-        FIRM,
-        good_cards(),
-    )
-    entries = {entry["id"]: entry for entry in judge_finding("invertibility", rows, "laptop")}
-    assert {name for name, entry in entries.items() if entry["verdict"] == "supported"} == {"INV-1", "INV-2", "INV-3", "INV-9", "INV-10"}
-    assert entries["INV-1"]["arms"] == ["robust", "standard"]
-    assert entries["INV-1"]["parts"][0]["state"] == "inside the margin"
-    assert entries["INV-4"]["verdict"] == "not run (no rows: not measured yet)"
-    assert control(entries["INV-2"], "INV-10") == "passed"
-    without = rows[rows["arm"] != "blur"]
-    entry = judge("INV-2", without, "laptop")
-    assert entry["verdict"] == "inconclusive (control INV-10)"
-    assert judge("INV-2", without, "gpu")["verdict"] == "supported"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from planting import LEDGER
+from planting import LEDGER, entry
 
 from reprolib import registry
 from reprolib.errors import BadInput, MissingData
@@ -40,12 +40,12 @@ def test_every_claim_is_the_one_frozen_under_its_version() -> None:
     ("old", "new", "with_it"),
     [
         ('direction = "less"', 'direction = "greater"', ["A"]),  # the parts of A are made from D's own contrast
-        ('primary = "distance"', 'primary = "other quantity"', ["A"]),
+        ('quantity = "distance"', 'quantity = "other quantity"', ["A"]),
         ("smallest_effect = 0.05", "smallest_effect = 0.02", ["A"]),
         ('controls = ["gauss"]', "controls = []", []),
-        ('[[claim]]\nid = "S"', '[claim.not_applicable.laptop]\ngauss = "inconvenient"\n\n[[claim]]\nid = "S"', []),
-        ('primary = "distance"', 'own_parts = true\nprimary = "distance"', []),
-        ('primary = "distance"', 'control_rows = "S"\nprimary = "distance"', []),
+        ('controls = ["gauss"]', 'controls = ["gauss"]\nchecks = ["S"]', []),
+        ('controls = ["gauss"]', 'controls = ["gauss"]\nnot_applicable = { laptop = { gauss = "inconvenient" } }', []),
+        ('quantity = "distance"', 'control_rows = "S"\nquantity = "distance"', []),
     ],
 )
 def test_a_changed_claim_needs_a_new_version(tmp_path: Path, old: str, new: str, with_it: list[str]) -> None:
@@ -64,46 +64,49 @@ def test_a_changed_claim_needs_a_new_version(tmp_path: Path, old: str, new: str,
 
 
 def test_wording_may_change_without_a_new_version(tmp_path: Path) -> None:
-    before = load_claims(path=ledger(tmp_path))["D"].frozen_sha256()
-    after = load_claims(path=ledger(tmp_path, "A difference: lower", "A difference, lower"))["D"].frozen_sha256()
-    assert after == before
+    before = load_claims(path=ledger(tmp_path))
+    after = load_claims(path=ledger(tmp_path, '"D: planted."', '"D, planted"'))
+    assert after["D"].frozen_sha256() == before["D"].frozen_sha256()
+    renamed = load_claims(path=ledger(tmp_path, 'name = "distance"', 'name = "another name"'))
+    assert renamed["A"].frozen_sha256() == before["A"].frozen_sha256()
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [('gauss", claim', 'gauss", scales = ["gpu"], claim'), ('gauss", claim', 'gauss", shown = true, claim')]
-)
-def test_a_part_that_no_longer_decides_everywhere_makes_another_claim(tmp_path: Path, old: str, new: str) -> None:
+@pytest.mark.parametrize("new", ['claim = "S", scales = ["gpu"]', 'claim = "S", shown = true'])
+def test_a_part_that_no_longer_decides_everywhere_makes_another_claim(tmp_path: Path, new: str) -> None:
     before = load_claims(path=ledger(tmp_path))["A"].frozen_sha256()
-    assert load_claims(path=ledger(tmp_path, old, new))["A"].frozen_sha256() != before
-    leaned_on = (
-        ledger(tmp_path, 'gauss", claim', 'gauss", shown = true, claim')
-        .read_text()
-        .replace('rule = "all"', 'rule = "all"\nown_parts = true')
-    )
-    path = tmp_path / "claims.toml"
-    path.write_text(leaned_on)
-    one = load_claims(path=path)["A"].frozen_sha256()
-    path.write_text(leaned_on.replace('arms = ["gauss", "robust"]', 'arms = ["blur", "robust"]', 1))
-    assert load_claims(path=path)["A"].frozen_sha256() != one  # another claim's control may rest on a part that is only shown
-    shown = ('parts = ["other"]', 'parts = [{ quantity = "other", shown = true, scales = ["gpu"] }]')  # D decides by its primary
-    assert load_claims(path=ledger(tmp_path, *shown))["D"].frozen_sha256() == load_claims(path=ledger(tmp_path))["D"].frozen_sha256()
+    assert load_claims(path=ledger(tmp_path, 'claim = "S"', new))["A"].frozen_sha256() != before
 
 
 def test_rule_all_with_parts_that_are_only_shown_is_refused(tmp_path: Path) -> None:
     path = ledger(tmp_path)
     text = path.read_text()
-    for name in ("distance, gauss", "distance, std_matched", "recognised, gauss"):
-        text = text.replace(f'name = "{name}",', f'name = "{name}", shown = true,')
+    for claim in ("D", "S"):
+        text = text.replace(f'claim = "{claim}" }}', f'claim = "{claim}", shown = true }}')
     path.write_text(text)
     with pytest.raises(BadInput, match="decides by its parts: name at least one that is not only shown"):
         load_claims(path=path)
 
 
+def test_what_is_not_applicable_is_said_once_for_all_entries_that_have_the_control(tmp_path: Path) -> None:
+    claims = load_claims(path=ledger(tmp_path))
+    assert claims["D"].not_applicable == claims["A"].not_applicable == {"gpu": {"gauss": "no such network here"}}
+    assert claims["L"].not_applicable == claims["T"].not_applicable == {}
+
+
+def test_rows_may_be_kept_under_an_entry_that_is_retired(tmp_path: Path) -> None:
+    text = LEDGER.replace('rows_of = "D"', 'rows_of = "OLD"') + '[retired]\nOLD = "asked elsewhere"\n'
+    path = tmp_path / "claims.toml"
+    path.write_text(text)
+    claims = load_claims(path=path)
+    assert claims["A"].contrast.claim == "OLD"
+    assert "OLD" not in claims
+
+
 def test_hash_of_a_finding_ignores_layout_and_other_findings(tmp_path: Path) -> None:
     before, everything = claims_sha256("planted", ledger(tmp_path)), claims_sha256(path=ledger(tmp_path))
     path = ledger(tmp_path)
-    other = LEDGER.split("[[claim]]")[1].replace('"planted"', '"another"', 1).replace('id = "D"', 'id = "X"')
-    path.write_text("# a remark\n" + LEDGER + "\n[[claim]]" + other)
+    other = entry("X", "distance", finding='"another"')
+    path.write_text("# a remark\n" + other + LEDGER)
     assert claims_sha256("planted", path) == before
     assert claims_sha256(path=path) != everything
     assert claims_sha256("planted", ledger(tmp_path, "smallest_effect = 0.05", "smallest_effect = 0.06")) != before
@@ -117,8 +120,8 @@ def test_hash_of_a_finding_ignores_layout_and_other_findings(tmp_path: Path) -> 
         ('id = "S"', 'id = "D"', "two entries with id 'D'"),
         ('direction = "less"', 'direction = "lesser"', "D: direction = 'lesser' is not allowed; did you mean 'less'"),
         ('statistic = "difference"', 'statistic = "ratio"', "statistic = 'ratio' is not allowed"),
-        ('arms = ["standard", "robust"]', 'arms = ["robust"]', "difference of distance has 1 arms"),
-        ("levels = [0.0, 0.5, 1.0]", "levels = [0.0, 1.0]", "slope of distance has 3 arms and 2 levels"),
+        ('arms = ["standard", "robust"]', 'arms = ["robust"]', "difference of distance has 1 arms; it takes 2"),
+        ('arms = ["standard", "robust_small", "robust"]', 'arms = ["standard", "robust"]', "trend of distance has 2 arms; it takes 3"),
         ("smallest_effect = 0.05", "smallest_effect = -0.05", "is negative: the direction carries the sign"),
         ("smallest_effect = 0.05", 'smallest_effect = "small"', "smallest_effect = 'small' is of the wrong type"),
         ("version = 1", "version = true", "version = True is of the wrong type"),
@@ -127,26 +130,26 @@ def test_hash_of_a_finding_ignores_layout_and_other_findings(tmp_path: Path) -> 
         ('required_at = ["laptop"]', 'required_at = ["smoke"]', "required_at = 'smoke' is not allowed"),
         ('controls = ["gauss"]', 'controls = ["gaus"]', "controls = 'gaus' is not allowed; did you mean 'gauss'"),
         ('controls = ["gauss"]', 'controls = ["D"]', "controls = 'D' is not allowed"),
-        ('controls = ["converged"]', 'controls = ["gauss"]', "T: a trend has no comparison arm"),
-        ('direction = "less"', 'direction = "inside"', 'network controls need a primary that decides, and a direction other than "inside"'),
-        ('controls = ["converged"]\nparts = [\n', 'controls = ["gauss"]\nparts = [\n', "A: network controls need a primary that decides"),
-        ('statistic = "difference"', 'statistic = "unlike"', "D: statistic unlike of distance: distance is of one network"),
+        ('checks = ["converged"]', 'checks = ["gauss"]', "checks = 'gauss' is not allowed"),
+        ('direction = "less"', 'direction = "inside"', "D: control networks lie between two arms: they need a difference"),
+        ('statistic = "difference"', 'statistic = "alike"', "D: statistic alike of distance: distance is of one network"),
+        ('statistic = "difference"', 'statistic = "correlation"', "a Correlation of its finding's judging.py has statistic correlation"),
         ('parts = ["other"]', 'parts = ["same_depth_mean"]', "same_depth_mean is of two networks: alike or unlike"),
-        ('name = "distance, gauss",', 'name = "distance, gauss", scales = ["smoke"],', "A: scales = 'smoke' is not allowed"),
         (
-            'name = "distance, gauss",',
-            'name = "distance, gauss", quantity = "stage_contrast_shown",',
-            "may be shown, not decide: give it shown = true",
+            'parts = ["other"]',
+            'parts = [{ quantity = "same_depth_mean", statistic = "unlike" }]',
+            "within = '' is not allowed.*; allowed: standard, robust",
         ),
+        ('claim = "S" }', 'claim = "S", scales = ["smoke"] }', "A: scales = 'smoke' is not allowed"),
+        ('claim = "S" }', 'claim = "S", quantity = "stage_contrast_shown" }', "may be shown, not decide: give it shown = true"),
         ('rows_of = "D"', 'control_rows = "Q"', "control_rows = 'Q' is not allowed"),
-        ('rows_of = "D"', "own_parts = 1", "own_parts = 1 is of the wrong type"),
         ('rule = "all"', 'rule = "any"', "rule = 'any' is not allowed"),
         ('rows_of = "D"', 'rows_of = "Q"', "rows_of = 'Q' is not allowed"),
-        ('claim = "D", arms', 'claim = "Q", arms', "a part's claim = 'Q' is not allowed"),
-        ('claim = "D", arms', 'claims = "D", arms', "unknown field 'claims' in a part; did you mean 'claim'"),
-        ('name = "distance, std_matched"', 'name = "distance, gauss"', "two parts are called 'distance, gauss'"),
+        ('claim = "D" }', 'claim = "Q" }', "a part's claim = 'Q' is not allowed"),
+        ('claim = "D" }', 'claims = "D" }', "unknown field 'claims' in a part; did you mean 'claim'"),
+        ('name = "recognised"', 'name = "distance"', "two parts are called 'distance'"),
         ('parts = ["other"]', 'parts = "other"', "parts = 'other' is not a list"),
-        ("[claim.not_applicable.gpu]", "[claim.not_applicable.desktop]", "not_applicable = 'desktop' is not allowed"),
+        ("[not_applicable.gpu]", "[not_applicable.desktop]", "not_applicable = 'desktop' is not allowed"),
         ("[[claim]]", "[surprise]\n[[claim]]", "unknown table 'surprise'"),
         ("[[claim]]", "[[claim]", "is not valid TOML"),
     ],
@@ -158,8 +161,7 @@ def test_a_ledger_that_is_not_in_order_is_refused(tmp_path: Path, old: str, new:
 
 def test_rule_all_without_parts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "claims.toml"
-    difference = LEDGER.split("[[claim]]")[1].replace('["other"]', "[]").replace('["gauss"]', "[]")
-    path.write_text('[[claim]]\nrule = "all"' + difference)
+    path.write_text(entry("D", "distance", rule='"all"'))
     with pytest.raises(BadInput, match="decides by its parts: name at least one"):
         load_claims(path=path)
 

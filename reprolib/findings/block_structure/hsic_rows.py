@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from reprolib.errors import BadInput
 from reprolib.measures.cka import BatchHSIC
 from reprolib.measures.gram import LEAST_SAMPLES
-from reprolib.measures.resampling import batch_values
 
 LACKING = "HSIC rows lack a whole side: a pair of networks, or of states, holds itself and both sides"
 
@@ -74,7 +73,13 @@ def of_index(index: Callable[[Array], Array], hsic: BatchHSIC, partner: str = ""
 
     Their mean is the index but for its bias, resampling them its interval to first order: far fewer rows than the HSICs.
     """
-    return _frame({partner: batch_values(index, hsic)})
+    n = len(hsic.n)
+    if n < 2:
+        raise BadInput("one batch cannot be left out: give at least 2")
+    values = np.asarray(index(hsic.matrix(np.vstack([np.ones((1, n)), np.ones((n, n)) - np.eye(n)]))), dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise BadInput("the index is undefined in some batch: leave out layers without HSIC, or take larger batches")
+    return _frame({partner: n * values[0] - (n - 1) * values[1:]})
 
 
 def network(rows: pd.DataFrame) -> BatchHSIC:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from reprolib.findings.block_structure.quantities import PER_BATCH, is_index, is_of_pairs, rows_of
+from reprolib.findings.block_structure.quantities import QUANTITIES, is_index, is_of_pairs, rows_of
 from reprolib.findings.block_structure.similarity import Similarities as Indices
 from reprolib.judging.controls import TOLERANCE, Control
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import Claim
 
-__all__ = ["CONDITIONS", "PER_BATCH", "Indices", "is_index", "is_of_pairs", "rows_of"]
+__all__ = ["CONDITIONS", "QUANTITIES", "Indices", "is_index", "is_of_pairs", "rows_of"]
 
 OVERFITTED = 0.995  # least train accuracy of a standard network that has overfitted
 FALLEN = 0.02  # least adversarial accuracy that a robust one has lost from its best to its last checkpoint
 
 
 def overfitted(claim: Claim, evidence: Evidence) -> Control:
-    """Whether the standard networks of a claim's arms fit every training image, and its robust ones fell after their best checkpoint.
-
-    Estimate: the smallest fall of adversarial accuracy.
-    """
+    """Whether the standard networks of a claim's arms fit every training image, and its robust ones fell after their best checkpoint."""
     fitted = evidence.rows("overfitting", "train_accuracy")
     attacked = evidence.rows("overfitting", "adversarial_accuracy")
-    failing, without, falls = [], [], []
+    failing, without = [], []
     standard = evidence.networks(claim.contrast, [arm for arm in claim.arms if arm == "standard"])
     robust = evidence.networks(claim.contrast, [arm for arm in claim.arms if arm != "standard"])
     for network in standard:
@@ -37,17 +34,14 @@ def overfitted(claim: Claim, evidence: Evidence) -> Control:
         if not {"best", "last"} <= set(found):
             without.append(network)
             continue
-        falls.append(float(found["best"] - found["last"]))
-        if falls[-1] < FALLEN - TOLERANCE:
-            failing.append(
-                f"{network} falls by {100 * falls[-1]:.1f} points from its best checkpoint to its last, not by {100 * FALLEN:.0f}"
-            )
-    least = min(falls, default=None)
+        fall = float(found["best"] - found["last"])
+        if fall < FALLEN - TOLERANCE:
+            failing.append(f"{network} falls by {100 * fall:.1f} points from its best checkpoint to its last, not by {100 * FALLEN:.0f}")
     if failing:
-        return Control("overfitted", "failed", least, why=", ".join(failing))
+        return Control("overfitted", "failed", why=", ".join(failing))
     if without or not standard or not robust:
-        return Control("overfitted", "undecided", why=f"not measured for {', '.join(without) or 'any network'}")
-    return Control("overfitted", "passed", least)
+        return Control("overfitted", "not measured", why=f"not measured for {', '.join(without) or 'any network'}")
+    return Control("overfitted", "passed")
 
 
 CONDITIONS: Mapping[str, Callable[[Claim, Evidence], Control]] = {"overfitted": overfitted}

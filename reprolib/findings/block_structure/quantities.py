@@ -6,20 +6,20 @@ An index of a CKA matrix is nonlinear in the batch HSICs, so it has no rows of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reprolib.judging.quantities import without_variant
+from reprolib.judging.quantities import Minus, without_variant
 from reprolib.measures import indices
 
 Array = NDArray[np.float64]
 
-PER_BATCH = ("procrustes", "pooled_maps", "blocks", "modules")
-"""Variants whose rows are one number a batch, ready to be averaged: linear in the batches, or shown only."""
+PROCRUSTES, SHUFFLED = "procrustes", "procrustes_shuffled"
+"""Variants whose rows are one number a batch, ready to be averaged: Procrustes similarity, and what it is when one side's rows are shuffled."""
 DECONFOUNDED = "deconfounded"
 """The variant beyond what layers owe to the pixels: of the plain HSICs and of those with the pixels, rows "hsic_pixels"."""
 
@@ -55,10 +55,14 @@ PAIRS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class Course:
-    """An index of curves of CKA over depth (T, ..., L), one for each of T pairs of states; times: of states named "epoch_<number>"."""
+    """An index of curves of CKA over depth (T, ..., L), one for each of T pairs of states; times: of states named "epoch_<number>".
 
-    of: Callable[[Array, Array], Array]
-    pairs: tuple[tuple[str, str], ...] = ()  # absent: every epoch against the last
+    pairs: absent for every epoch against the last. from_start: of what each layer still has to change; `of` then gets the layers that have.
+    """
+
+    of: Callable[..., Array]
+    pairs: tuple[tuple[str, str], ...] = ()
+    from_start: bool = False
 
 
 def _changes_with_depth(curves: Array, times: Array) -> Array:
@@ -69,8 +73,15 @@ def _beyond_before(curves: Array, times: Array) -> Array:
     return indices.depth_slope(1 - curves[0]) - indices.depth_slope(1 - curves[1])
 
 
-def _settling(curves: Array, times: Array) -> Array:
-    return indices.depth_slope(indices.area_under(np.concatenate([curves, np.ones_like(curves[:1])]), times))
+SIMILAR_FROM_START = 0.9  # CKA of the untrained state with the last: above it there is no settling to be seen
+
+
+def _settling(curves: Array, times: Array, layers: Sequence[int]) -> Array:
+    """Over the given layers, of the mean over training of (C_t - C_0)/(1 - C_0)."""
+    chosen = curves[..., list(layers)]
+    gained = np.zeros_like(curves)
+    gained[..., list(layers)] = (chosen - chosen[:1]) / (1 - chosen[:1])
+    return indices.depth_slope(indices.area_under(np.concatenate([gained, np.ones_like(gained[:1])]), times), layers)
 
 
 def _stays(curves: Array, times: Array) -> Array:
@@ -82,7 +93,7 @@ STATES: dict[str, Course] = {
     "overfitting_depth_slope": Course(_beyond_before, (BEST_LAST, BEFORE)),
     "best_last_depth_slope": Course(_changes_with_depth, (BEST_LAST,)),
     "before_depth_slope": Course(_changes_with_depth, (BEFORE,)),
-    "settling_depth_slope": Course(_settling),
+    "settling_depth_slope": Course(_settling, from_start=True),
     "start_depth_slope": Course(lambda curves, times: indices.depth_slope(curves[0])),
     **{f"clean_{other}_last_third": Course(_stays, (("clean", other),)) for other in ("adversarial", "noise", "equal_success")},
 }
@@ -92,7 +103,7 @@ STATES: dict[str, Course] = {
 def is_index(quantity: str) -> bool:
     """Whether a quantity is an index that is made from the rows of HSICs."""
     name, _, variant = quantity.partition("@")
-    return variant not in PER_BATCH and any(name in table for table in (MATRIX, STAGED, PAIRS, STATES))
+    return variant not in (PROCRUSTES, SHUFFLED) and any(name in table for table in (MATRIX, STAGED, PAIRS, STATES))
 
 
 def rows_of(quantity: str) -> str:
@@ -107,3 +118,10 @@ def rows_of(quantity: str) -> str:
 def is_of_pairs(quantity: str) -> bool:
     """Whether a quantity is of two networks."""
     return without_variant(quantity) in PAIRS
+
+
+QUANTITIES = {
+    f"{index}@{PROCRUSTES}": Minus(f"{index}@{PROCRUSTES}", f"{index}@{SHUFFLED}")
+    for index in ("off_diagonal_mean", "long_range_mean", "stage_contrast")
+}
+"""Of one network; those of pairs are taken alike by `similarity`."""

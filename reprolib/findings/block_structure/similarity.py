@@ -1,6 +1,6 @@
-"""Effects on indices of layer similarity, from rows of batch HSICs: batches are resampled, and the index is taken of every resample.
+"""Indices of layer similarity of networks and pairs, from rows of batch HSICs: batches are resampled, the index is taken of every resample.
 
-The indices and their rows are those of `reprolib.findings.block_structure.quantities`, the statistics those of `reprolib.measures.resampling`.
+The indices and their rows are those of `reprolib.findings.block_structure.quantities`; `reprolib.judging.evidence` compares the networks.
 """
 
 from __future__ import annotations
@@ -15,24 +15,36 @@ from numpy.typing import NDArray
 
 from reprolib.errors import BadInput
 from reprolib.findings.block_structure import hsic_rows
-from reprolib.findings.block_structure.quantities import DECONFOUNDED, MATRIX, PAIRS, STAGED, STATES, is_index, rows_of
-from reprolib.judging.ledger import PAIRED, Contrast
-from reprolib.judging.quantities import Absent, without_variant
+from reprolib.findings.block_structure.quantities import (
+    DECONFOUNDED,
+    MATRIX,
+    PAIRS,
+    PROCRUSTES,
+    SHUFFLED,
+    SIMILAR_FROM_START,
+    STAGED,
+    STATES,
+    is_index,
+    rows_of,
+)
+from reprolib.judging.evidence import Key
+from reprolib.judging.ledger import Contrast
+from reprolib.judging.quantities import without_variant
 from reprolib.measures import indices
-from reprolib.measures import resampling as r
+from reprolib.measures import quantities as q
 from reprolib.measures.cka import BatchHSIC
-from reprolib.measures.statistics import Effect
-from reprolib.measures.verdict_rule import sign_of
+from reprolib.measures.effects import Absent, Member, NetworkValue
 from reprolib.models import networks
 
 Array = NDArray[np.float64]
+Pairs = dict[tuple[Member, Member], NetworkValue | Absent]
 
 
 @dataclass(frozen=True)
 class _Measured:
     """An index of one network or pair, or why there is none, and what it was measured on."""
 
-    index: r.Resampled | Absent
+    index: NetworkValue | Absent
     batches: tuple[str, ...] = ()
     n_layers: int = 0
 
@@ -43,30 +55,68 @@ class Similarities:
     def __init__(self, rows: Callable[[str, str], pd.DataFrame | None]) -> None:
         self._rows = rows
         self._hsic: dict[tuple[str, ...], BatchHSIC] = {}
+        self._by_arm: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
+        self._by_pair: dict[tuple[str, str], list[tuple[str, str, pd.DataFrame]]] = {}
+        self._of_course: dict[tuple[str, ...], dict[tuple[str, str], BatchHSIC]] = {}
         self._measured: dict[tuple[str, str, str, str], _Measured] = {}
 
-    def effect(self, contrast: Contrast) -> Effect | Absent:
-        """The effect of a contrast whose arms all have rows; or why there is none: its index is undefined, or pairs are not there.
+    def of_networks(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
+        """The index of every network of a contrast's arms, all of which have rows.
 
         Raises BadInput where networks were not measured on the same batches and equally many layers.
         """
-        if contrast.statistic in PAIRED:
-            return self._of_pairs(contrast)
-        cells = [[self._of_network(contrast, frame) for frame in self._frames(contrast, arm)] for arm in contrast.arms]
-        arms = _compared(contrast, cells)
-        if isinstance(arms, Absent):
-            return arms
-        if contrast.statistic == "difference":
-            return r.difference_effect(arms[0], arms[1])
-        if contrast.statistic == "level":
-            return r.level_effect(arms[0], contrast.reference)
-        if not set.intersection(*({one.seed for one in arm} for arm in arms)):
-            return Absent("no seed has every radius")
-        return r.slope_effect(arms, contrast.levels, sign_of(contrast.direction))
+        arms: dict[str, dict[Key, _Measured]] = {arm: {} for arm in contrast.arms}
+        for arm, cells in arms.items():
+            for frame in self._frames(contrast, arm):
+                architecture, seed, network = (frame[column].iloc[0] for column in ("architecture", "seed", "network"))
+                cells[arm, str(architecture), int(seed), str(network)] = self._of_network(contrast, frame)
+        _compared(contrast, [one for cells in arms.values() for one in cells.values()])
+        return {arm: {key: one.index for key, one in cells.items()} for arm, cells in arms.items()}
+
+    def of_pairs(self, contrast: Contrast) -> dict[str, Pairs] | Absent:
+        """The similarities of pairs of networks of different seeds, by kind of pair; or of which kind there is none.
+
+        Kinds, in the order that weights count them: of "alike" across the two arms; of "unlike" within the arm `within`, across; of
+        "half_way" the first arm, the second and the third, each with the second.
+        """
+        found: dict[tuple[str, str], dict[tuple[Member, Member], _Measured]] = {}
+        for arms, seeds, one in self._pairs(contrast):
+            if seeds[0] == seeds[1]:
+                raise BadInput(f"{_label(contrast)}: two networks of seed {seeds[0]} share their initialisation: compare different seeds")
+            pair = (arms[0], seeds[0]), (arms[1], seeds[1])
+            if pair in found.setdefault(arms, {}):
+                raise BadInput(f"{_label(contrast)}: {' and '.join(arms)} of seeds {seeds} are there twice: keep one pair")
+            found[arms][pair] = one
+        first, last = contrast.arms[0], contrast.arms[1]
+        if contrast.statistic == "half_way":
+            kinds = {arm: (arm, last) if contrast.arms.index(arm) < 1 else (last, arm) for arm in contrast.arms}
+        else:
+            kinds = {f"within {contrast.within}": (contrast.within,) * 2} if contrast.statistic == "unlike" else {}
+            kinds["across"] = (first, last)
+        for arms in kinds.values():
+            if arms not in found:
+                return Absent(f"{' and '.join(arms)} of different seeds not measured")
+        _compared(contrast, [one for arms in kinds.values() for one in found[arms].values()])
+        return {name: {pair: one.index for pair, one in sorted(found[arms].items())} for name, arms in kinds.items()}
+
+    def remark(self, contrast: Contrast) -> str:
+        """Which layers an index leaves out, or an empty text."""
+        name = without_variant(contrast.quantity)
+        rows = self._rows(contrast.claim, rows_of(contrast.quantity))
+        if name not in STATES or not STATES[name].from_start or rows is None:
+            return ""
+        left_out = set(range(self._n_layers(contrast))) - set(self._changing(contrast))
+        names = [_layer_name(str(rows["architecture"].iloc[0]), layer) for layer in sorted(left_out)]
+        return f"left out, as they start like they end: {', '.join(names)}" if names else ""
 
     def _frames(self, contrast: Contrast, arm: str) -> list[pd.DataFrame]:
-        rows = self._rows(contrast.claim, rows_of(contrast.quantity))
-        return [] if rows is None else [frame for _, frame in rows[rows["arm"] == arm].groupby(["seed", "network"], sort=True)]
+        key = (contrast.claim, rows_of(contrast.quantity), arm)
+        if key not in self._by_arm:
+            rows = self._rows(*key[:2])
+            self._by_arm[key] = (
+                [] if rows is None else [frame for _, frame in rows[rows["arm"] == arm].groupby(["seed", "network"], sort=True)]
+            )
+        return self._by_arm[key]
 
     def _of_network(self, contrast: Contrast, frame: pd.DataFrame) -> _Measured:
         """The index of a contrast in the one network of `frame`, its rows of HSICs."""
@@ -95,20 +145,43 @@ class Similarities:
         if not np.isfinite(index(hsic.matrix())):
             why = indices.why_no_stages(stages_of(architecture, hsic.cross.shape[1])) if name in STAGED else "too few layers"
             return _Measured(Absent(f"undefined in {architecture}: {why}", applicable=False))
-        return _Measured(r.resampled(index, hsic, int(seed)), hsic.ids, hsic.cross.shape[1])
+        return _Measured(q.of_index(network, index, hsic), hsic.ids, hsic.cross.shape[1])
 
     def _of_states(self, contrast: Contrast, frame: pd.DataFrame, name: str) -> _Measured:
-        found, course = hsic_rows.states(frame), STATES[name]
+        network, found, course = str(frame["network"].iloc[0]), self._states(contrast, frame), STATES[name]
         pairs, times = (course.pairs, np.zeros(0)) if course.pairs else _epochs(found)
         chosen = [found[pair] for pair in pairs if pair in found]
         if len(chosen) < len(pairs) or not chosen:
             missing = next((f"{a} with {b}" for a, b in pairs if (a, b) not in found), "epochs")
             return _Measured(Absent(f"{missing} not measured"))
-        return _Measured(
-            r.resampled_curves(lambda curves: course.of(curves, times), chosen, int(frame["seed"].iloc[0])),
-            chosen[0].ids,
-            chosen[0].cross.shape[1],
-        )
+        index = partial(course.of, times=times)
+        if course.from_start:
+            layers = self._changing(contrast)
+            if times[0] != 0 or len(layers) < 2:
+                why = f"fewer than two layers start below {SIMILAR_FROM_START:g}"
+                return _Measured(Absent("epoch_0 not measured" if times[0] else why, applicable=times[0] != 0))
+            index = partial(index, layers=layers)
+        return _Measured(q.of_curves(network, index, chosen), chosen[0].ids, chosen[0].cross.shape[1])
+
+    def _changing(self, contrast: Contrast) -> list[int]:
+        """The layers that no network of the rows begins with nearly as it ends."""
+        starts = []
+        rows = self._rows(contrast.claim, rows_of(contrast.quantity))
+        for _, frame in [] if rows is None else rows.groupby(["arm", "network"], sort=True):
+            found = self._states(contrast, frame)
+            pairs, _ = _epochs(found)
+            starts += [found[pairs[0]].same_depth()] if pairs else []
+        return np.flatnonzero(np.max(starts, axis=0) <= SIMILAR_FROM_START).tolist() if starts else []
+
+    def _n_layers(self, contrast: Contrast) -> int:
+        rows = self._rows(contrast.claim, rows_of(contrast.quantity))
+        return 0 if rows is None else 1 + max(int(label.rpartition("|")[2]) for label in rows["unit_2"].unique())
+
+    def _states(self, contrast: Contrast, frame: pd.DataFrame) -> dict[tuple[str, str], BatchHSIC]:
+        key = (contrast.claim, rows_of(contrast.quantity), *(str(frame[column].iloc[0]) for column in ("arm", "network")))
+        if key not in self._of_course:
+            self._of_course[key] = hsic_rows.states(frame)
+        return self._of_course[key]
 
     def _own(self, contrast: Contrast, frame: pd.DataFrame) -> BatchHSIC:
         key = (contrast.claim, rows_of(contrast.quantity), *(str(frame[column].iloc[0]) for column in ("arm", "network")))
@@ -116,52 +189,36 @@ class Similarities:
             self._hsic[key] = hsic_rows.network(frame)
         return self._hsic[key]
 
-    def _of_pairs(self, contrast: Contrast) -> Effect | Absent:
-        """The statistics of pairs of networks: their similarity within and across the arms, of different seeds only."""
-        found: dict[tuple[str, str], dict[tuple[int, int], _Measured]] = {}
-        for kind, seeds, one in self._pairs(contrast):
-            if seeds[0] == seeds[1]:
-                raise BadInput(f"{_label(contrast)}: two networks of seed {seeds[0]} share their initialisation: compare different seeds")
-            if seeds in found.setdefault(kind, {}):
-                raise BadInput(f"{_label(contrast)}: {' and '.join(kind)} of seeds {seeds} are there twice: keep one pair")
-            found[kind][seeds] = one
-        first, last = contrast.arms
-        kinds = [(first, last)] if contrast.statistic == "alike" else [(first, last), (first, first), (last, last)]
-        for kind in kinds:
-            if kind not in found:
-                return Absent(f"no pair of {' and '.join(kind)} of different seeds")
-        ordered = [dict(sorted(found[kind].items())) for kind in kinds]
-        measured = _compared(contrast, [[*pairs.values()] for pairs in ordered])
-        if isinstance(measured, Absent):
-            return measured
-        chosen = [dict(zip(pairs, ones, strict=True)) for pairs, ones in zip(ordered, measured, strict=True)]
-        return r.alike_effect(chosen[0], contrast.reference) if contrast.statistic == "alike" else r.unlike_effect(*chosen)
-
     def _pairs(self, contrast: Contrast) -> Iterator[tuple[tuple[str, str], tuple[int, int], _Measured]]:
         """(arms, seeds, index) of every pair of networks of the contrast's arms that has rows; arms in the contrast's order, then seeds."""
         _, at, variant = contrast.quantity.partition("@")
-        rows = self._rows(contrast.claim, f"hsic_pair{at}{variant}" if is_index(contrast.quantity) else contrast.quantity)
-        alone = self._rows(contrast.claim, "hsic")
+        where = (contrast.claim, f"hsic_pair{at}{variant}" if is_index(contrast.quantity) else contrast.quantity)
+        rows = self._rows(*where)
+        alone, shuffled = self._rows(contrast.claim, "hsic"), None
+        if variant == PROCRUSTES:
+            shuffled = self._rows(contrast.claim, contrast.quantity.replace(PROCRUSTES, SHUFFLED))
         if alone is None or rows is None:
             return
         known = alone[["network", "arm", "seed"]].drop_duplicates()
         known = known.assign(wanted=known["arm"].isin(contrast.arms)).sort_values(["wanted", "arm"], kind="stable")
         places = {str(network): (str(arm), int(seed)) for network, arm, seed, _ in known.itertuples(index=False)}
-        partners = rows["unit_2"].str.partition("|")[0]
-        for (network, partner), frame in rows.groupby(["network", partners], sort=True):
+        if where not in self._by_pair:
+            groups = rows.groupby(["network", rows["unit_2"].str.partition("|")[0]], sort=True)
+            self._by_pair[where] = [(str(network), str(partner), frame) for (network, partner), frame in groups]
+        for network, partner, frame in self._by_pair[where]:
             for one in (network, partner):
                 if one not in places:
                     raise BadInput(
                         f"{_label(contrast)}: network {one} is compared with another, but has no hsic rows of its own: measure it alone too"
                     )
-            sides = [places[str(one)] for one in (network, partner)]
+            sides = [places[one] for one in (network, partner)]
             if any(arm not in contrast.arms for arm, _ in sides):
                 continue
             (first, a), (last, b) = sorted(sides, key=lambda side: (contrast.arms.index(side[0]), side[1]))
-            key = (contrast.claim, contrast.quantity, str(network), str(partner))
+            key = (contrast.claim, contrast.quantity, network, partner)
             if key not in self._measured:
                 try:
-                    self._measured[key] = _of_pair(contrast.quantity, frame)
+                    self._measured[key] = _of_pair(contrast.quantity, frame, shuffled)
                 except BadInput as error:
                     raise BadInput(f"{_label(contrast)}, networks {network} and {partner}: {error}") from error
             yield (first, last), (a, b), self._measured[key]
@@ -181,29 +238,39 @@ def stages_of(architecture: str, n_layers: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(stage) for stage in indices.stages_of(names))
 
 
-def _of_pair(quantity: str, frame: pd.DataFrame) -> _Measured:
-    """The index of a pair of networks, of which `frame` holds the rows."""
+def _layer_name(architecture: str, layer: int) -> str:
+    """A layer's name in its architecture of the study, or its number."""
+    names = networks.build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names if architecture in networks.ARCHITECTURES else ()
+    return names[layer] if layer < len(names) else "pooled" if names else f"layer {layer}"
+
+
+def _of_pair(quantity: str, frame: pd.DataFrame, shuffled: pd.DataFrame | None) -> _Measured:
+    """The index of a pair of networks, of which `frame` holds the rows; shuffled: rows of all pairs, of Procrustes."""
+    name = f"{frame['network'].iloc[0]}, {frame['unit_2'].iloc[0].partition('|')[0]}"
     if not is_index(quantity):
-        values = frame.sort_values("unit")
-        return _Measured(r.resampled_mean(values["value"]), tuple(values["unit"]))
+        values, where = frame.set_index("unit")["value"].sort_index(), ["network", "unit_2"]
+        chosen = None if shuffled is None else shuffled[(shuffled[where] == frame[where].iloc[0]).all(axis=1)]
+        if chosen is None or chosen.empty:
+            return _Measured(Absent(f"{quantity.replace(PROCRUSTES, SHUFFLED)} not measured"))
+        beyond = values - chosen.set_index("unit")["value"]
+        if beyond.isna().any():
+            raise BadInput(f"{quantity} and its shuffled rows are of different batches: measure both on the same ones")
+        return _Measured(q.of_mean(name, beyond), tuple(beyond.index))
     hsic, index = hsic_rows.pair(frame), PAIRS[without_variant(quantity)]
     if not np.isfinite(index(hsic.matrix())):
         return _Measured(Absent("only equal depths measured"))
-    return _Measured(r.resampled(index, hsic), hsic.ids, hsic.cross.shape[1])
+    return _Measured(q.of_index(name, index, hsic), hsic.ids, hsic.cross.shape[1])
 
 
-def _compared(contrast: Contrast, arms: Sequence[Sequence[_Measured]]) -> list[list[r.Resampled]] | Absent:
-    """The indices of the cells of a contrast, or why one has none. Raises BadInput where they cannot be compared."""
-    cells = [one for arm in arms for one in arm]
-    for one in cells:
-        if isinstance(one.index, Absent):
-            return one.index
-        if (one.batches, one.n_layers) != (cells[0].batches, cells[0].n_layers):
+def _compared(contrast: Contrast, cells: Sequence[_Measured]) -> None:
+    """Raises BadInput where networks or pairs cannot be compared."""
+    there = [one for one in cells if isinstance(one.index, NetworkValue)]
+    for one in there:
+        if (one.batches, one.n_layers) != (there[0].batches, there[0].n_layers):
             raise BadInput(
-                f"{_label(contrast)}: networks were measured on {len(cells[0].batches)} batches of {cells[0].n_layers} layers and on "
+                f"{_label(contrast)}: networks were measured on {len(there[0].batches)} batches of {there[0].n_layers} layers and on "
                 f"{len(one.batches)} of {one.n_layers}: all need the same batches and one architecture"
             )
-    return [[one.index for one in arm if not isinstance(one.index, Absent)] for arm in arms]
 
 
 def _beyond_last(index: Callable[[Array], Array], c: Array) -> Array:

@@ -17,7 +17,7 @@ CONVERGED = 0.05  # largest change of the share reached, and of the median final
 def converged(claim: Claim, evidence: Evidence) -> Control:
     """Whether twice the steps change nothing, in every network of the claim's arms."""
     group = evidence.rows("converged", "final_distance")
-    largest, failing, without = 0.0, [], []
+    failing, without = [], []
     networks = evidence.networks(claim.contrast)
     for network in networks:
         frame = None if group is None else group[group["network"] == network]
@@ -29,14 +29,13 @@ def converged(claim: Claim, evidence: Evidence) -> Control:
             raise BadInput(f"converged rows of network {network}: unit_2 must end in |x1 or |x2, both for every target and start")
         moved = abs(float(twice["value"].median() - once["value"].median()))
         share = abs(float(twice["reached"].mean() - once["reached"].mean()))
-        largest = max(largest, moved)
         if max(moved, share) > CONVERGED + TOLERANCE:
             failing.append(f"{network} (share reached {share:.3f}, median distance {moved:.3f})")
     if failing:
-        return Control("converged", "failed", largest, why=f"twice the steps change {', '.join(failing)} by more than {CONVERGED}")
+        return Control("converged", "failed", why=f"twice the steps change {', '.join(failing)} by more than {CONVERGED}")
     if without or not networks:
-        return Control("converged", "undecided", why=f"not measured for {', '.join(without) or 'any network'}")
-    return Control("converged", "passed", largest)
+        return Control("converged", "not measured", why=f"not measured for {', '.join(without) or 'any network'}")
+    return Control("converged", "passed")
 
 
 CONDITIONS: Mapping[str, Callable[[Claim, Evidence], Control]] = {"converged": converged}

@@ -12,13 +12,14 @@ from planting import cards, network, together
 from reprolib.findings.block_structure import hsic_rows
 from reprolib.measures.cka import BatchHSIC
 
+SHUFFLED = 0.05  # Procrustes similarity with shuffled rows, everywhere
 L = 14  # layers of net14: the stem, three stages of four, the pooled features
 STAGES = ((1, 5), (5, 9), (9, 13))
-N = 8  # batches: the fewest for a verdict; below 20 intervals come from the jackknife, and judging is quick
+N = 8  # batches: the fewest for a verdict
 
 Array = NDArray[np.float64]
 Levels = Mapping[str, Sequence[float]]
-SEEDS = 2
+SEEDS = 3
 
 
 def matrix(mean: float, contrast: float = 0.0, n_layers: int = L) -> Array:
@@ -48,7 +49,7 @@ def as_rows(claim: str, quantity: str, arm: str, seed: int, table: pd.DataFrame,
     return table.assign(claim=claim, quantity=quantity, arm=arm, reached=True, **who)
 
 
-def alone(claim: str, means: Levels, contrasts: Mapping[str, float], quantity: str = "hsic", n: int = N) -> pd.DataFrame:
+def alone(claim: str, means: Levels, contrasts: Mapping[str, float], quantity: str = "hsic", n: int = N, n_layers: int = L) -> pd.DataFrame:
     """The HSICs of networks with themselves: arm -> off-diagonal mean of each seed, and the arm's stage contrast."""
     return together(
         *(
@@ -57,7 +58,7 @@ def alone(claim: str, means: Levels, contrasts: Mapping[str, float], quantity: s
                 quantity,
                 arm,
                 seed,
-                hsic_rows.of_network(hsic_of(matrix(mean, contrasts.get(arm, 0.2)), f"{arm}{seed}{quantity}", n)),
+                hsic_rows.of_network(hsic_of(matrix(mean, contrasts.get(arm, 0.2), n_layers), f"{arm}{seed}{quantity}", n)),
             )
             for arm, values in means.items()
             for seed, mean in enumerate(values)
@@ -65,12 +66,21 @@ def alone(claim: str, means: Levels, contrasts: Mapping[str, float], quantity: s
     )
 
 
+def kinds(across: float, standard: float, robust: float) -> list[tuple[tuple[str, int], tuple[str, int], float]]:
+    """Every pair of networks of different seeds, with its level: within either arm, and across."""
+    within = [
+        ((arm, a), (arm, b), level)
+        for arm, level in (("standard", standard), ("robust", robust))
+        for a in range(SEEDS)
+        for b in range(a + 1, SEEDS)
+    ]
+    return within + [(("standard", a), ("robust", b), across + 0.002 * a) for a in range(SEEDS) for b in range(SEEDS) if a != b]
+
+
 def pairs(across: float, standard: float, robust: float, quantity: str = "hsic_pair", depths_only: bool = True) -> pd.DataFrame:
     """Pairs of networks of different seeds with that mean similarity at equal depth."""
-    kinds = [(("standard", 0), ("standard", 1), standard), (("robust", 0), ("robust", 1), robust)]
-    kinds += [(("standard", seed), ("robust", 1 - seed), across + 0.01 * seed) for seed in range(SEEDS)]
     frames = []
-    for first, second, level in kinds:
+    for first, second, level in kinds(across, standard, robust):
         c = np.full((L, L), level - 0.2)
         np.fill_diagonal(c, level)
         table = hsic_rows.of_pair(hsic_of(c, f"{first}{second}{quantity}", own=0), network(*second), depths_only)
@@ -85,19 +95,23 @@ def per_batch(quantity: str, levels: Levels) -> pd.DataFrame:
         for seed, level in enumerate(values):
             noise = 0.003 * np.random.default_rng(seed).normal(size=N)
             table = pd.DataFrame({"unit": [f"batch {b:03d}" for b in range(N)], "unit_2": "", "value": level + noise})
-            frames.append(as_rows("BLK-1", quantity, arm, seed, table))
+            frames += [
+                as_rows("BLK-1", quantity, arm, seed, table),
+                as_rows("BLK-1", f"{quantity}_shuffled", arm, seed, table.assign(value=SHUFFLED)),
+            ]
     return together(*frames)
 
 
 def pairs_per_batch(quantity: str, across: float, standard: float, robust: float) -> pd.DataFrame:
     """One number a batch of each pair of networks of different seeds."""
-    kinds = [(("standard", 0), ("standard", 1), standard), (("robust", 0), ("robust", 1), robust)]
-    kinds += [(("standard", seed), ("robust", 1 - seed), across + 0.01 * seed) for seed in range(SEEDS)]
     frames = []
-    for first, second, level in kinds:
+    for first, second, level in kinds(across, standard, robust):
         values = level + 0.003 * np.random.default_rng([*f"{first}{second}".encode()]).normal(size=N)
         table = pd.DataFrame({"unit": [f"batch {b:03d}" for b in range(N)], "unit_2": network(*second), "value": values})
-        frames.append(as_rows("BLK-1", quantity, *first, table))
+        frames += [
+            as_rows("BLK-1", quantity, *first, table),
+            as_rows("BLK-1", f"{quantity}_shuffled", *first, table.assign(value=SHUFFLED)),
+        ]
     return together(*frames)
 
 
@@ -128,7 +142,7 @@ def depth_family(
     means, contrasts: of the arms. without: variant -> means where they differ from those. similar: at equal depth, across the
     arms, within the standard and within the robust one; similar_without: likewise by variant.
     """
-    means = means or {"standard": [0.4, 0.41], "robust": [0.6, 0.61]}
+    means = means or {"standard": [0.4, 0.41, 0.405], "robust": [0.6, 0.61, 0.605]}
     contrasts = contrasts or {"standard": 0.3, "robust": 0.1}
     frames = [alone("BLK-1", means, contrasts), pairs(*similar)]
     for variant in ("without_pc1", "without_top_points"):
@@ -146,13 +160,13 @@ CONTROL_ARMS = ("gauss", "blur", "std_matched", "untrained")
 
 
 def control_family(
-    robust: Sequence[float] = (0.6, 0.61),
-    control: Sequence[float] = (0.41, 0.42),
-    small: Sequence[float] = (0.5, 0.51),
+    robust: Sequence[float] = (0.6, 0.61, 0.605),
+    control: Sequence[float] = (0.41, 0.42, 0.415),
+    small: Sequence[float] = (0.5, 0.51, 0.505),
     contrast: float = 0.1,
 ) -> pd.DataFrame:
-    """Rows of BLK-8 and BLK-10, both supported unless told otherwise; contrast: of the robust arm, .3 elsewhere."""
-    means = {"standard": [0.4, 0.41], "robust_small": small, "robust": robust, **dict.fromkeys(CONTROL_ARMS, control)}
+    """Rows of BLK-8 and of control networks, that are like standard ones, unless told otherwise; contrast: of the robust arm, .3 elsewhere."""
+    means = {"standard": [0.4, 0.41, 0.405], "robust_small": small, "robust": robust, **dict.fromkeys(CONTROL_ARMS, control)}
     return alone("BLK-10", means, {**dict.fromkeys(means, 0.3), "robust": contrast})
 
 

@@ -7,7 +7,7 @@ import pytest
 from reprolib.errors import BadInput
 from reprolib.findings.block_structure import hsic_rows
 from reprolib.measures import indices
-from reprolib.measures import resampling as r
+from reprolib.measures import quantities as q
 from reprolib.measures.cka import BatchHSIC
 
 
@@ -33,8 +33,9 @@ def test_rows_of_a_network_give_back_every_index_and_its_interval():
     assert again.ids == tuple(f"batch {b:03d}" for b in range(6))
     np.testing.assert_allclose(again.matrix(), one.matrix(), atol=1e-12)
     for index in (indices.off_diagonal_mean, indices.effective_rank):
-        found, expected = (r.interval(r.resampled(index, hsic)) for hsic in (again, one))
-        assert (found.estimate, found.low, found.high) == pytest.approx((expected.estimate, expected.low, expected.high))
+        found, expected = (q.of_index("network", index, hsic) for hsic in (again, one))
+        assert found.value == pytest.approx(expected.value)
+        np.testing.assert_allclose(found.draws, expected.draws, atol=1e-9)
 
 
 def test_the_mean_of_the_rows_of_a_layer_pair_is_its_cka():
@@ -59,7 +60,7 @@ def test_rows_of_a_pair_hold_both_sides_and_need_no_others():
     table = hsic_rows.of_pair(pair, "0123456789ab")
     assert set(table["unit_2"].str.partition("|")[0]) == {"0123456789ab"}
     again = hsic_rows.pair(shuffled(table))
-    draws = r.batch_draws(6)
+    draws = q.draws(6)
     np.testing.assert_allclose(again.matrix(draws), pair.matrix(draws), atol=1e-12)
 
 
@@ -80,13 +81,15 @@ def test_states_share_their_own_rows_and_come_back_pair_by_pair():
     again = hsic_rows.states(shuffled(table))
     assert set(again) == set(pairs)
     for names, hsic in pairs.items():
-        np.testing.assert_allclose(again[names].same_depth(r.batch_draws(6)), hsic.same_depth(r.batch_draws(6)), atol=1e-12)
+        np.testing.assert_allclose(again[names].same_depth(q.draws(6)), hsic.same_depth(q.draws(6)), atol=1e-12)
 
 
 def test_an_index_that_is_only_shown_is_one_number_a_batch():
     one = random_hsic(0)
     table = hsic_rows.of_index(indices.off_diagonal_mean, one, "0123456789ab")
-    assert list(table["value"]) == list(r.batch_values(indices.off_diagonal_mean, one))
+    without = np.ones(6) - np.eye(6)[2]  # pseudo-values: six times the whole, minus five times what is left without the batch
+    whole, rest = (indices.off_diagonal_mean(one.matrix(draws)) for draws in (np.ones(6), without))
+    assert table["value"][2] == pytest.approx(float(6 * whole - 5 * rest))
     assert set(table["unit_2"]) == {"0123456789ab"}
 
 

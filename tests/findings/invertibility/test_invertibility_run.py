@@ -105,9 +105,9 @@ def test_single_units_and_interpolations_keep_to_the_networks_that_their_claims_
     nets = {"standard": [carded(0)], "robust": [carded(0, "l2")]} | {role: [carded(0, recipe)] for role, recipe in CONTROLS.items()}
     kept, arms = measured_at(study, nets).rows, {"standard", "robust"}
     for claim, compared in (
-        ("INV-6", {"gauss", "std_matched", "crossfade"}),
-        ("INV-7", {"gauss", "blur"}),
-        ("INV-8", {"gauss", "std_matched"}),
+        ("INV-6", {"gauss", "blur", "std_matched", "crossfade"}),
+        ("INV-7", {"gauss", "blur", "std_matched"}),
+        ("INV-8", {"gauss", "blur", "std_matched"}),
     ):
         assert set(kept.loc[kept["claim"] == claim, "arm"]) == arms | compared
         assert set(everything.rows.loc[everything.rows["claim"] == claim, "arm"]) >= arms | set(CONTROLS)
@@ -125,10 +125,9 @@ def test_the_deciding_code_is_not_inverted_twice(everything):
 
 def test_the_claims_about_control_networks_and_trends_find_their_rows(everything):
     verdicts = {entry["id"]: entry for entry in judge_finding("invertibility", everything.rows, "smoke")}
-    for claim in ("INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-9", "INV-10"):
+    for claim in ("INV-1", "INV-2", "INV-3", "INV-4", "INV-5", "INV-9"):
         assert verdicts[claim]["estimate"] is not None, claim
         assert "not measured" not in verdicts[claim]["verdict"]
-    assert all(part["estimate"] is not None for part in verdicts["INV-10"]["parts"])
     assert all(part["estimate"] is not None for part in verdicts["INV-4"]["parts"])
     twice = everything.rows[everything.rows["claim"] == "converged"]
     assert set(twice["arm"]) == {"standard", "robust", "robust_small"}  # those that claims with this control compare
