@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,9 +15,18 @@ from typing import Any
 
 import filelock
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from reprolib.errors import CorruptFile, StorageError
+
+CURES = {
+    errno.ENOSPC: "the disk is full: free some space and run again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run again",
+    errno.EACCES: "no permission: make the folder writable",
+    errno.EROFS: "the file system is read-only: work in a writable copy",
+}
+SEAL = "python -m reprolib.training.sealing"
 
 
 def root() -> Path:
@@ -53,14 +63,13 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
                 os.unlink(temporary)
         if not isinstance(error, OSError):
             raise
-        cure = {
-            errno.ENOSPC: "the disk is full: free some space and run again",
-            errno.EDQUOT: "the disk quota is used up: free some space and run again",
-            errno.EACCES: "no permission: make the folder writable",
-            errno.EROFS: "the file system is read-only: work in a writable copy",
-        }.get(error.errno or 0, error.strerror or str(error))
-        raise StorageError(f"cannot write {path} ({len(content)} bytes): {cure}; nothing was changed") from error
+        raise StorageError(f"cannot write {path} ({len(content)} bytes): {cure(error)}; nothing was changed") from error
     return path
+
+
+def cure(error: OSError) -> str:
+    """What to do about a file that could not be written, as half a sentence."""
+    return CURES.get(error.errno or 0, error.strerror or str(error))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -74,25 +83,99 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write named tensors (and string metadata) atomically in the safetensors format, which never holds code."""
-    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return write_bytes(path, safetensors.torch.save(contiguous, dict(metadata) if metadata else None))
+    """Write named tensors (and string metadata) atomically in the safetensors format, which never holds code.
 
-
-def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, on the CPU.
-
-    Raises CorruptFile when the file is truncated or of another format.
+    The header carries a checksum over all of it, which `read_safetensors` verifies. Equal content gives equal bytes.
     """
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(contiguous)
+    size = 8 + int.from_bytes(content[:8], "little")
+    # The header is put together here, since the library writes metadata in another order each time.
+    told = {**(metadata or {}), "checksum": _checksum(contiguous, metadata or {})}
+    header = {"__metadata__": dict(sorted(told.items())), **json.loads(content[8:size])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return write_bytes(path, len(text).to_bytes(8, "little") + text + content[size:])
+
+
+def read_safetensors(path: str | os.PathLike[str], is_ours: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata (without the checksum) of a safetensors file, on the CPU.
+
+    is_ours: whether a file without a checksum is refused; other programs write none.
+    Raises CorruptFile when the file is truncated, of another format, or not what its checksum was taken of.
+    """
+    with _opened(path) as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (not a dict)
+    written = metadata.pop("checksum", None)
+    if written is None and is_ours:
+        raise CorruptFile(
+            f"{path} carries no checksum (it is older than that rule, or not of this project); delete it and run again to make it "
+            f"anew, or, if you know where it comes from, seal it with `{SEAL} {path}`"
+        )
+    if written is not None and written != _checksum(tensors, metadata):
+        raise CorruptFile(f"{path} is damaged (its checksum is of other content); delete it and run again to make it anew")
+    return tensors, metadata
+
+
+def write_network(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], card: Mapping[str, Any], metadata: Mapping[str, str]
+) -> Path:
+    """Write a network's weights and, beside them, its card (.json); the weights' metadata carry the card's content key.
+
+    The weights come last: their presence means "done".
+    """
+    path = Path(path)
+    write_json(path.with_suffix(".json"), card)
+    return write_safetensors(path, tensors, {**metadata, "card": content_key(json.loads(json.dumps(card)))})
+
+
+def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The card beside a network's weights, unaltered since both were written; of the weights only the header is read.
+
+    Raises CorruptFile when it is not the card that the weights were written with, or either cannot be read.
+    """
+    path, beside = Path(path), Path(path).with_suffix(".json")
+    cure = f"restore both (`git checkout {path.parent}` where they were shipped), or delete both and train again"
+    try:
+        card = json.loads(beside.read_text(encoding="utf-8"))
+        found = content_key(card)
+    except (OSError, ValueError) as error:
+        raise CorruptFile(f"{beside}, the card of {path.name}, cannot be read ({error}); {cure}") from error
+    with _opened(path) as file:
+        written = (file.metadata() or {}).get("card")
+    if written is None:
+        raise CorruptFile(
+            f"{path} does not say which card is its own (it is older than that rule); {cure}, or, if you know where they come from, "
+            f"seal them with `{SEAL} {path}`"
+        )
+    if written != found:
+        raise CorruptFile(
+            f"{beside} is not the card that {path.name} was written with (content {found[:12]}, written {written[:12]}); {cure}"
+        )
+    return card
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """An open safetensors file; what goes wrong while it is read is a CorruptFile."""
     try:
         with safetensors.safe_open(os.fspath(path), framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (not a dict)
+            yield file
     except FileNotFoundError:
         raise
     except Exception as error:
         raise CorruptFile(
             f"{path} is not a readable safetensors file ({_kind_of_file(path)}); delete it and run again to make it anew"
         ) from error
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """The sha256 over metadata, names, types, shapes and bytes."""
+    digest = hashlib.sha256(content_key(metadata).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _kind_of_file(path: str | os.PathLike[str]) -> str:
@@ -110,15 +193,20 @@ def _kind_of_file(path: str | os.PathLike[str]) -> str:
 def lock(path: str | os.PathLike[str], timeout_s: float = -1) -> Iterator[None]:
     """Hold the lock of `path` (a sibling file ending in .lock) against other processes; waits for ever by default.
 
-    Raises TimeoutError when `timeout_s` passes first (0 tries once).
+    Raises TimeoutError when `timeout_s` passes first (0 tries once), StorageError where its file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path, held = Path(path), filelock.FileLock(f"{path}.lock", timeout=timeout_s)
     try:
-        with filelock.FileLock(f"{path}.lock", timeout=timeout_s):
-            yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
     except filelock.Timeout as error:
         raise TimeoutError(f"{path} is locked by another process") from error
+    except OSError as error:
+        raise StorageError(f"cannot write {path}.lock, which keeps other processes off: {cure(error)}; nothing was changed") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def content_key(description: Mapping[str, Any]) -> str:
@@ -137,16 +225,35 @@ def cache(kind: str, description: Mapping[str, Any], compute: Callable[[], Mappi
 
     kind: a folder name below `data/cache/` (`$REPROLIB_CACHE` replaces it; relative paths count from the root).
     description: plain JSON naming everything the result depends on (network sha256, measure and its version, data hash,
-    knobs). An unreadable entry is measured again.
+    knobs). What is there is read without a lock, so that a folder may be read-only. A damaged entry is measured again, and a
+    line says so.
     """
     key = content_key(description)
     path = root() / os.environ.get("REPROLIB_CACHE", "data/cache") / kind / f"{key[:24]}.safetensors"
+    kept = None
+    with contextlib.suppress(CorruptFile):
+        kept = _entry(path, key)
+    if kept is not None:
+        return kept
     with lock(path):
-        if path.exists():
-            with contextlib.suppress(CorruptFile):
-                tensors, metadata = read_safetensors(path)
-                if metadata.get("key") == key:
-                    return tensors
-        tensors = {name: tensor.detach().cpu() for name, tensor in compute().items()}
-        write_safetensors(path, tensors, {"key": key, "description": json.dumps(description, sort_keys=True)})
-    return tensors
+        try:
+            kept = _entry(path, key)  # another process may have measured it meanwhile
+        except CorruptFile as error:
+            print(f"{reason(error)}: measured again", file=sys.stderr, flush=True)
+        if kept is None:
+            kept = {name: tensor.detach().cpu() for name, tensor in compute().items()}
+            write_safetensors(path, kept, {"key": key, "description": json.dumps(description, sort_keys=True)})
+    return kept
+
+
+def reason(error: CorruptFile) -> str:
+    """What is wrong, without the cure: for a file that is made anew without the reader's doing."""
+    return str(error).partition(";")[0]
+
+
+def _entry(path: Path, key: str) -> dict[str, Tensor] | None:
+    try:
+        tensors, metadata = read_safetensors(path)
+    except FileNotFoundError:
+        return None
+    return tensors if metadata.get("key") == key else None

@@ -123,7 +123,7 @@ def pace(call: Call, scale: str) -> float:
 
 
 def epochs_done(spec: Spec) -> int:
-    """Epochs of an interrupted training that are kept; 0 where there is none (a damaged one is refused when it is to be continued)."""
+    """Epochs of an interrupted training that are kept; 0 where there is none, or a damaged one, which is not continued."""
     with contextlib.suppress(CorruptFile, FileNotFoundError):
         return len(json.loads(store.read_safetensors(state_path(spec))[1]["told"])["history"])
     return 0

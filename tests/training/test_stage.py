@@ -21,6 +21,7 @@ import torch
 from reprolib import cli, data, provenance, scales, store
 from reprolib.data.images import Images, images
 from reprolib.errors import BadInput, MissingData, ReprolibError
+from reprolib.models.networks import state_sha256
 from reprolib.scales import Entry
 from reprolib.training import budget, inventory, pool, stage, zoo
 from reprolib.training.budget import Call
@@ -84,8 +85,7 @@ class Trainer:
             report(f"{spec.name}: epoch {epoch:>2}/{epochs}  loss 0.1")
             self.keep(spec, epoch)
         card = {"clean": {"value": 0.9, "first_value": 0.9 - 0.2 * ("l2" in name)}, "adversarial": [{"value": 0.4}], "hardware": {}}
-        store.write_json(spec.path.with_suffix(".json"), card)
-        store.write_bytes(spec.path, b"weights")
+        store.write_network(spec.path, {}, card, {})
         state_path(spec).unlink()
         return True
 
@@ -198,13 +198,11 @@ def test_what_is_there_is_not_begun_again(trainer: Trainer, tmp_path: Path) -> N
 
 def test_networks_of_the_repository_are_brought_in_and_not_trained(trainer: Trainer, tmp_path: Path) -> None:
     spec = Spec("std", "tinycnn", FIRST.dataset, 0, "first")
-    store.write_json(
-        spec.path.with_suffix(".json"), {"clean": {"value": 0.8, "first_value": 0.8}, "adversarial": [{"value": 0}], "hardware": {}}
-    )
-    store.write_bytes(spec.path, b"shipped")
+    card = {"clean": {"value": 0.8, "first_value": 0.8}, "adversarial": [{"value": 0}], "hardware": {}}
+    shipped = store.write_network(spec.path, {}, card, {}).read_bytes()
     told = call(60, tmp_path)
     assert trainer.begun == IN_ORDER[1:]
-    assert (tmp_path / "stage" / told["networks"][0]["file"]).read_bytes() == b"shipped"
+    assert (tmp_path / "stage" / told["networks"][0]["file"]).read_bytes() == shipped
     assert [network["trained_here"] for network in told["networks"]] == [False] + [True] * 5
 
 
@@ -409,7 +407,9 @@ def test_trainings_that_a_kill_and_a_deadline_cut_short_end_in_the_same_weights(
         assert told["counts"] == {"there": 2, "not applicable": 1}
         assert any("tinycnn-std-s0: training" in line for line in said) == (name == "undisturbed")
         assert any("tinycnn-l2_075-s0: epoch  1/4" in line for line in said) == (name == "undisturbed")
-        weights[name] = {path.name: path.read_bytes() for path in (tmp_path / name / "stage" / "zoo").rglob("*.safetensors")}
+        weights[name] = {
+            path.name: state_sha256(store.read_safetensors(path)[0]) for path in (tmp_path / name / "stage" / "zoo").rglob("*.safetensors")
+        }
     assert len(weights["disturbed"]) == 2
     assert weights["disturbed"] == weights["undisturbed"]
 
