@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from reprolib.errors import CorruptFile, StorageError
+from reprolib.errors import CorruptFile, MissingData, StorageError
 
 CURES = {
     errno.ENOSPC: "the disk is full: free some space and run again",
@@ -35,10 +35,22 @@ def root() -> Path:
     return Path(named).resolve() if named else Path(__file__).resolve().parent.parent
 
 
-def data_roots() -> list[Path]:
-    """Where data sets are looked for, in order: `$REPROLIB_DATA` (relative paths count from the root), then `data/`."""
+def data_roots(first: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Where data sets are looked for, in order: `first`, `$REPROLIB_DATA` (relative paths count from the root), then `data/`.
+
+    Raises MissingData when `$REPROLIB_DATA` is set, not empty, and names no folder.
+    """
     named = os.environ.get("REPROLIB_DATA")
-    return ([(root() / named).resolve()] if named else []) + [root() / "data"]
+    folders = [] if first is None else [Path(first)]
+    if named:
+        folder = (root() / os.path.expanduser(named)).resolve()
+        if not os.path.isdir(folder):
+            raise MissingData(
+                f"REPROLIB_DATA={named} names no folder: {folder} is not there; correct it (no quotes inside), or unset it to look into "
+                f"{root() / 'data'} alone"
+            )
+        folders.append(folder)
+    return [*folders, root() / "data"]
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
