@@ -30,9 +30,19 @@ SEAL = "python -m reprolib.training.sealing"
 
 
 def root() -> Path:
-    """The repository root: `$REPROLIB_ROOT` if set, else the folder that holds the `reprolib` package."""
+    """The repository root: `$REPROLIB_ROOT` if set, else the folder that holds the `reprolib` package.
+
+    Raises MissingData where that is no clone: nothing is ever written beside an installed package.
+    """
     named = os.environ.get("REPROLIB_ROOT")
-    return Path(named).resolve() if named else Path(__file__).resolve().parent.parent
+    folder = Path(named or Path(__file__).parent.parent).resolve()
+    if not named and not ((folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file()):
+        raise MissingData(
+            f"findings need a clone of the repository, and {folder}, where reprolib is installed, is none: it has no notebooks, networks "
+            "or figures; clone the repository and work there, or name a clone in REPROLIB_ROOT (reprolib.measures and reprolib.perturb "
+            "work without)"
+        )
+    return folder
 
 
 def data_roots(first: str | os.PathLike[str] | None = None) -> list[Path]:
