@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from reprolib import data, parameters, provenance, store
 from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, markdown_table, show
-from reprolib.errors import BadInput, MissingData, nearest
+from reprolib.errors import BadInput, MissingData, StorageError, nearest
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
 from reprolib.results import claims, style
@@ -246,6 +246,9 @@ class Study:
         if self._rows is None:
             raise BadInput("there are no rows to judge: call study.rows(...) before study.finish()")
         table, judged = self._rows, [*self._judged.values()]
+        gone = [name for figure in self._figures for name in figure["files"] if not (self.folder / name).is_file()]
+        if gone:
+            raise StorageError(f"{_shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again")
         path = self.folder / "results.json"
         described = self._provenance()
         if self.can_measure:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +9,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import reprolib
 from reprolib import data, scales, store
 from reprolib.display import markdown_table
-from reprolib.errors import BadInput, MissingData
+from reprolib.errors import BadInput, MissingData, StorageError
 from reprolib.results.tidy import write_rows
 from reprolib.study import Study, injected_names
 from reprolib.training import zoo
@@ -184,6 +186,19 @@ def test_finishing_writes_rows_and_verdicts(study: Study, tmp_path: Path) -> Non
     assert list(study.verdicts) == [claim["id"] for claim in results["claims"]]
     assert set(results) == {"finding", "scale", "measured", "claims_sha256", "claims", "figures", "provenance"}
     assert {"tree", "commit", "parameters", "seeds", "threads", "versions", "hardware", "data", "seconds"} <= set(results["provenance"])
+
+
+def test_figures_that_are_removed_while_a_run_draws_are_missed(study: Study, tmp_path: Path) -> None:
+    study.rows(rows_of(tmp_path))
+    study.figure(Figure(), "inversions", "caption", "seen")
+    study.finish()
+    shutil.rmtree(study.folder)
+    with pytest.raises(
+        StorageError, match=r"invertibility lost inversions\.png, inversions\.pdf while the run drew into it: leave it alone"
+    ):
+        study.finish()
+    study.figure(Figure(), "inversions", "caption", "seen")  # the folder is made again
+    assert (study.folder / "inversions.png").is_file()
 
 
 def without_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
