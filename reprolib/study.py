@@ -27,11 +27,11 @@ from matplotlib.figure import Figure
 from reprolib import data, parameters, provenance, store
 from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, markdown_table, show
-from reprolib.errors import BadInput, MissingData, StorageError, nearest
+from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError, nearest
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
 from reprolib.results import claims, style
-from reprolib.results.tidy import read_rows, rounded, write_rows
+from reprolib.results.tidy import COLUMNS, read_rows, rounded, write_rows
 from reprolib.scales import SHARED_ROLES
 from reprolib.training import pool, zoo
 
@@ -173,8 +173,14 @@ class Study:
             self._last_line = now
 
     def committed_rows(self) -> pd.DataFrame:
-        """The rows of the run that measured, kept beside its figures."""
-        return read_rows(self.folder / "rows.csv.gz")
+        """The rows of the run that measured, kept beside its figures; none, and a line, where they are damaged and can be measured again."""
+        try:
+            return read_rows(self.folder / "rows.csv.gz")
+        except CorruptFile as error:
+            if not self.can_measure:
+                raise
+            print(f"{store.reason(error)}: what is measured here replaces them, and nothing is carried over.")
+            return pd.DataFrame(columns=list(COLUMNS), dtype=str).astype({"seed": int, "value": float, "reached": bool})
 
     def rows(self, measured: pd.DataFrame) -> pd.DataFrame:
         """Hand over the rows that figures and claims are made from; returned as they are stored: checked, sorted, rounded."""

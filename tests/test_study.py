@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 import reprolib
 from reprolib import data, scales, store
 from reprolib.display import markdown_table
-from reprolib.errors import BadInput, MissingData, StorageError
+from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
+from reprolib.findings.block_structure.protocol import _carried_over as of_block_structure
+from reprolib.findings.invertibility.protocol import _carried_over as of_invertibility
 from reprolib.results.tidy import write_rows
 from reprolib.study import Study, injected_names
 from reprolib.training import zoo
@@ -209,6 +211,33 @@ def without_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir()
     assert not next(row for row in data.status() if row["name"] == "cifar10")["found"]
     return tmp_path / "figures" / "cifar" / "invertibility"
+
+
+def test_damaged_rows_of_before_are_replaced_where_they_can_be_measured_again(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_rows(study.folder / "rows.csv.gz", rows_of(tmp_path))
+    path.write_bytes(path.read_bytes()[:-20])
+    rows = rows_of(tmp_path)
+    for carried_over in (of_invertibility, of_block_structure):
+        capsys.readouterr()
+        assert carried_over(study, rows).empty
+        said = capsys.readouterr().out
+        assert said.startswith(f"{path} is not a readable csv.gz of rows (")
+        assert said.endswith("): what is measured here replaces them, and nothing is carried over.\n")
+    together = pd.concat([rows, study.committed_rows()], ignore_index=True)
+    assert together[["seed", "value", "reached"]].dtypes.equals(rows[["seed", "value", "reached"]].dtypes)
+    study.rows(together)
+    study.finish()
+    assert len(study.committed_rows()) == len(rows)
+
+
+def test_damaged_rows_that_nothing_can_replace_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_rows(without_cifar(tmp_path, monkeypatch) / "rows.csv.gz", rows_of(tmp_path))
+    path.write_bytes(path.read_bytes()[:-20])
+    study = reprolib.start("invertibility", {"scale": "cifar"})
+    with pytest.raises(CorruptFile, match="restore it or run the notebook again$"):
+        study.committed_rows()
 
 
 def test_without_the_images_the_committed_rows_are_judged_and_it_says_so(

@@ -231,3 +231,21 @@ def test_the_key_knows_the_set_and_not_the_name() -> None:
 def test_architectures_without_batch_norm_have_a_learning_rate_of_their_own() -> None:
     assert Spec("std", "lenet", "shapetexture", 0, "laptop").schedule.peak_lr == scales.PEAK_LR["lenet"] < scales.LAPTOP.schedule.peak_lr
     assert Spec("std", "tinycnn", "shapetexture", 0, "laptop").schedule == scales.LAPTOP.schedule
+
+
+def test_a_damaged_state_makes_the_standard_network_train_again_and_gives_the_same_network(
+    robust_accuracy: Callable[[float], None],
+) -> None:
+    robust_accuracy(0.6)
+    zoo.obtain(MATCHED, "cpu", lambda line: None)
+    before = zoo.load(MATCHED).sha256
+    MATCHED.path.unlink()
+    state = zoo.snapshot_folder(STANDARD) / "001.000.safetensors"
+    content = bytearray(state.read_bytes())
+    content[-1] ^= 1
+    state.write_bytes(content)
+    lines: list[str] = []
+    zoo.obtain(MATCHED, "cpu", lines.append)
+    assert f"{state} is damaged (its checksum is of other content): it is made anew" in lines
+    assert "tinycnn-std-s0: training again, for its states" in lines
+    assert zoo.load(MATCHED).sha256 == before
