@@ -131,8 +131,8 @@ def read_safetensors(path: str | os.PathLike[str], is_ours: bool = True) -> tupl
     written = metadata.pop("checksum", None)
     if written is None and is_ours:
         raise CorruptFile(
-            f"{path} carries no checksum (it is older than that rule, or not of this project); delete it and run again to make it "
-            f"anew, or, if you know where it comes from, seal it with `{SEAL} {path}`"
+            f"{path} carries no checksum (it is older than that rule, `{SEAL} {path}` seals it, or not of this project); delete it and "
+            "run again to make it anew"
         )
     if written is not None and written != _checksum(tensors, metadata):
         raise CorruptFile(f"{path} is damaged (its checksum is of other content); delete it and run again to make it anew")
@@ -151,30 +151,44 @@ def write_network(
     return write_safetensors(path, tensors, {**metadata, "card": content_key(json.loads(json.dumps(card)))})
 
 
+def read_network(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A network's tensors and its card, as `write_network` wrote them. Raises CorruptFile where either was altered since."""
+    card = read_card(path)
+    with _cured(path):
+        return read_safetensors(path)[0], card
+
+
 def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The card beside a network's weights, unaltered since both were written; of the weights only the header is read.
 
     Raises CorruptFile when it is not the card that the weights were written with, or either cannot be read.
     """
     path, beside = Path(path), Path(path).with_suffix(".json")
-    cure = f"restore both (`git checkout {path.parent}` where they were shipped), or delete both and train again"
-    try:
-        card = json.loads(beside.read_text(encoding="utf-8"))
-        found = content_key(card)
-    except (OSError, ValueError) as error:
-        raise CorruptFile(f"{beside}, the card of {path.name}, cannot be read ({error}); {cure}") from error
-    with _opened(path) as file:
-        written = (file.metadata() or {}).get("card")
-    if written is None:
-        raise CorruptFile(
-            f"{path} does not say which card is its own (it is older than that rule); {cure}, or, if you know where they come from, "
-            f"seal them with `{SEAL} {path}`"
-        )
-    if written != found:
-        raise CorruptFile(
-            f"{beside} is not the card that {path.name} was written with (content {found[:12]}, written {written[:12]}); {cure}"
-        )
+    with _cured(path):
+        try:
+            card = json.loads(beside.read_text(encoding="utf-8"))
+            found = content_key(card)
+        except (OSError, ValueError) as error:
+            raise CorruptFile(f"{beside}, the card of {path.name}, cannot be read ({error})") from error
+        with _opened(path) as file:
+            written = (file.metadata() or {}).get("card")
+        if written is None:
+            raise CorruptFile(f"{path} does not say which card is its own (it is older than that rule: `{SEAL} {path}` seals it)")
+        if written != found:
+            raise CorruptFile(f"{beside} is not the card that {path.name} was written with (content {found[:12]}, written {written[:12]})")
     return card
+
+
+@contextlib.contextmanager
+def _cured(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let what is wrong with a network's files end in the cure that is theirs."""
+    try:
+        yield
+    except CorruptFile as error:
+        where = Path(path).parent
+        raise CorruptFile(
+            f"{reason(error)}; restore weights and card (`git checkout {where}` where they were shipped), or delete both and train again"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -91,7 +91,9 @@ def test_an_accuracy_that_somebody_raised_is_noticed(root: Path) -> None:
     card["clean"]["first_value"] += 0.4
     store.write_json(beside, card)
     for read in (zoo.load, zoo.card_of, zoo.manipulation):
-        with pytest.raises(CorruptFile, match=r"is not the card that .* was written with .*; restore both \(`git checkout .*train again$"):
+        with pytest.raises(
+            CorruptFile, match=r"is not the card that .* was written with .*; restore weights and card \(`git checkout .*train again$"
+        ):
             read(SPEC)
 
 
@@ -178,9 +180,11 @@ def test_a_network_of_before_is_refused_with_the_command_that_seals_it(root: Pat
     before, card = SPEC.path.read_bytes(), SPEC.path.with_suffix(".json").read_bytes()
     unsealed(SPEC.path)
     for read in (zoo.load, zoo.card_of):
-        with pytest.raises(CorruptFile, match=f"does not say which card is its own .*`python -m reprolib.training.sealing {SPEC.path}`$"):
+        with pytest.raises(
+            CorruptFile, match=f"does not say which card is its own .*`python -m reprolib.training.sealing {SPEC.path}` seals it"
+        ):
             read(SPEC)
-    with pytest.raises(CorruptFile, match=f"carries no checksum .*`python -m reprolib.training.sealing {SPEC.path}`$"):
+    with pytest.raises(CorruptFile, match=f"carries no checksum .*`python -m reprolib.training.sealing {SPEC.path}` seals it"):
         store.read_safetensors(SPEC.path)
     assert sealing.main([str(root / "data" / "zoo")]) == 0
     assert capsys.readouterr().out == "1 sealed\n"

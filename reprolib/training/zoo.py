@@ -57,8 +57,7 @@ def load(spec: Spec, device: str = "cpu") -> Network:
             f"network {spec.name} of scale {spec.scale} is not in {shown(spec.path.parent)}; "
             f"train it with `reprolib train --scale {spec.scale} --only {spec.name}`"
         )
-    card = store.read_card(spec.path)
-    tensors, _ = store.read_safetensors(spec.path)
+    tensors, card = store.read_network(spec.path)
     try:
         told = card["data"]
         net = _fresh(spec, told.get("n_classes", scales.scale(spec.scale).n_classes), told.get("size_px", 32))

@@ -127,8 +127,7 @@ def _ours(path: Path) -> Network:
     card_path = path.with_suffix(".json")
     if not card_path.is_file():
         raise MissingData(f"{card_path} is not there: a safetensors file of ours is read by the card beside it")
-    card = store.read_card(path)
-    tensors, _ = store.read_safetensors(path)
+    tensors, card = store.read_network(path)
     try:
         if card.get("format") != FORMAT:  # a network of our own training
             plan = {
