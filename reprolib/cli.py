@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from reprolib.errors import BadInput, MissingData, ReprolibError, VerdictsDiffer, nearest
+from reprolib.errors import BadInput, MissingData, ReprolibError, StorageError, VerdictsDiffer, nearest
 
 if TYPE_CHECKING:
     from reprolib.run.runner import RunResult
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in `arguments` (default: the command line); return its exit code."""
     try:
         given = parser().parse_args(arguments)
-        code = int(given.command(given))
+        with _home():
+            code = int(given.command(given))
         sys.stdout.flush()
         return code
     except ReprolibError as error:
@@ -100,6 +101,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) is gone: say nothing more, also not while Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # of a folder that others write to: the temporary one, a library's own
+        from reprolib import store
+
+        if error.errno not in store.CURES:
+            raise
+        print(f"reprolib: cannot write {error.filename}: {store.cure(error)}", file=sys.stderr)
+        return StorageError.exit_code
+
+
+@contextlib.contextmanager
+def _home() -> Iterator[None]:
+    """HOME as a temporary folder where there is none (unset, and the user unknown, as in containers): Jupyter cannot do without."""
+    if os.path.expanduser("~") != "~":
+        yield
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["HOME"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
 
 
 def parser() -> Parser:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,21 +15,52 @@ from typing import Any
 
 import filelock
 import safetensors.torch
+import torch
 from torch import Tensor
 
-from reprolib.errors import CorruptFile, StorageError
+from reprolib.errors import CorruptFile, MissingData, StorageError
+
+CURES = {
+    errno.ENOSPC: "the disk is full: free some space and run again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run again",
+    errno.EACCES: "no permission: make the folder writable",
+    errno.EROFS: "the file system is read-only: work in a writable copy",
+}
+SEAL = "python -m reprolib.training.sealing"
 
 
 def root() -> Path:
-    """The repository root: `$REPROLIB_ROOT` if set, else the folder that holds the `reprolib` package."""
+    """The repository root: `$REPROLIB_ROOT` if set, else the folder that holds the `reprolib` package.
+
+    Raises MissingData where that is no clone: nothing is ever written beside an installed package.
+    """
     named = os.environ.get("REPROLIB_ROOT")
-    return Path(named).resolve() if named else Path(__file__).resolve().parent.parent
+    folder = Path(named or Path(__file__).parent.parent).resolve()
+    if not named and not ((folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file()):
+        raise MissingData(
+            f"findings need a clone of the repository, and {folder}, where reprolib is installed, is none: it has no notebooks, networks "
+            "or figures; clone the repository and work there, or name a clone in REPROLIB_ROOT (reprolib.measures and reprolib.perturb "
+            "work without)"
+        )
+    return folder
 
 
-def data_roots() -> list[Path]:
-    """Where data sets are looked for, in order: `$REPROLIB_DATA` (relative paths count from the root), then `data/`."""
+def data_roots(first: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Where data sets are looked for, in order: `first`, `$REPROLIB_DATA` (relative paths count from the root), then `data/`.
+
+    Raises MissingData when `$REPROLIB_DATA` is set, not empty, and names no folder.
+    """
     named = os.environ.get("REPROLIB_DATA")
-    return ([(root() / named).resolve()] if named else []) + [root() / "data"]
+    folders = [] if first is None else [Path(first)]
+    if named:
+        folder = (root() / os.path.expanduser(named)).resolve()
+        if not os.path.isdir(folder):
+            raise MissingData(
+                f"REPROLIB_DATA={named} names no folder: {folder} is not there; correct it (no quotes inside), or unset it to look into "
+                f"{root() / 'data'} alone"
+            )
+        folders.append(folder)
+    return [*folders, root() / "data"]
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
@@ -53,14 +85,13 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
                 os.unlink(temporary)
         if not isinstance(error, OSError):
             raise
-        cure = {
-            errno.ENOSPC: "the disk is full: free some space and run again",
-            errno.EDQUOT: "the disk quota is used up: free some space and run again",
-            errno.EACCES: "no permission: make the folder writable",
-            errno.EROFS: "the file system is read-only: work in a writable copy",
-        }.get(error.errno or 0, error.strerror or str(error))
-        raise StorageError(f"cannot write {path} ({len(content)} bytes): {cure}; nothing was changed") from error
+        raise StorageError(f"cannot write {path} ({len(content)} bytes): {cure(error)}; nothing was changed") from error
     return path
+
+
+def cure(error: OSError) -> str:
+    """What to do about a file that could not be written, as half a sentence."""
+    return CURES.get(error.errno or 0, error.strerror or str(error))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -74,25 +105,113 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write named tensors (and string metadata) atomically in the safetensors format, which never holds code."""
-    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return write_bytes(path, safetensors.torch.save(contiguous, dict(metadata) if metadata else None))
+    """Write named tensors (and string metadata) atomically in the safetensors format, which never holds code.
 
-
-def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, on the CPU.
-
-    Raises CorruptFile when the file is truncated or of another format.
+    The header carries a checksum over all of it, which `read_safetensors` verifies. Equal content gives equal bytes.
     """
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(contiguous)
+    size = 8 + int.from_bytes(content[:8], "little")
+    # The header is put together here, since the library writes metadata in another order each time.
+    told = {**(metadata or {}), "checksum": _checksum(contiguous, metadata or {})}
+    header = {"__metadata__": dict(sorted(told.items())), **json.loads(content[8:size])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return write_bytes(path, len(text).to_bytes(8, "little") + text + content[size:])
+
+
+def read_safetensors(path: str | os.PathLike[str], is_ours: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata (without the checksum) of a safetensors file, on the CPU.
+
+    is_ours: whether a file without a checksum is refused; other programs write none.
+    Raises CorruptFile when the file is truncated, of another format, or not what its checksum was taken of.
+    """
+    with _opened(path) as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (not a dict)
+    written = metadata.pop("checksum", None)
+    if written is None and is_ours:
+        raise CorruptFile(
+            f"{path} carries no checksum (it is older than that rule, `{SEAL} {path}` seals it, or not of this project); delete it and "
+            "run again to make it anew"
+        )
+    if written is not None and written != _checksum(tensors, metadata):
+        raise CorruptFile(f"{path} is damaged (its checksum is of other content); delete it and run again to make it anew")
+    return tensors, metadata
+
+
+def write_network(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], card: Mapping[str, Any], metadata: Mapping[str, str]
+) -> Path:
+    """Write a network's weights and, beside them, its card (.json); the weights' metadata carry the card's content key.
+
+    The weights come last: their presence means "done".
+    """
+    path = Path(path)
+    write_json(path.with_suffix(".json"), card)
+    return write_safetensors(path, tensors, {**metadata, "card": content_key(json.loads(json.dumps(card)))})
+
+
+def read_network(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A network's tensors and its card, as `write_network` wrote them. Raises CorruptFile where either was altered since."""
+    card = read_card(path)
+    with _cured(path):
+        return read_safetensors(path)[0], card
+
+
+def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The card beside a network's weights, unaltered since both were written; of the weights only the header is read.
+
+    Raises CorruptFile when it is not the card that the weights were written with, or either cannot be read.
+    """
+    path, beside = Path(path), Path(path).with_suffix(".json")
+    with _cured(path):
+        try:
+            card = json.loads(beside.read_text(encoding="utf-8"))
+            found = content_key(card)
+        except (OSError, ValueError) as error:
+            raise CorruptFile(f"{beside}, the card of {path.name}, cannot be read ({error})") from error
+        with _opened(path) as file:
+            written = (file.metadata() or {}).get("card")
+        if written is None:
+            raise CorruptFile(f"{path} does not say which card is its own (it is older than that rule: `{SEAL} {path}` seals it)")
+        if written != found:
+            raise CorruptFile(f"{beside} is not the card that {path.name} was written with (content {found[:12]}, written {written[:12]})")
+    return card
+
+
+@contextlib.contextmanager
+def _cured(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let what is wrong with a network's files end in the cure that is theirs."""
+    try:
+        yield
+    except CorruptFile as error:
+        where = Path(path).parent
+        raise CorruptFile(
+            f"{reason(error)}; restore weights and card (`git checkout {where}` where they were shipped), or delete both and train again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """An open safetensors file; what goes wrong while it is read is a CorruptFile."""
     try:
         with safetensors.safe_open(os.fspath(path), framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (not a dict)
+            yield file
     except FileNotFoundError:
         raise
     except Exception as error:
         raise CorruptFile(
             f"{path} is not a readable safetensors file ({_kind_of_file(path)}); delete it and run again to make it anew"
         ) from error
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """The sha256 over metadata, names, types, shapes and bytes."""
+    digest = hashlib.sha256(content_key(metadata).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _kind_of_file(path: str | os.PathLike[str]) -> str:
@@ -110,15 +229,20 @@ def _kind_of_file(path: str | os.PathLike[str]) -> str:
 def lock(path: str | os.PathLike[str], timeout_s: float = -1) -> Iterator[None]:
     """Hold the lock of `path` (a sibling file ending in .lock) against other processes; waits for ever by default.
 
-    Raises TimeoutError when `timeout_s` passes first (0 tries once).
+    Raises TimeoutError when `timeout_s` passes first (0 tries once), StorageError where its file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path, held = Path(path), filelock.FileLock(f"{path}.lock", timeout=timeout_s)
     try:
-        with filelock.FileLock(f"{path}.lock", timeout=timeout_s):
-            yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
     except filelock.Timeout as error:
         raise TimeoutError(f"{path} is locked by another process") from error
+    except OSError as error:
+        raise StorageError(f"cannot write {path}.lock, which keeps other processes off: {cure(error)}; nothing was changed") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def content_key(description: Mapping[str, Any]) -> str:
@@ -140,19 +264,37 @@ def cache(
     kind: a folder name below `data/cache/` (`$REPROLIB_CACHE` replaces it; relative paths count from the root).
     description: plain JSON naming everything the result depends on (network sha256, data hash, knobs) but the code: that of the
     function in which `compute` is written, and of all it calls, is found by `code_hash.code_of` (of `measured_by` where it is given).
-    An unreadable entry is measured again.
+    What is there is read without a lock, so that a folder may be read-only. A damaged entry is measured again, and a line says so.
     """
     from reprolib.code_hash import code_of  # which stands on this module
 
     description = {**description, "code": code_of(measured_by or compute)}
     key = content_key(description)
     path = root() / os.environ.get("REPROLIB_CACHE", "data/cache") / kind / f"{key[:24]}.safetensors"
+    kept = None
+    with contextlib.suppress(CorruptFile):
+        kept = _entry(path, key)
+    if kept is not None:
+        return kept
     with lock(path):
-        if path.exists():
-            with contextlib.suppress(CorruptFile):
-                tensors, metadata = read_safetensors(path)
-                if metadata.get("key") == key:
-                    return tensors
-        tensors = {name: tensor.detach().cpu() for name, tensor in compute().items()}
-        write_safetensors(path, tensors, {"key": key, "description": json.dumps(description, sort_keys=True)})
-    return tensors
+        try:
+            kept = _entry(path, key)  # another process may have measured it meanwhile
+        except CorruptFile as error:
+            print(f"{reason(error)}: measured again", file=sys.stderr, flush=True)
+        if kept is None:
+            kept = {name: tensor.detach().cpu() for name, tensor in compute().items()}
+            write_safetensors(path, kept, {"key": key, "description": json.dumps(description, sort_keys=True)})
+    return kept
+
+
+def reason(error: CorruptFile) -> str:
+    """What is wrong, without the cure: for a file that is made anew without the reader's doing."""
+    return str(error).partition(";")[0]
+
+
+def _entry(path: Path, key: str) -> dict[str, Tensor] | None:
+    try:
+        tensors, metadata = read_safetensors(path)
+    except FileNotFoundError:
+        return None
+    return tensors if metadata.get("key") == key else None

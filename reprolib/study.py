@@ -27,12 +27,12 @@ import torch
 from reprolib import data, parameters, provenance, store
 from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, escaped, markdown_table, show
-from reprolib.errors import BadInput, MissingData, nearest
+from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError, nearest
 from reprolib.figures import style
 from reprolib.judging import claims
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.seen import seen_sentence
-from reprolib.judging.tidy import identity, joined, read_rows, rows_hash, write_rows
+from reprolib.judging.tidy import COLUMNS, identity, joined, read_rows, rows_hash, write_rows
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
 from reprolib.scales import SHARED_ROLES
@@ -184,8 +184,14 @@ class Study:
             self._last_line = now
 
     def committed_rows(self) -> pd.DataFrame:
-        """The rows of the run that measured, kept beside its figures."""
-        return read_rows(self.folder / "rows.csv.gz")
+        """The rows of the run that measured, kept beside its figures; none, and a line, where they are damaged and can be measured again."""
+        try:
+            return read_rows(self.folder / "rows.csv.gz")
+        except CorruptFile as error:
+            if not self.can_measure:
+                raise
+            print(f"{store.reason(error)}: what is measured here replaces them, and nothing is carried over.")
+            return pd.DataFrame(columns=list(COLUMNS), dtype=str).astype({"seed": int, "value": float, "reached": bool})
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -305,6 +311,9 @@ class Study:
     def finish(self) -> None:
         """Judge every claim of the finding, write rows.csv.gz and results.json, show the verdict table."""
         table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence(), self.settings.scale.name)
+        gone = [name for figure in self._figures for name in figure["files"] if not (self.folder / name).is_file()]
+        if gone:
+            raise StorageError(f"{_shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again")
         path = self.folder / "results.json"
         described = self._provenance()
         if self.can_measure:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reprolib import store
+from reprolib import cli, data, store
 from reprolib.code_hash import code_of
-from reprolib.errors import CorruptFile, ReprolibError, StorageError
+from reprolib.errors import CorruptFile, MissingData, ReprolibError, StorageError
+from reprolib.run import runner
 
 HOLD = """
 import sys, filelock
@@ -348,8 +350,27 @@ def test_relative_places_count_from_the_root_not_from_where_one_stands(repositor
     monkeypatch.chdir(repository / "notebooks")
     store.cache("kind", {"a": 1}, counting()[1], measured_by=json.dumps)
     assert [path.parent for path in repository.rglob("*.safetensors")] == [repository / "elsewhere" / "kind"]
+    for name in ("sets", "mine"):
+        (tmp_path / name).mkdir()
     assert store.data_roots() == [repository / "sets", repository / "data"]
     monkeypatch.setenv("REPROLIB_DATA", str(tmp_path / "mine"))
     assert store.data_roots() == [tmp_path / "mine", repository / "data"]
-    monkeypatch.delenv("REPROLIB_DATA")
-    assert store.data_roots() == [repository / "data"]
+    assert store.data_roots("first") == [Path("first"), tmp_path / "mine", repository / "data"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("REPROLIB_DATA", "~/mine")
+    assert store.data_roots() == [tmp_path / "mine", repository / "data"]
+    for unset in (lambda name: monkeypatch.setenv(name, ""), monkeypatch.delenv):
+        unset("REPROLIB_DATA")
+        assert store.data_roots() == [repository / "data"]
+
+
+@pytest.mark.parametrize("named", ["sets", "~/sets", '"/no/such"', "/no/such/cifar-10-batches-py", "notebooks/a file"])
+def test_a_data_folder_that_is_none_is_named(repository, monkeypatch, capsys, named):
+    store.write_text(repository / "notebooks" / "a file", "")
+    monkeypatch.setenv("REPROLIB_DATA", named)
+    for find in (store.data_roots, data.status, lambda: data.load("cifar10", "test"), lambda: runner.run(["invertibility"])):
+        with pytest.raises(MissingData, match=f"^REPROLIB_DATA={re.escape(named)} names no folder: .* is not there; correct it") as refusal:
+            find()
+        assert "\n" not in str(refusal.value)
+    assert cli.main(["data", "status"]) == 3
+    assert capsys.readouterr().err == f"reprolib: {refusal.value}\n"

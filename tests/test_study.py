@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +9,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import reprolib
 from reprolib import data, scales, store
 from reprolib.display import markdown_table
-from reprolib.errors import BadInput, MissingData
+from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
 from reprolib.judging.tidy import write_rows
 from reprolib.study import Study, injected_names
 from reprolib.training import zoo
@@ -248,6 +250,19 @@ def test_a_question_is_asked_of_every_network_once_and_again_where_it_changed(
         study.ask(nets, wrong, images, claim="X-1")
 
 
+def test_figures_that_are_removed_while_a_run_draws_are_missed(study: Study, tmp_path: Path) -> None:
+    study.add(rows_of(tmp_path))
+    study.figure(Figure(), "inversions", "caption", "failure", drawn="INV-2")
+    study.finish()
+    shutil.rmtree(study.folder)
+    with pytest.raises(
+        StorageError, match=r"invertibility lost inversions\.png, inversions\.pdf while the run drew into it: leave it alone"
+    ):
+        study.finish()
+    study.figure(Figure(), "inversions", "caption", "failure", drawn="INV-2")  # the folder is made again
+    assert (study.folder / "inversions.png").is_file()
+
+
 def without_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the repository's committed networks in which CIFAR-10 is nowhere; returns the folder of the cifar figures."""
     monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
@@ -256,6 +271,28 @@ def without_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir()
     assert not next(row for row in data.status() if row["name"] == "cifar10")["found"]
     return tmp_path / "figures" / "cifar" / "invertibility"
+
+
+def test_damaged_rows_of_before_are_replaced_where_they_can_be_measured_again(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_rows(study.folder / "rows.csv.gz", rows_of(tmp_path))
+    path.write_bytes(path.read_bytes()[:-20])
+    capsys.readouterr()
+    assert study.committed_rows().empty
+    said = capsys.readouterr().out
+    assert said.startswith(f"{path} is not a readable csv.gz of rows (")
+    assert said.endswith("): what is measured here replaces them, and nothing is carried over.\n")
+    rows = rows_of(tmp_path)
+    together = pd.concat([rows, study.committed_rows()], ignore_index=True)
+    assert together[["seed", "value", "reached"]].dtypes.equals(rows[["seed", "value", "reached"]].dtypes)
+
+
+def test_damaged_rows_that_nothing_can_replace_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_rows(without_cifar(tmp_path, monkeypatch) / "rows.csv.gz", rows_of(tmp_path))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptFile, match="restore it or run the notebook again$"):
+        reprolib.start("invertibility", {"scale": "cifar"})
 
 
 def test_without_the_images_the_committed_rows_are_judged_and_it_says_so(

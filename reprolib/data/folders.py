@@ -107,8 +107,7 @@ def fingerprint(wanted: FolderSet) -> str:
 
 def places(wanted: FolderSet, root: str | os.PathLike[str] | None = None) -> list[Path]:
     """The folders that are looked into, in order: below `root` when given, then below `$REPROLIB_DATA` and `data/`."""
-    roots = ([Path(root)] if root is not None else []) + store.data_roots()
-    return [base / wanted.folder for base in roots]
+    return [base / wanted.folder for base in store.data_roots(root)]
 
 
 def find(wanted: FolderSet, root: str | os.PathLike[str] | None = None) -> Path | None:
@@ -156,7 +155,10 @@ def _folder(wanted: FolderSet, root: str | os.PathLike[str] | None) -> Path:
     found = find(wanted, root)
     if found is None:
         title, place = wanted.title[:1].upper() + wanted.title[1:], str(store.root() / "data" / wanted.folder)
-        raise MissingData(f"{title} is not here: {how(wanted, place)}; the scales smoke and laptop work without it")
+        raise MissingData(
+            f"{title} is not here: {how(wanted, place)}; the scales smoke and laptop work without it "
+            f"(looked into {', '.join(map(str, store.data_roots(root)))})"
+        )
     return found
 
 

@@ -36,8 +36,7 @@ class Official:
 
     def places(self, root: str | os.PathLike[str] | None = None) -> list[Path]:
         """The folders that are looked into, in order: below `root` when given, then below `$REPROLIB_DATA` and `data/`."""
-        roots = ([Path(root)] if root is not None else []) + store.data_roots()
-        return [place for base in roots for place in (base / self.within / self.folder, base / self.folder)]
+        return [place for base in store.data_roots(root) for place in (base / self.within / self.folder, base / self.folder)]
 
     def find(self, root: str | os.PathLike[str] | None = None) -> Path | None:
         """The first of `places` that exists (its files are not checked), or None."""
@@ -64,7 +63,8 @@ class Official:
         if folder is None:
             raise MissingData(
                 f"{self.title} is not here: put its folder {self.folder} into {store.root() / 'data' / self.within}, or name the place "
-                f"that holds it in REPROLIB_DATA, or run `reprolib data fetch {self.key}`; the scales smoke and laptop work without it"
+                f"that holds it in REPROLIB_DATA, or run `reprolib data fetch {self.key}`; the scales smoke and laptop work without it "
+                f"(looked into {', '.join(map(str, store.data_roots(root)))})"
             )
         self.check(folder)
         return folder

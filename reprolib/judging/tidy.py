@@ -116,7 +116,7 @@ def read_rows(path: str | os.PathLike[str]) -> pd.DataFrame:
             if column in table:
                 table[column] = [kind(word) for word in table[column]]
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise CorruptFile(f"{path} is not a readable csv.gz of rows ({error}): restore it or run the notebook again") from error
+        raise CorruptFile(f"{path} is not a readable csv.gz of rows ({error}); restore it or run the notebook again") from error
     try:
         return rounded(table)
     except BadInput as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -272,8 +272,13 @@ def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequenc
 
 def weights_sha256(network: Network) -> str:
     """The sha256 over the network's tensors in name order (names, shapes, values): what measurements are kept under."""
+    return state_sha256(network.state_dict())
+
+
+def state_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """`weights_sha256` of the network whose state these tensors are."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
     return digest.hexdigest()

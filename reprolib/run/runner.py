@@ -90,6 +90,7 @@ def run(
     names = _findings(findings)
     at_a_time = min(jobs or cores(), len(names))
     given = {"scale": scale, **(parameters or {}), **({"device": device} if device is not None else {})}
+    store.data_roots()  # a REPROLIB_DATA that names nothing stops the run here
     work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s) for name in names]
     if from_nothing:
         _begin_from_nothing(scale)

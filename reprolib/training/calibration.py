@@ -21,7 +21,7 @@ import torch
 from reprolib import scales, store
 from reprolib.data import margins, shapetexture
 from reprolib.data.shapetexture import World
-from reprolib.errors import BadInput, nearest
+from reprolib.errors import BadInput, StorageError, nearest
 from reprolib.models.networks import build
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 from reprolib.training.loop import train
@@ -137,6 +137,10 @@ def calibrate(report: Report, beside: bool = False) -> dict[str, Any]:
     whether each cue can be learnt robustly (about 15 minutes of a core). The networks of `laptop` belong to the worlds in the
     file: other worlds make them train again.
     """
+    if not shapetexture.CALIBRATION_FILE.resolve().is_relative_to(store.root()):
+        raise StorageError(
+            f"cannot write {shapetexture.CALIBRATION_FILE}, which belongs to an installed package: calibrate with that of a clone"
+        )
     main, found = find(report)
     worlds = {name: main if ratio == 1 else margins.with_ratio(main, ratio) for name, ratio in shapetexture.MARGIN_SETS.items()}
     told: dict[str, Any] = {

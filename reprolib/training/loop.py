@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data.batches import Batches
-from reprolib.errors import BadInput, nearest
+from reprolib.errors import BadInput, CorruptFile, nearest
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions, training_examples
 from reprolib.scales import Schedule
@@ -203,7 +204,11 @@ def _save(network: Network, optimiser: torch.optim.Optimizer, path: Path, told: 
 def _resume(network: Network, optimiser: torch.optim.Optimizer, path: Path | None) -> dict[str, Any] | None:
     if path is None or not path.exists():
         return None
-    tensors, metadata = store.read_safetensors(path)
+    try:
+        tensors, metadata = store.read_safetensors(path)
+    except CorruptFile as error:
+        print(f"{store.reason(error)}: the training begins again", file=sys.stderr, flush=True)
+        return None
     network.load_state_dict({name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")})
     for name, parameter in network.named_parameters():
         momentum = tensors[f"momentum.{name}"].to(parameter.device)

@@ -7,7 +7,6 @@ card beside it. Written atomically, locked while training, resumed from the last
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -58,13 +57,12 @@ def load(spec: Spec, device: str = "cpu") -> Network:
             f"network {spec.name} of scale {spec.scale} is not in {shown(spec.path.parent)}; "
             f"train it with `reprolib train --scale {spec.scale} --only {spec.name}`"
         )
-    tensors, _ = store.read_safetensors(spec.path)
+    tensors, card = store.read_network(spec.path)
     try:
-        card = json.loads(spec.path.with_suffix(".json").read_text())
         told = card["data"]
         net = _fresh(spec, told.get("n_classes", scales.scale(spec.scale).n_classes), told.get("size_px", 32))
         net.load_state_dict(_floats(tensors))
-    except (RuntimeError, OSError, json.JSONDecodeError, KeyError) as error:
+    except (RuntimeError, KeyError) as error:
         raise CorruptFile(f"{shown(spec.path)} or its card cannot be read ({error}); delete both and train again") from error
     sha256 = weights_sha256(net)
     if card.get("sha256") != sha256:
@@ -82,6 +80,8 @@ def obtain(spec: Spec, device: str, report: Report, wait: bool = True) -> bool:
     the robust one; where it is not applicable that is reported, and it is not there.
     wait: whether to wait for another process that is training it.
     """
+    if spec.path.exists():  # to read needs no lock: the folder may be read-only
+        return True
     try:
         with store.lock(spec.path, timeout_s=-1 if wait else 0):
             if not spec.path.exists():
@@ -92,9 +92,8 @@ def obtain(spec: Spec, device: str, report: Report, wait: bool = True) -> bool:
 
 
 def card_of(spec: Spec) -> dict[str, Any] | None:
-    """The card of a network of the zoo, without its weights; None when it has not been trained."""
-    path = spec.path.with_suffix(".json")
-    return json.loads(path.read_text()) if path.exists() else None
+    """The card of a network of the zoo, without its weights; None when it has not been trained. Raises CorruptFile for an altered one."""
+    return store.read_card(spec.path) if spec.path.exists() else None
 
 
 def not_applicable(spec: Spec) -> str:
@@ -150,7 +149,7 @@ def _match_and_keep(spec: Spec, device: str, report: Report, wait: bool) -> bool
     precision = load(standard).card["training"]["precision"]
     sets = data.load(spec.dataset, "train"), data.load(spec.dataset, "test")
     net = _fresh(spec, len(sets[0].classes), sets[0].x.shape[-1]).to(device)
-    if len(list(folder.glob("*.safetensors"))) < per_epoch * standard.schedule.epochs:  # they are not shipped: made anew
+    if _n_readable(folder, report) < per_epoch * standard.schedule.epochs:  # they are not shipped: made anew
         report(f"{standard.name}: training again, for its states")
         with store.lock(standard.path):
             _train(standard, net, *_training_images(standard, sets[0], device), snapshots, report, precision)
@@ -187,8 +186,7 @@ def _keep(
 ) -> None:  # fmt: skip
     card = cards.write(spec, net, measured, told, is_half, sets, device)
     tensors = {name: t.to(torch.bfloat16) if is_half and t.dim() > 1 else t for name, t in net.state_dict().items()}
-    store.write_json(spec.path.with_suffix(".json"), card)
-    store.write_safetensors(spec.path, tensors, {"key": spec.key})  # the weights come last: their presence means "done"
+    store.write_network(spec.path, tensors, card, {"key": spec.key})
     report(f"{spec.name}: kept; {cards.summary(card)}")
 
 
@@ -228,8 +226,7 @@ def _standard(spec: Spec) -> Spec:
 
 def _first_accuracy(spec: Spec) -> float:
     card = card_of(spec)
-    if card is None:
-        raise CorruptFile(f"{shown(spec.path)} has no card; delete it and train again")
+    assert card is not None  # asked for only where it is there
     return card["clean"]["first_value"]
 
 
@@ -246,6 +243,18 @@ def _training_images(spec: Spec, training: Images, device: str) -> tuple[Tensor,
 def _fresh(spec: Spec, n_classes: int, size_px: int) -> Network:
     mean, std = data.normaliser(spec.dataset)
     return build(spec.architecture, n_classes, mean, std, spec.seed, size_px)
+
+
+def _n_readable(folder: Path, report: Report) -> int:
+    """How many states of a training are kept in `folder` undamaged; a line for each that is damaged."""
+    n = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            store.read_safetensors(path)
+            n += 1
+        except CorruptFile as error:
+            report(f"{store.reason(error)}: it is made anew")
+    return n
 
 
 def _load_state(net: Network, path: Path) -> None:

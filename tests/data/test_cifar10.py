@@ -73,7 +73,12 @@ def test_missing_set_is_one_sentence_with_place_and_scales(roots):
         data.load("cifar10", "train")
     message = str(caught.value)
     assert str(store.root() / "data" / "cifar10") in message
-    for part in ("REPROLIB_DATA", "reprolib data fetch cifar10", "the scales smoke and laptop work without it"):
+    for part in (
+        f"(looked into {store.root() / 'data'})",
+        "REPROLIB_DATA",
+        "reprolib data fetch cifar10",
+        "the scales smoke and laptop work without it",
+    ):
         assert part in message
     assert ". " not in message
     assert "\n" not in message

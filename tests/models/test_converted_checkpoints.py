@@ -66,9 +66,8 @@ def test_networks_of_our_own_training_load_by_their_card(tmp_path):
     halved = {name: t.bfloat16() if t.dim() > 1 else t for name, t in trained.state_dict().items()}
     trained.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in halved.items()})
     path = tmp_path / "tinycnn-l2_05-s0-0123.safetensors"
-    store.write_safetensors(path, halved)
     card = {"description": {"architecture": "tinycnn"}, "sha256": weights_sha256(trained)}  # as of before the image size was kept
-    store.write_json(path.with_suffix(".json"), card)
+    store.write_network(path, halved, card, {})
     network = load_public(path)
     with torch.no_grad():
         assert gives(network, trained(X))
@@ -79,9 +78,8 @@ def test_networks_of_our_own_training_load_by_their_card(tmp_path):
 
 def test_networks_of_our_own_with_one_channel_load(tmp_path):
     trained = build("tinycnn", 10, (0.3,), (0.4,), seed=0).eval()
-    store.write_safetensors(tmp_path / "grey.safetensors", trained.state_dict())
     card = {"description": {"architecture": "tinycnn"}, "image_px": 28, "sha256": weights_sha256(trained)}
-    store.write_json(tmp_path / "grey.json", card)
+    store.write_network(tmp_path / "grey.safetensors", trained.state_dict(), card, {})
     x = problems.images(2, 1, 28, 28)
     with torch.no_grad():
         assert gives(load_public(tmp_path / "grey.safetensors"), trained(x), x)

@@ -46,7 +46,7 @@ def robust_accuracy(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         card = zoo.card_of(ROBUST)
         assert card is not None
         card["clean"]["first_value"] = value
-        store.write_json(ROBUST.path.with_suffix(".json"), card)
+        store.write_network(ROBUST.path, store.read_safetensors(ROBUST.path)[0], card, {"key": ROBUST.key})
 
     return plant
 
@@ -112,14 +112,14 @@ def test_arms_that_are_equally_accurate_need_no_matched_control(robust_accuracy:
 def test_states_that_were_not_shipped_are_made_again_and_give_the_same_network(robust_accuracy: Callable[[float], None]) -> None:
     robust_accuracy(0.6)
     zoo.obtain(MATCHED, "cpu", lambda line: None)
-    before = MATCHED.path.read_bytes()
+    before = zoo.load(MATCHED).sha256
     MATCHED.path.unlink()
     weights = STANDARD.path.stat().st_mtime_ns
     (zoo.snapshot_folder(STANDARD) / "001.000.safetensors").unlink()
     lines: list[str] = []
     zoo.obtain(MATCHED, "cpu", lines.append)
     assert "tinycnn-std-s0: training again, for its states" in lines
-    assert MATCHED.path.read_bytes() == before
+    assert zoo.load(MATCHED).sha256 == before
     assert STANDARD.path.stat().st_mtime_ns == weights
     assert not list((store.root() / "data" / "training").rglob("*.safetensors"))
 
@@ -144,7 +144,7 @@ def test_a_robust_card_says_whether_adversarial_training_did_its_work(made: Path
     assert told["difference"] == pytest.approx(told["robust"] - told["standard"])
     assert told["holds"] == (told["difference"] >= 0.2)
     del robust["manipulation"]  # a card of before is read together with its twin's
-    store.write_json(ROBUST.path.with_suffix(".json"), robust)
+    store.write_network(ROBUST.path, store.read_safetensors(ROBUST.path)[0], robust, {"key": ROBUST.key})
     assert zoo.manipulation(ROBUST) == told
     assert zoo.manipulation(STANDARD) is None
 
@@ -231,3 +231,21 @@ def test_the_key_knows_the_set_and_not_the_name() -> None:
 def test_architectures_without_batch_norm_have_a_learning_rate_of_their_own() -> None:
     assert Spec("std", "lenet", "shapetexture", 0, "laptop").schedule.peak_lr == scales.PEAK_LR["lenet"] < scales.LAPTOP.schedule.peak_lr
     assert Spec("std", "tinycnn", "shapetexture", 0, "laptop").schedule == scales.LAPTOP.schedule
+
+
+def test_a_damaged_state_makes_the_standard_network_train_again_and_gives_the_same_network(
+    robust_accuracy: Callable[[float], None],
+) -> None:
+    robust_accuracy(0.6)
+    zoo.obtain(MATCHED, "cpu", lambda line: None)
+    before = zoo.load(MATCHED).sha256
+    MATCHED.path.unlink()
+    state = zoo.snapshot_folder(STANDARD) / "001.000.safetensors"
+    content = bytearray(state.read_bytes())
+    content[-1] ^= 1
+    state.write_bytes(content)
+    lines: list[str] = []
+    zoo.obtain(MATCHED, "cpu", lines.append)
+    assert f"{state} is damaged (its checksum is of other content): it is made anew" in lines
+    assert "tinycnn-std-s0: training again, for its states" in lines
+    assert zoo.load(MATCHED).sha256 == before

@@ -57,9 +57,9 @@ def test_kill_9_in_the_third_epoch_of_an_adversarial_training_changes_no_bit(tmp
     card = zoo.card_of(ROBUST)
     assert card is not None
     assert card["training"]["resumed"] == 1
-    weights = ROBUST.path.read_bytes()
+    weights = zoo.load(ROBUST).sha256
     monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "undisturbed"))
-    assert ROBUST.path.read_bytes() == weights
+    assert zoo.load(ROBUST).sha256 == weights
 
 
 @pytest.fixture
@@ -257,15 +257,14 @@ def test_patterns_pick_networks_in_the_order_of_work() -> None:
 
 
 def plant(spec: zoo.Spec, minutes: float, **more: Any) -> None:
-    """A card of a network that took `minutes` to train on this kind of machine, and a file in the place of its weights."""
+    """A card of a network that took `minutes` to train on this kind of machine, and nothing but it in its weights' file."""
     card = {
         "clean": {"value": 0.9, "first_value": 0.9},
         "adversarial": [{"norm": "l2", "eps": scales.SMOKE.eps, "value": 0.4, "first_value": 0.4}],
         "training": {"seconds": 60 * minutes, "precision": "fp32", "history": [{}]},
         "hardware": provenance.hardware(),
     } | more
-    store.write_json(spec.path.with_suffix(".json"), card)
-    store.write_bytes(spec.path, b"")
+    store.write_network(spec.path, {}, card, {})
 
 
 def test_the_time_left_is_the_estimates_at_the_pace_of_what_was_trained_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,10 +330,15 @@ def test_the_list_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monke
     assert 0 <= row["clean"] <= 1
 
 
-def test_a_damaged_state_of_an_interrupted_training_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_state_of_an_interrupted_training_is_named_and_the_training_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
     state = tmp_path / "data" / "training" / "smoke" / f"{ROBUST.name}-{ROBUST.key[:12]}.safetensors"
     store.write_text(state, "not a state")
-    with pytest.raises(Exception, match="not a readable safetensors file"):
-        zoo.obtain(ROBUST, "cpu", lambda line: None)
-    assert not ROBUST.path.exists()
+    assert zoo.obtain(ROBUST, "cpu", lambda line: None)
+    assert (
+        f"{state} is not a readable safetensors file (it is truncated or of another format): the training begins again"
+        in capsys.readouterr().err
+    )
+    assert zoo.load(ROBUST).card["training"]["resumed"] == 0

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from reprolib import data, store
+from reprolib.errors import CorruptFile
 from reprolib.findings.block_structure.networks import quick, spec_of_card
 from reprolib.measures.cka import BatchHSIC, MinibatchCKA, flat_grams
 from reprolib.models.grams import collect, layer_set
@@ -34,7 +35,13 @@ def snapshots(network: Network) -> dict[int, Path]:
 
 def at(network: Network, path: Path) -> Network:
     """The network as it was when the state in `path` was kept; its own weights are not touched. Raises CorruptFile."""
-    state, _ = store.read_safetensors(path)
+    try:
+        state, _ = store.read_safetensors(path)
+    except CorruptFile as error:
+        raise CorruptFile(
+            f"{store.reason(error)}; delete its folder: what needs these states is then carried over from committed rows until the "
+            "network is trained again"
+        ) from error
     past = copy.deepcopy(network)
     past.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
     return past.eval()

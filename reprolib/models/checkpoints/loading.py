@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -80,8 +79,7 @@ def convert(path: PathLike | Sequence[PathLike], output: PathLike, **options: An
     if target.suffix != ".safetensors":
         raise BadInput(f"output={str(target)!r} must end in .safetensors; did you mean {str(target.with_suffix('.safetensors'))!r}?")
     network = load_public(path, **options)
-    store.write_json(target.with_suffix(".json"), network.card)
-    return store.write_safetensors(target, network.state_dict(), {"format": FORMAT, "sha256": network.sha256})
+    return store.write_network(target, network.state_dict(), network.card, {"format": FORMAT, "sha256": network.sha256})
 
 
 def _members(path: Path, dataset: str | None, allow_pickle: bool) -> list[Network]:
@@ -129,9 +127,8 @@ def _ours(path: Path) -> Network:
     card_path = path.with_suffix(".json")
     if not card_path.is_file():
         raise MissingData(f"{card_path} is not there: a safetensors file of ours is read by the card beside it")
-    tensors, _ = store.read_safetensors(path)
+    tensors, card = store.read_network(path)
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
         if card.get("format") != FORMAT:  # a network of our own training
             plan = {
                 "architecture": card["description"]["architecture"],
