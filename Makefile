@@ -4,6 +4,7 @@ SCALE        ?= laptop
 FINDING      ?= all
 JOBS         ?=
 FROM_NOTHING ?=
+WRITE        ?=
 TORCH_INDEX  ?=
 PYTHON       ?= python3
 VENV         ?= .venv
@@ -14,10 +15,12 @@ SHELL   := bash
 
 # A variable's value as one word of the shell, whatever stands in it; make too expands nothing in it, nor for the environment of a command.
 q        = $(shell printf %q '$(subst ','\'',$(value $(1)))')
-unexport SCALE FINDING JOBS FROM_NOTHING TORCH_INDEX PYTHON VENV MINUTES STAGE
+unexport SCALE FINDING JOBS FROM_NOTHING WRITE TORCH_INDEX PYTHON VENV MINUTES STAGE
 ifneq ($(call q,VENV),$(value VENV))
 $(error VENV=$(value VENV) is not allowed: a folder name without spaces and signs that a shell reads, such as .venv)
 endif
+
+yes      = $(filter-out 0 no false,$(value $(1)))
 
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -34,10 +37,11 @@ help: ## show this list
 	@echo
 	@echo 'Variables: SCALE=smoke|laptop|cifar|gpu  FINDING=all|invertibility|block_structure  JOBS=notebooks at a time (the cores)'
 	@echo '           MINUTES=8 and STAGE=data/stage: time and folder of gpu-stage, where JOBS is networks at a time (1 on a GPU)'
-	@echo '           FROM_NOTHING=1 (train again, compare verdicts)  TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'
+	@echo '           FROM_NOTHING=1 (train again, compare verdicts)  WRITE=1 (over the committed evidence, from a clean tree)'
+	@echo '           TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'
 
-figures: $(STAMP) ## regenerate every figure and verdict of a scale: figures/<scale>/<finding>/
-	$(RUN) --scale $(call q,SCALE) $(JOBS_AT) $(if $(filter-out 0 no false,$(value FROM_NOTHING)),--from-nothing)
+figures: $(STAMP) ## draw every figure and verdict of a scale into figures/rerun/, and compare with the committed evidence
+	$(RUN) --scale $(call q,SCALE) $(JOBS_AT) $(if $(call yes,FROM_NOTHING),--from-nothing) $(if $(call yes,WRITE),--write)
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -74,7 +78,7 @@ format: $(STAMP) ## format the code and bring notebooks and twins in step
 	$(BIN)/nbstripout --keep-id --extra-keys '$(NOISE)' notebooks/*.ipynb
 
 clean: ## delete caches, executed notebooks and figures of turned knobs; data sets, networks and committed figures stay
-	rm -rf data/runs data/cache data/from-nothing figures/custom figures/smoke
+	rm -rf data/runs data/cache data/from-nothing figures/rerun
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build reprolib.egg-info
 	find reprolib tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 

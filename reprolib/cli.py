@@ -29,7 +29,7 @@ EXAMPLES = {
     "run": """\
   reprolib run                                        every finding at scale laptop, several at a time
   reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
-  reprolib run invertibility -p tau 0.2 -p seeds 3    turned knobs: the figures go to figures/custom/, committed ones stay
+  reprolib run invertibility -p tau 0.2 -p seeds 3    turned knobs, in a folder of their own
   reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts""",
     "claims": """\
   reprolib claims --scale cifar                       the committed verdicts and what else does it
@@ -143,7 +143,11 @@ def parser() -> Parser:
             )
         return made
 
-    run = command("run", run_findings, "run notebooks headless; write figures, rows, verdicts and a page to figures/<scale>/<finding>/")
+    run = command(
+        "run",
+        run_findings,
+        "run notebooks headless: figures, rows, verdicts and a page in figures/rerun/, compared with the committed evidence",
+    )
     run.add_argument("findings", nargs="*", metavar="FINDING", help="which findings (default: all)")
     run.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="change a parameter; repeatable"
@@ -151,6 +155,8 @@ def parser() -> Parser:
     run.add_argument("--jobs", type=int, help="notebooks at a time (default: the cores)")
     run.add_argument("--device", help="auto, cpu or cuda (default: the notebook's, auto)")
     run.add_argument("--timeout", type=float, metavar="MINUTES", help="wall-clock limit of each notebook (default: none)")
+    run.add_argument("--write", action="store_true", help="write over the committed evidence in figures/<scale>/; needs a clean tree")
+    run.add_argument("--strict", action="store_true", help="fail where an answer is not the committed one")
     run.add_argument("--from-nothing", action="store_true", help="train and measure again in data/from-nothing/, then compare verdicts")
 
     claims = command("claims", show_claims, "show the verdicts of a scale; with --audit and --strict, check them")
@@ -219,15 +225,16 @@ def run_findings(given: argparse.Namespace) -> int:
         given.from_nothing,
         limit_s,
         report=lambda line: print(line, flush=True),
+        write=given.write,
     )
-    codes = [_conclude(result, given.from_nothing) for result in results]
+    codes = [_conclude(result, given.strict or given.from_nothing) for result in results]
     return next((code for code in codes if code), 0)
 
 
-def _conclude(result: RunResult, from_nothing: bool) -> int:
+def _conclude(result: RunResult, strict: bool) -> int:
     """Print how the run of one finding ended; return its exit code."""
     from reprolib import store
-    from reprolib.judging.audit import read_results
+    from reprolib.judging.audit import changed_answers, comparison_lines, read_results
     from reprolib.run import summary
 
     print(f"\n{result.finding} at scale {result.scale}: {result.status} after {result.seconds / 60:.1f} min")
@@ -242,17 +249,12 @@ def _conclude(result: RunResult, from_nothing: bool) -> int:
     results = read_results(result.folder)
     print(summary.headline(results, _shown(result.folder / "README.md")))
     print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
-    if not from_nothing:
+    committed = store.root() / "figures" / results["scale"] / results["finding"]
+    if result.folder == committed or result.folder.parent.name == "custom" or not (committed / "results.json").is_file():
         return 0
-    committed = store.root().joinpath("figures", *result.folder.parts[-2:])
-    if not (committed / "results.json").is_file():
-        print(f"from nothing: {_shown(committed)} holds no results to compare with")
-        return 0
-    different = summary.differences(read_results(committed), results)
-    print("from nothing: " + ("every verdict as committed" if not different else "not every verdict as committed"))
-    for line in different:
-        print(f"  {line}")
-    return VerdictsDiffer.exit_code if different else 0
+    before = read_results(committed, of_any_rule=True)
+    print("\n".join(comparison_lines(before, results, _shown(committed))))
+    return VerdictsDiffer.exit_code if strict and changed_answers(before, results) else 0
 
 
 def show_claims(given: argparse.Namespace) -> int:

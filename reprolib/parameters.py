@@ -1,7 +1,7 @@
 """A notebook's parameters: names, types, ranges, and how a scale's preset and the reader's values become settings.
 
 A notebook states each parameter as a literal; 0 (or an empty string) takes the scale's preset. Any other value overrides
-it, and the run then writes to `figures/custom/<hash>/` instead of over committed evidence.
+it, and the run then draws into a folder of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import torch
 from reprolib import registry, scales, store
 from reprolib.errors import BadInput, nearest
 from reprolib.scales import Scale
+
+WRITE = "REPROLIB_WRITE"
+"""Set to 1 by `reprolib run --write`: the run may write over committed evidence."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +113,23 @@ class Settings:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def folder(self) -> Path:
-        """Where figures, rows and results go: `figures/<scale>/<finding>`, or `figures/custom/<hash>` when a knob is turned.
+    def committed(self) -> Path:
+        """Where the committed evidence of this finding and scale is: `figures/<scale>/<finding>`.
 
         `$REPROLIB_FIGURES` replaces `figures` (relative paths count from the root).
         """
-        figures = store.root() / os.environ.get("REPROLIB_FIGURES", "figures")
-        if not self.overridden:
-            return figures / self.scale.name / self.finding
-        turned = {"finding": self.finding, "scale": self.scale.name, **self.overridden}
-        return figures / "custom" / store.content_key(turned)[:12]
+        return store.root() / os.environ.get("REPROLIB_FIGURES", "figures") / self.scale.name / self.finding
+
+    def folder(self) -> Path:
+        """Where this run draws: over the committed evidence only where `reprolib run --write` says so, else below `figures/rerun`.
+
+        A run with a turned knob has a folder of its own, `figures/rerun/custom/<hash>`.
+        """
+        rerun = self.committed().parents[1] / "rerun"
+        if self.overridden:
+            turned = {"finding": self.finding, "scale": self.scale.name, **self.overridden}
+            return rerun / "custom" / store.content_key(turned)[:12]
+        return self.committed() if os.environ.get(WRITE) == "1" else rerun / self.scale.name / self.finding
 
 
 def validate(finding: str, given: Mapping[str, Any]) -> Settings:

@@ -35,19 +35,25 @@ def tree_files() -> list[Path]:
     return sorted([*found, *(root() / "notebooks").glob("*.py")], key=lambda p: p.relative_to(root()).as_posix())
 
 
+def changed_files() -> list[str] | None:
+    """Files below reprolib/ and notebooks/ that are not as in the commit checked out, new ones too; None without git."""
+    command = ["git", "status", "--porcelain", "--", "reprolib", "notebooks"]
+    try:
+        status = subprocess.run(command, cwd=root(), capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return [line[3:] for line in status.splitlines()]
+
+
 def commit() -> str | None:
     """The git commit checked out at the root, with "+changes" when tracked files differ; None without git."""
     try:
         head = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, timeout=20, check=True
         ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "reprolib", "notebooks"],
-            cwd=root(), capture_output=True, text=True, timeout=20, check=True,
-        ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
-    return head + ("+changes" if status.strip() else "")
+    return head + ("+changes" if changed_files() else "")
 
 
 def versions() -> dict[str, str]:

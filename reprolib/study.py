@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import atexit
 import gc
-import json
 import os
 import sys
 import time
@@ -29,7 +28,9 @@ from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, escaped, markdown_table, show
 from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError, nearest
 from reprolib.figures import style
+from reprolib.figures.verdicts import forest
 from reprolib.judging import claims
+from reprolib.judging.audit import comparison_lines, read_results
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.seen import seen_sentence
 from reprolib.judging.tidy import COLUMNS, identity, joined, read_rows, rows_hash, write_rows
@@ -94,7 +95,8 @@ class Study:
         self._last_line = 0.0
         found = next(row for row in data.status() if row["name"] == settings.scale.dataset)
         self.measured = "yes" if found["found"] else f"no ({settings.scale.dataset.upper().replace('CIFAR10', 'CIFAR-10')} absent)"
-        if not self.can_measure and (settings.overridden or not (self.folder / "rows.csv.gz").exists()):
+        has_rows = (self.committed / "rows.csv.gz").exists() and not settings.overridden and self.folder != self.committed
+        if not self.can_measure and not has_rows:  # evidence is never written from committed rows
             data.load(settings.scale.dataset, "test")  # raises MissingData: what, where to put it, what works without it
         if not self.can_measure:
             self._rows = self.committed_rows()
@@ -103,7 +105,7 @@ class Study:
     @property
     def committed(self) -> Path:
         """Where the committed evidence of this finding and scale is."""
-        return store.root() / "figures" / self.settings.scale.name / self.settings.finding
+        return self.settings.committed()
 
     @property
     def can_measure(self) -> bool:
@@ -158,7 +160,7 @@ class Study:
                     f"role {role!r} is not at scale {self.settings.scale.name}; allowed: {', '.join(roles_here)}{nearest(role, roles_here)}"
                 )
         chosen = roles or self._shared_roles()
-        self._train([spec for role in chosen if role in self.settings.scale.on_demand for spec in self._role_specs(role)])
+        self._train([spec for role in chosen for spec in self._on_demand(role)])
         found = {role: self._loaded(self._role_specs(role)) for role in chosen}
         if self.can_measure:
             self._say_what_is_missing([spec for role in chosen for spec in self._role_specs(role)])
@@ -186,7 +188,7 @@ class Study:
     def committed_rows(self) -> pd.DataFrame:
         """The rows of the run that measured, kept beside its figures; none, and a line, where they are damaged and can be measured again."""
         try:
-            return read_rows(self.folder / "rows.csv.gz")
+            return read_rows(self.committed / "rows.csv.gz")
         except CorruptFile as error:
             if not self.can_measure:
                 raise
@@ -267,11 +269,12 @@ class Study:
         """
         path = self.folder / name
         if not figure:
-            if not path.with_suffix(".png").exists():
-                dataset = self.settings.scale.dataset
-                raise MissingData(f"{_shown(path)}.png is not there and cannot be drawn without {dataset}: `reprolib data fetch {dataset}`")
+            kept = [p for p in (self.committed / f"{name}.png", self.committed / f"{name}.pdf") if p.exists()]
+            if not kept:
+                shown, dataset = _shown(self.committed / name), self.settings.scale.dataset
+                raise MissingData(f"{shown}.png is not there and cannot be drawn without {dataset}: `reprolib data fetch {dataset}`")
             caption += " (Committed picture: the images are not here.)"
-            files = [p for p in (path.with_suffix(".png"), path.with_suffix(".pdf")) if p.exists()]
+            files = [store.write_bytes(self.folder / p.name, p.read_bytes()) for p in kept]
         else:
             files = style.save(figure, path, self.stamp(name), ("png", "pdf"))
             figure.clear()
@@ -309,17 +312,18 @@ class Study:
         show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
 
     def finish(self) -> None:
-        """Judge every claim of the finding, write rows.csv.gz and results.json, show the verdict table."""
+        """Judge every claim, draw the verdicts, write rows.csv.gz and results.json, compare with the committed evidence."""
         table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence(), self.settings.scale.name)
         gone = [name for figure in self._figures for name in figure["files"] if not (self.folder / name).is_file()]
         if gone:
             raise StorageError(f"{_shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again")
-        path = self.folder / "results.json"
-        described = self._provenance()
-        if self.can_measure:
-            write_rows(self.folder / "rows.csv.gz", table, is_rounded=True)
-        elif path.exists():
-            described = json.loads(path.read_text())["provenance"]  # of the run that measured
+        draft = {"finding": self.settings.finding, "scale": self.settings.scale.name, "claims": judged}
+        caption = "Every claim in units of its smallest effect, to the right as claimed; beside it, the share that each other kind of network explains."
+        failure = "its interval crosses the band of what is too small to count"
+        self.figure(forest([draft], claims.load_claims()), "verdicts", caption, failure, drawn=[entry["id"] for entry in judged])
+        before = read_results(self.committed, of_any_rule=True) if (self.committed / "results.json").is_file() else {}
+        write_rows(self.folder / "rows.csv.gz", table, is_rounded=True)
+        described = self._provenance() if self.can_measure else before.get("provenance", {})  # of the run that measured
         results = {
             "finding": self.settings.finding,
             "scale": self.settings.scale.name,
@@ -329,10 +333,15 @@ class Study:
             "figures": self._figures,
             "provenance": described,
         }
-        store.write_json(path, results)
+        store.write_json(self.folder / "results.json", results)
         self.verdicts = {entry["id"]: entry for entry in judged}
         table_of_verdicts = claims.verdict_table(results)
-        show({"text/markdown": markdown_table(table_of_verdicts), "text/plain": table_of_verdicts.to_string(index=False)})
+        show(
+            {"text/markdown": markdown_table(table_of_verdicts), "text/plain": table_of_verdicts.to_string(index=False)},
+            {"reprolib_folder": str(self.folder)},  # where the runner finds what this run did
+        )
+        if before and self.folder != self.committed:
+            print("\n".join(comparison_lines(before, results, _shown(self.committed))))
 
     def _evidence(self) -> Evidence:
         """The rows so far as evidence, made once: claims share resamples."""
@@ -346,14 +355,19 @@ class Study:
 
     def _specs(self) -> list[zoo.Spec]:
         """What is trained first where it is missing."""
-        roles = [role for role in self._shared_roles() if role in self.settings.scale.on_demand]
-        return [spec for role in roles for spec in self._role_specs(role)] + list(self._judge_specs().values())
+        return [spec for role in self._shared_roles() for spec in self._on_demand(role)] + list(self._judge_specs().values())
+
+    def _on_demand(self, role: str) -> list[zoo.Spec]:
+        """The networks of a role that a notebook trains where they are missing: of a role that has some, no more unless the reader asks."""
+        specs = self._role_specs(role) if role in self.settings.scale.on_demand else []
+        some = any(spec.path.exists() for spec in specs) and "seeds" not in self.settings.overridden
+        return [spec for spec in specs if spec.path.exists()] if some else specs
 
     def _role_specs(self, role: str) -> list[zoo.Spec]:
         scale = self.settings.scale
         recipe = scale.roles[role]
-        # The arms and their snapshots have as many seeds as the reader asks for, the others what the table trains.
-        seeds = list(range(self.settings["seeds"])) if role in (*JUDGES, "std_matched") else scale.seeds_of(scale.architecture, recipe)
+        # The arms have as many seeds as the reader asks for, the others what the table trains.
+        seeds = list(range(self.settings["seeds"])) if role in JUDGES else scale.seeds_of(scale.architecture, recipe)
         return [zoo.Spec(recipe, scale.architecture, scale.dataset, seed, scale.name) for seed in seeds or [0]]
 
     def _judge_specs(self) -> dict[str, zoo.Spec]:

@@ -16,6 +16,7 @@ from reprolib.judging.tidy import read_rows
 
 RELATIVE = 1e-5  # numbers are kept to 6 digits; the last one may differ between kinds of CPU
 ABSOLUTE = 1e-9
+MOVED = 0.1  # of the smallest effect: estimates that lie further apart are named when a run is compared with the evidence
 
 
 def read_results(folder: str | os.PathLike[str], of_any_rule: bool = False) -> dict[str, Any]:
@@ -90,6 +91,33 @@ def changed_answers(committed: Mapping[str, Any], made: Mapping[str, Any]) -> li
         f"{name}: {now.get(name, 'absent')}, committed as {before.get(name, 'absent')}"
         for name in [*before, *(name for name in now if name not in before)]
         if before.get(name) != now.get(name)
+    ]
+
+
+def compared(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
+    """How results differ from the committed ones, a line each: answers that changed, estimates that moved by a tenth of what counts."""
+    claims, before = load_claims(str(made["finding"])), {entry["id"]: entry for entry in committed["claims"]}
+    moved = []
+    for entry in made["claims"]:
+        claim, was = claims.get(entry["id"]), before.get(entry["id"], {}).get("estimate")
+        if claim is None or was is None or entry["estimate"] is None:
+            continue
+        of_first = [*entry["networks"].get(claim.arms[0], {}).values()]
+        smallest = claim.smallest_effect * (abs(sum(of_first) / len(of_first)) if claim.relative and of_first else 1.0)
+        if abs(entry["estimate"] - was) > MOVED * smallest:
+            moved.append(f"{entry['id']}: estimate {entry['estimate']:+.3g}, committed {was:+.3g} (counts from {smallest:.3g})")
+    return changed_answers(committed, made) + moved
+
+
+def comparison_lines(committed: Mapping[str, Any], made: Mapping[str, Any], where: str) -> list[str]:
+    """`compared`, in lines that begin with what was compared with what."""
+    lines = compared(committed, made)
+    if not lines:
+        return [f"compared with {where}: every answer agrees, and every estimate to a tenth of its smallest effect"]
+    n = len(changed_answers(committed, made))
+    return [
+        f"compared with {where}: {n} of {len(made['claims'])} answers differ, {len(lines) - n} estimates moved",
+        *(f"  {line}" for line in lines),
     ]
 
 

@@ -110,7 +110,9 @@ class Stepper:
             return gradient.sign()
         if self.kind == "raw":
             return gradient
-        return gradient / per_sample(gradient.flatten(1).norm(dim=1) + 1e-10, gradient)
+        # Largest entry first: a gradient of 1e-30, as of a network at a margin of many logits, has a norm of 0 in fp32, and no direction.
+        scaled = gradient / per_sample(gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
+        return scaled / per_sample(scaled.flatten(1).norm(dim=1).clamp_min(1.0), scaled)
 
     def reach(self, steps: int) -> float:
         """An upper bound of the Euclidean path length of `steps` normalised steps ("l2")."""

@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 
 from reprolib import store
 from reprolib.display import escaped
-from reprolib.errors import CorruptFile
+from reprolib.errors import CorruptFile, RunFailed
 
 FOLD_LINES = 8  # longer code is folded away
 PICTURE = ("image/png", "image/svg+xml", "image/jpeg", "application/pdf")
@@ -32,17 +32,32 @@ TIME = re.compile(r"\b\d+(\.\d+)?\s?(ms|s|sec|seconds|min|minutes|h|hours)\b|\b\
 OF_THE_RUN = ("device", "interactive")  # injected parameters that change no number
 
 
+def folder_of(notebook: Path) -> Path:
+    """Where the run that is recorded in an executed notebook drew, by its own word.
+
+    Raises RunFailed where it never said so: `study.finish()` is its last call.
+    """
+    for cell in reversed(_read(notebook).cells):
+        for output in cell.get("outputs", []):
+            if folder := output.get("metadata", {}).get("reprolib_folder"):
+                return Path(folder)
+    raise RunFailed(f"{notebook} ran to its end without study.finish(), which judges and writes: put it last")
+
+
 def write_page(notebook: Path, folder: Path, finding: str) -> Path:
     """Write `folder/README.md` from the executed notebook at `notebook`; return its path.
 
     Raises CorruptFile when the notebook cannot be read.
     """
+    note = f"<!-- Generated from notebooks/{finding}.ipynb by `reprolib run`: edit the notebook, not this page. -->"
+    return store.write_text(folder / "README.md", f"{note}\n\n{to_markdown(_read(notebook))}")
+
+
+def _read(notebook: Path) -> NotebookNode:
     try:
-        content = nbformat.read(notebook, as_version=4)
+        return nbformat.read(notebook, as_version=4)
     except (OSError, ValueError) as error:
         raise CorruptFile(f"{notebook} is not a readable notebook ({error}); run the finding again") from error
-    note = f"<!-- Generated from notebooks/{finding}.ipynb by `reprolib run`: edit the notebook, not this page. -->"
-    return store.write_text(folder / "README.md", f"{note}\n\n{to_markdown(content)}")
 
 
 def to_markdown(notebook: NotebookNode) -> str:

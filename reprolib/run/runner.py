@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reprolib import errors, registry, store
+from reprolib import errors, provenance, registry, store
 from reprolib.errors import BadInput, MissingData, ReprolibError, nearest
 from reprolib.run.listen import listen
 
@@ -75,12 +75,13 @@ def run(
     from_nothing: bool = False,
     timeout_s: float | None = None,
     report: Callable[[str], None] = print,
+    write: bool = False,
 ) -> list[RunResult]:
     """Run the notebooks of `findings` ("all" or none: every one), `jobs` at a time (default: the cores), and wait for them.
 
     parameters: name -> value, strings allowed ("8/255"). from_nothing: train and measure everything again, in data/from-nothing/<scale>,
     leaving data/zoo and figures/ alone; a finished run there is started afresh, an interrupted one continues. timeout_s: wall-clock limit
-    of each notebook. report: called with each line to show.
+    of each notebook. report: called with each line to show. write: over the committed evidence, which a clean tree alone may.
     Raises BadInput or MissingData before anything is started; what goes wrong later is in the results, one a finding, in order.
     """
     if jobs is not None and jobs < 1:
@@ -88,10 +89,12 @@ def run(
     if timeout_s is not None and not timeout_s > 0:
         raise BadInput(f"a limit of {timeout_s:g} s is not allowed: it must be positive; leave it out for no limit")
     names = _findings(findings)
+    if write:
+        _check_clean(scale, from_nothing)
     at_a_time = min(jobs or cores(), len(names))
     given = {"scale": scale, **(parameters or {}), **({"device": device} if device is not None else {})}
     store.data_roots()  # a REPROLIB_DATA that names nothing stops the run here
-    work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s) for name in names]
+    work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s, write) for name in names]
     if from_nothing:
         _begin_from_nothing(scale)
     stop = threading.Event()
@@ -110,6 +113,21 @@ def run(
     return results
 
 
+def _check_clean(scale: str, from_nothing: bool) -> None:
+    """Evidence is written at a scale that counts, from committed code alone."""
+    from reprolib import scales
+
+    if from_nothing or not scales.scale(scale).is_evidence:
+        why = "with --from-nothing" if from_nothing else f"at scale {scale}, which is no evidence"
+        raise BadInput(f"--write is not allowed {why}: leave it out")
+    changed = provenance.changed_files()
+    if changed is None:
+        raise BadInput("--write needs git, to know that the code is the committed one: work in a clone of the repository")
+    if changed:
+        named = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")
+        raise BadInput(f"--write is not allowed with changes in {named}: commit them first, since evidence is made by committed code alone")
+
+
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -125,11 +143,16 @@ def _findings(given: Sequence[str]) -> list[str]:
     return list(registry.findings()) if not given or "all" in given else list(dict.fromkeys(given))
 
 
-def _job(finding: str, scale: str, given: Mapping[str, Any], at_a_time: int, from_nothing: bool, timeout_s: float | None) -> Job:
+def _job(
+    finding: str, scale: str, given: Mapping[str, Any], at_a_time: int, from_nothing: bool, timeout_s: float | None, write: bool
+) -> Job:
     """Everything about one notebook's run, its parameters checked."""
     from reprolib import parameters
 
     settings = parameters.validate(finding, given)
+    if write and settings.overridden:
+        turned = ", ".join(f"{name}={value}" for name, value in settings.overridden.items())
+        raise BadInput(f"--write with {turned} is not allowed: evidence is made at the presets; leave out the parameter, or --write")
     known = parameters.of(finding)
     typed = {name: known[name].read(name, value) for name, value in given.items()}  # "8/255" becomes a number, for the reader's eyes
     source = store.root() / "notebooks" / f"{finding}.ipynb"
@@ -137,15 +160,16 @@ def _job(finding: str, scale: str, given: Mapping[str, Any], at_a_time: int, fro
         raise MissingData(
             f"the notebook {source} is not there: restore it (git checkout), or make it with `jupytext --sync {source.with_suffix('.py')}`"
         )
-    folder = Path(settings.folder())
-    place = Path(*folder.parts[-2:])  # <scale>/<finding> or custom/<hash>
+    folder = settings.committed() if write else settings.folder()
+    place = Path(*folder.parts[-2:])  # <scale>/<finding>, or custom/<hash> of a turned knob
     # Committed numbers are made with one thread a process; a turned knob is for the reader's eyes, and may use the machine.
     threads = max(1, cores() // at_a_time) if place.parts[0] == "custom" else 1
     environment = KEEP_MEMORY | {name: str(threads) for name in THREAD_VARIABLES}
+    environment[parameters.WRITE] = str(int(write))
     environment["REPROLIB_JOBS"] = str(max(1, cores() // at_a_time))  # networks a notebook may train at a time
     if from_nothing:
         base = _from_nothing(scale)
-        folder = base / "figures" / place
+        folder = base / "figures" / "rerun" / place
         environment |= {"REPROLIB_ZOO": str(base / "zoo"), "REPROLIB_CACHE": str(base / "cache"), "REPROLIB_FIGURES": str(base / "figures")}
         place = Path("from-nothing") / place
     notebook = store.root() / "data" / "runs" / place.with_suffix(".ipynb")
@@ -165,7 +189,7 @@ def _begin_from_nothing(scale: str) -> None:
 
 def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> RunResult:
     """Run one job to its end, write its Markdown page, and say how it went."""
-    began = time.monotonic()
+    began, folder = time.monotonic(), job.folder
     try:
         with store.lock(job.notebook, timeout_s=0):
             told = {
@@ -176,9 +200,10 @@ def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> 
             }
             outcome = listen(told, job.environment, f"[{job.finding}] ", stop, report)
             if outcome["status"] == "completed":
-                from reprolib.run import page as markdown
+                from reprolib.run import page
 
-                markdown.write_page(job.notebook, job.folder, job.finding)
+                folder = page.folder_of(job.notebook)
+                page.write_page(job.notebook, folder, job.finding)
     except TimeoutError:
         outcome = {
             "status": "failed",
@@ -195,7 +220,7 @@ def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> 
         # An error of ours keeps its own code and says itself what to do: missing data is 3, in a notebook as on the command line.
         code = getattr(getattr(errors, outcome.get("error", ""), None), "exit_code", code)
     result = RunResult(
-        job.finding, job.scale, exit_code=code, seconds=time.monotonic() - began, notebook=job.notebook, folder=job.folder, **outcome
+        job.finding, job.scale, exit_code=code, seconds=time.monotonic() - began, notebook=job.notebook, folder=folder, **outcome
     )
     return dataclasses.replace(result, next_step=_next_step(result))
 

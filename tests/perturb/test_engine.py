@@ -330,3 +330,12 @@ def test_the_loop_works_where_gradients_are_switched_off_outside():
 def test_no_steps_give_back_the_start():
     x = problems.images(2, 3, 4, 4)
     assert torch.equal(minimise(quadratic(1 - x), x, x, Box(), Stepper(0.1), 0).x, x)
+
+
+@pytest.mark.parametrize("size", [1e-36, 1e-20, 1.0, 1e30])
+def test_an_l2_step_has_its_length_whatever_the_size_of_the_gradient(size):
+    gradient = size * torch.randn(5, 3, 4, 4, generator=problems.generator())
+    direction = Stepper(0.1).direction(gradient)
+    torch.testing.assert_close(direction, Stepper(0.1).direction(gradient / size), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(direction.flatten(1).norm(dim=1), torch.ones(5), rtol=1e-5, atol=0)
+    assert not Stepper(0.1).direction(torch.zeros(2, 3, 4, 4)).any()

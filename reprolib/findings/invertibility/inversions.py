@@ -21,7 +21,7 @@ from reprolib.models.networks import Network
 from reprolib.perturb.inversion import CodeDistance
 from reprolib.study import Study
 
-NOISE_ONLY = ("untrained", "blur")
+NOISE_ONLY = ("untrained",)
 """Roles that start from noise alone; the others from every start."""
 
 CONVERGED = (*ARMS, "robust_small")

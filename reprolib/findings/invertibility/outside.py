@@ -21,7 +21,7 @@ from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Inversion, noise_start
 
 CLAIM = CLAIMS["outside"]
-ROLES = (*ARMS, "gauss", "std_matched")
+ROLES = (*ARMS, "gauss", "blur", "std_matched")
 START = "noise_0"
 N_PICTURES = 6
 
