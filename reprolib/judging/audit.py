@@ -116,7 +116,7 @@ def comparison_lines(committed: Mapping[str, Any], made: Mapping[str, Any], wher
         return [f"compared with {where}: every answer agrees, and every estimate to a tenth of its smallest effect"]
     n = len(changed_answers(committed, made))
     return [
-        f"compared with {where}: {n} of {len(made['claims'])} answers differ, {len(lines) - n} estimates moved",
+        f"compared with {where}: {n} answers differ, {len(lines) - n} estimates moved",
         *(f"  {line}" for line in lines),
     ]
 
