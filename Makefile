@@ -24,7 +24,7 @@ yes      = $(filter-out 0 no false,$(value $(1)))
 
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
-JOBS_AT  = $(if $(value JOBS),--jobs $(call q,JOBS))
+JOBS_AT  = $(if $(value JOBS), --jobs $(call q,JOBS))
 RUN      = $(BIN)/reprolib run $(if $(value FINDING),$(subst \ , ,$(call q,FINDING)))
 TORCH   := $(shell grep -E '^torch(vision)?==' requirements.txt)
 NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets cell.metadata.lines_to_next_cell
@@ -41,20 +41,20 @@ help: ## show this list
 	@echo '           TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'
 
 figures: $(STAMP) ## draw every figure and verdict of a scale into figures/rerun/, and compare with the committed evidence
-	$(RUN) --scale $(call q,SCALE) $(JOBS_AT) $(if $(call yes,FROM_NOTHING),--from-nothing) $(if $(call yes,WRITE),--write)
+	$(RUN) --scale $(call q,SCALE)$(JOBS_AT)$(if $(call yes,FROM_NOTHING), --from-nothing)$(if $(call yes,WRITE), --write)
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 smoke: $(STAMP) ## run every notebook at the smallest scale, in seconds; its verdicts are not evidence
-	$(RUN) --scale smoke $(JOBS_AT)
+	$(RUN) --scale smoke$(JOBS_AT)
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 # Installs nothing: the machine has torch already, and possibly no network.
 gpu-stage: ## on a machine with a GPU: train what is missing of cifar, then of gpu, while time is left; call again to continue
-	PYTHONPATH=. $(call q,PYTHON) -m reprolib train --scale cifar gpu --minutes $(call q,MINUTES) --folder $(call q,STAGE)/zoo $(JOBS_AT)
+	PYTHONPATH=. $(call q,PYTHON) -m reprolib train --scale cifar gpu --minutes $(call q,MINUTES) --folder $(call q,STAGE)/zoo$(JOBS_AT)
 
 # The peer is kept out of the environment: nothing of the project imports it.
 .bench/.installed: tests/benchmarks/requirements.txt | $(STAMP)

@@ -190,16 +190,19 @@ def test_a_failed_run_says_what_failed_where_and_the_next_step(ended: Callable[.
 def test_from_nothing_compares_verdicts_and_fails_when_they_differ(
     ended: Callable[..., list], repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = repository / "data" / "from-nothing" / "laptop" / "figures" / "laptop" / "invertibility"
+    base = repository / "data" / "from-nothing" / "laptop" / "figures" / "rerun" / "laptop" / "invertibility"
     ended(folder=write(base, results(INV_1="supported", INV_2="negligible")))
     assert main(["run", "--from-nothing"]) == 0
-    assert "from nothing: figures/laptop/invertibility holds no results to compare with" in capsys.readouterr().out
+    assert "compared with" not in capsys.readouterr().out  # nothing is committed
     write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported", INV_2="negligible"))
     assert main(["run", "--from-nothing"]) == 0
-    assert capsys.readouterr().out.endswith("from nothing: every verdict as committed\n")
+    agrees = "compared with figures/laptop/invertibility: every answer agrees, and every estimate to a tenth of its smallest effect\n"
+    assert capsys.readouterr().out.endswith(agrees)
     write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported", INV_2="supported"))
     assert main(["run", "--from-nothing"]) == 9
-    assert capsys.readouterr().out.endswith("  INV-2: negligible, committed as supported, specific\n")
+    assert capsys.readouterr().out.endswith("1 answers differ, 0 estimates moved\n  INV-2: negligible, committed as supported, specific\n")
+    assert main(["run"]) == 0
+    assert main(["run", "--strict"]) == 9
 
 
 def test_a_claim_that_came_or_went_is_a_difference() -> None:

@@ -17,7 +17,8 @@ def test_nothing_given_is_the_laptop_preset() -> None:
     assert settings.scale.name == "laptop"
     assert settings["steps"] == registry.settings("invertibility")["presets"]["laptop"]["steps"]
     assert settings.overridden == {}
-    assert settings.folder().parts[-3:] == ("figures", "laptop", "invertibility")
+    assert settings.folder().parts[-4:] == ("figures", "rerun", "laptop", "invertibility")
+    assert settings.committed().parts[-3:] == ("figures", "laptop", "invertibility")
 
 
 def test_a_value_equal_to_the_preset_turns_nothing() -> None:

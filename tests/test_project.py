@@ -129,6 +129,7 @@ def test_make_variables_reach_the_command(clone: Path) -> None:
     last = make("-n", "figures", "SCALE=cifar", "FINDING=invertibility", "JOBS=2", "FROM_NOTHING=1", folder=clone).splitlines()[-1]
     assert last == ".venv/bin/reprolib run invertibility --scale cifar --jobs 2 --from-nothing"
     assert "--from-nothing" not in make("-n", "figures", "FROM_NOTHING=0", folder=clone)
+    assert make("-n", "figures", "WRITE=1", folder=clone).splitlines()[-1] == ".venv/bin/reprolib run all --scale laptop --write"
     assert "python3.12 -m venv elsewhere" in make("-n", "test", "PYTHON=python3.12", "VENV=elsewhere", folder=clone)
 
 

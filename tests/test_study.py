@@ -68,7 +68,7 @@ def test_starting_says_what_it_costs_and_where_it_writes(
         "Turned: steps=40",
         "To train first: tinycnn-std-s0",
         "minutes of one core",
-        "Writes to figures/custom/",
+        "Writes to figures/rerun/custom/",
     ):
         assert words in said
 
@@ -256,7 +256,8 @@ def test_figures_that_are_removed_while_a_run_draws_are_missed(study: Study, tmp
     study.finish()
     shutil.rmtree(study.folder)
     with pytest.raises(
-        StorageError, match=r"invertibility lost inversions\.png, inversions\.pdf while the run drew into it: leave it alone"
+        StorageError,
+        match=r"invertibility lost inversions\.png, inversions\.pdf, verdicts\.png, .* while the run drew into it: leave it alone",
     ):
         study.finish()
     study.figure(Figure(), "inversions", "caption", "failure", drawn="INV-2")  # the folder is made again
@@ -276,7 +277,7 @@ def without_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_damaged_rows_of_before_are_replaced_where_they_can_be_measured_again(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_rows(study.folder / "rows.csv.gz", rows_of(tmp_path))
+    path = write_rows(study.committed / "rows.csv.gz", rows_of(tmp_path))
     path.write_bytes(path.read_bytes()[:-20])
     capsys.readouterr()
     assert study.committed_rows().empty
@@ -300,7 +301,14 @@ def test_without_the_images_the_committed_rows_are_judged_and_it_says_so(
 ) -> None:
     folder = without_cifar(tmp_path, monkeypatch)
     write_rows(folder / "rows.csv.gz", rows_of(tmp_path))
-    store.write_json(folder / "results.json", {"provenance": {"tree": "of the run that measured"}})
+    before = {
+        "finding": "invertibility",
+        "scale": "cifar",
+        "claims": [],
+        "claims_sha256": "",
+        "provenance": {"tree": "of the run that measured"},
+    }
+    store.write_json(folder / "results.json", before)
     store.write_bytes(folder / "inversions.png", b"a committed picture")
     study = reprolib.start("invertibility", {"scale": "cifar"})
     assert "CIFAR-10 absent" in capsys.readouterr().out
@@ -308,7 +316,9 @@ def test_without_the_images_the_committed_rows_are_judged_and_it_says_so(
     assert study.networks("standard") == {"standard": []}
     study.figure(None, "inversions", "caption", "failure", drawn="INV-2")
     study.finish()
-    results = json.loads((folder / "results.json").read_text())
+    assert json.loads((folder / "results.json").read_text()) == before
+    assert (study.folder / "inversions.png").read_bytes() == b"a committed picture"
+    results = json.loads((study.folder / "results.json").read_text())
     assert results["measured"] == "no (CIFAR-10 absent)"
     assert results["provenance"] == {"tree": "of the run that measured"}
     assert next(claim for claim in results["claims"] if claim["id"] == "INV-2")["estimate"] == pytest.approx(-0.4)

@@ -61,12 +61,26 @@ def test_no_caption_and_no_name_of_a_file_breaks_the_page() -> None:
 
 @pytest.mark.parametrize("where", ["cell", "verdict"])
 def test_what_is_said_of_a_claim_and_in_a_table_reads_as_it_was_written(where: str) -> None:
-    entry = {"id": "X-1", "verdict": HOSTILE, "reason": HOSTILE, "primary": HOSTILE, "estimate": 0.1, "low": 0.0, "high": 0.2, "n": 3}
+    entry = {
+        "id": "X-1",
+        "verdict": HOSTILE,
+        "reason": HOSTILE,
+        "quantity": HOSTILE,
+        "estimate": 0.1,
+        "low": 0.0,
+        "high": 0.2,
+        "n": 3,
+        "specificity": "",
+        "unit": "target",
+        "controls": [],
+        "networks": {},
+        "arms": [],
+    }
     source = claim_line(entry) if where == "verdict" else markdown_table(pd.DataFrame({HOSTILE: [HOSTILE], "b": [1]}))
     html = mistune.create_markdown(plugins=["table", "strikethrough"])(source)
     text = re.sub(r"</?(p|strong|table|thead|tbody|tr|th|td)[^>]*>", "", html)
     assert "<" not in text
-    assert unescape(text).count(" ".join(HOSTILE.split())) == {"cell": 2, "verdict": 3}[where]
+    assert unescape(text).count(" ".join(HOSTILE.split())) == {"cell": 2, "verdict": 2}[where]
     assert html.count("<td>") == html.count("<th>") == {"cell": 2, "verdict": 0}[where]
 
 

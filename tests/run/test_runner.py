@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from reprolib import store
@@ -22,7 +23,7 @@ Write = Callable[..., Path]
 
 WRITE_RESULTS = """
 import json, os, pathlib
-folder = pathlib.Path(os.environ.get("REPROLIB_FIGURES", "figures"), scale, "invertibility")
+folder = pathlib.Path(os.environ.get("REPROLIB_FIGURES", "figures"), "rerun", scale, "invertibility")
 folder.mkdir(parents=True, exist_ok=True)
 claims = [{"id": "INV-1", "verdict": "supported", "reason": "planted"}]
 (folder / "results.json").write_text(json.dumps({"finding": "invertibility", "scale": scale, "claims": claims, "measured": "yes"}))
@@ -43,7 +44,7 @@ def test_a_completed_run_says_where_everything_is_and_writes_a_page(notebook: Wr
     assert (result.status, result.exit_code, result.next_step) == ("completed", 0, "")
     assert result.notebook == repository / "data" / "runs" / "smoke" / "invertibility.ipynb"
     assert result.notebook.is_file()
-    assert result.folder == repository / "figures" / "smoke" / "invertibility"
+    assert result.folder == repository / "figures" / "rerun" / "smoke" / "invertibility"
     page = (result.folder / "README.md").read_text()
     assert "# Finding" in page
     assert "measuring smoke 0" in page
@@ -130,8 +131,44 @@ def test_parameters_reach_the_notebook_in_their_declared_type_and_a_turned_knob_
     lines: list[str] = []
     result = one(lines, parameters={"tau": "1/4", "n_targets": "7"})
     assert lines == ["[invertibility] 0.25 7"]
-    assert result.folder.parent == repository / "figures" / "custom"
-    assert result.notebook == repository / "data" / "runs" / "custom" / f"{result.folder.name}.ipynb"
+    assert result.notebook.parent == repository / "data" / "runs" / "custom"
+    assert result.folder == repository / "figures" / "rerun" / "laptop" / "invertibility"  # what the notebook said of itself
+
+
+def test_a_notebook_that_never_finishes_is_a_failure(notebook: Write, repository: Path) -> None:
+    path = notebook("x = 1")
+    content = nbformat.read(path, as_version=4)
+    content.cells.pop()
+    nbformat.write(content, path)
+    result = one(scale="smoke")
+    assert (result.status, result.exit_code, result.error) == ("failed", 6, "RunFailed")
+    assert "ran to its end without study.finish()" in result.message
+
+
+def test_evidence_is_written_from_a_clean_tree_at_a_preset_alone(notebook: Write, repository: Path) -> None:
+    notebook("import os; print(os.environ['REPROLIB_WRITE'])")
+    with pytest.raises(BadInput, match="--write needs git"):
+        one(write=True)
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=T", "-c", "user.email=t@example.org", *arguments], check=True, capture_output=True)
+
+    git("init", "-q")
+    with pytest.raises(BadInput, match=r"--write is not allowed with changes in notebooks/: commit them first"):
+        one(write=True)
+    git("add", "--all")
+    git("commit", "-q", "-m", "A commit")
+    lines: list[str] = []
+    assert one(lines, write=True).exit_code == 0
+    assert lines[0] == "[invertibility] 1"
+    with pytest.raises(BadInput, match=r"--write with seeds=2 is not allowed: evidence is made at the presets"):
+        one(write=True, parameters={"seeds": 2})
+    for options, why in (({"scale": "smoke"}, "at scale smoke, which is no evidence"), ({"from_nothing": True}, "with --from-nothing")):
+        with pytest.raises(BadInput, match=f"--write is not allowed {why}: leave it out"):
+            one(write=True, **options)
+    lines.clear()
+    one(lines)
+    assert lines[0] == "[invertibility] 0"
 
 
 def test_evidence_is_made_with_one_thread_whatever_the_caller_has_and_nobody_is_there(
@@ -169,7 +206,7 @@ def test_ctrl_c_stops_the_kernel_and_says_that_the_command_continues(notebook: W
     assert "invertibility: interrupted in cell 4 (import time)" in complaint
     assert "the same command continues" in complaint
     executed = json.loads((repository / "data" / "runs" / "smoke" / "invertibility.ipynb").read_text())
-    assert [cell["metadata"]["papermill"]["status"] for cell in executed["cells"]][-1] == "failed"
+    assert [cell["metadata"]["papermill"]["status"] for cell in executed["cells"]][-2] == "failed"
     assert ends(kernel)
 
 
@@ -205,7 +242,7 @@ def test_from_nothing_trains_elsewhere_and_starts_afresh_only_after_it_finished(
     second = one(scale="smoke", from_nothing=True)
     assert second.exit_code == 0
     assert (base / "zoo" / "log").read_text() == "trained trained "  # an interrupted run is continued
-    assert second.folder == base / "figures" / "smoke" / "invertibility"
+    assert second.folder == base / "figures" / "rerun" / "smoke" / "invertibility"
     assert (second.folder / "results.json").is_file()
     assert not (repository / "figures").exists()
     assert one(scale="smoke", from_nothing=True).exit_code == 0
