@@ -10,23 +10,33 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from reprolib import store
-from reprolib.findings.block_structure.batches import Batches
-from reprolib.findings.block_structure.networks import quick
+from reprolib.errors import BadInput
+from reprolib.findings.block_structure import hsic_rows
+from reprolib.findings.block_structure.batches import Batches, state_batches
+from reprolib.findings.block_structure.networks import ARMS, Compared, folded, listed
+from reprolib.findings.block_structure.question import Question
+from reprolib.findings.block_structure.rows import ADVERSARIAL, RADII, measuring, single, tidied
 from reprolib.findings.block_structure.states import Names, as_tensors, compare_states, from_tensors
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import predictions, training_examples
 from reprolib.perturb.engine import per_sample
+from reprolib.study import Study
+from reprolib.training.recipes import recipe
 
 CHUNK = 250  # images attacked at a time
 HALVINGS = 6
 """Of the interval in which the attack's scale lies: it is then known to 2 %."""
 N_SCALED = 500
 """Images on which that scale is looked for; how often the scaled attack succeeds is then measured on all."""
+
+ATTACKED = (*ARMS, "gauss")
+"""Roles of the scale's own architecture whose adversarial features are compared; of a control the first network."""
 
 CLEAN, MOVED = "clean", ("adversarial", "noise", "equal_success")
 
@@ -54,7 +64,30 @@ class Attacked:
     def only(self, kinds: Sequence[str]) -> Attacked:
         """The same without other kinds."""
         pairs = {names: hsic for names, hsic in self.pairs.items() if names[1] in kinds}
-        return Attacked(pairs, *({kind: told[kind] for kind in kinds} for told in (self.success, self.scale)))
+        return Attacked(pairs, *({kind: of_kind[kind] for kind in kinds} for of_kind in (self.success, self.scale)))
+
+
+@measuring
+def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
+    """Rows of the deep arms in every kind, and of the scale's own architecture, with one control, under the attack alone."""
+    study, used = nets.study, state_batches(nets.study)
+    how, how_main = attack_of(study, study.settings["robust"]), attack_of(study, study.settings.scale.roles["robust"])
+    deep = {role: nets.deep[role] for role in ARMS if nets.deep.get(role)}
+    main = {role: nets.main[role][: None if role in ARMS else 1] for role in ATTACKED if nets.main.get(role)}
+    attacked = stays(deep, used, how, question, MOVED, study.report)
+    frames = [frame for role, network in listed(deep) for frame in _rows(ADVERSARIAL, role, network, attacked[network.sha256])]
+    done = attacked if how == how_main else {}
+    rest = {role: [network for network in main[role] if network.sha256 not in done] for role in main}
+    done = done | stays(rest, used, how_main, question, MOVED[:1], study.report)
+    return frames + [frame for role, network in listed(main) for frame in _rows(RADII, role, network, done[network.sha256].only(MOVED[:1]))]
+
+
+def attack_of(study: Study, robust: str) -> Attack:
+    """The attack in the ball of a robust recipe, or at the radius that the reader asks for."""
+    how = recipe(robust)
+    if how.norm is None:
+        raise BadInput(f"recipe {robust!r} of the robust networks is not adversarial: it has no radius to attack at")
+    return Attack(how.norm, study.settings["attack_eps"] or how.eps, study.settings["attack_steps"])
 
 
 def attack(network: Network, batches: Batches, how: Attack, report: Callable[[str], None] = lambda line: None) -> tuple[Tensor, float]:
@@ -89,19 +122,28 @@ def stays(
     networks: Mapping[str, Sequence[Network]],
     batches: Batches,
     how: Attack,
+    question: Question,
     kinds: Sequence[str] = MOVED,
     report: Callable[[str], None] = lambda line: None,
-) -> dict[str, list[Attacked]]:
-    """Clean against moved features of every network, by role; kinds: some of `MOVED`.
+) -> dict[str, Attacked]:
+    """Clean against moved features of every network, by its sha256; kinds: some of `MOVED`.
 
     For "equal_success" each network's own attack is scaled down until it succeeds as often as against the network that
     withstands it best.
     """
-    everyone = {network.sha256: network for role in networks for network in networks[role]}
+    everyone = {network.sha256: network for _, network in listed(networks)}
     attacked = {key: attack(network, batches, how, report) for key, network in everyone.items()}
     target = min((share for _, share in attacked.values()), default=0.0)
-    found = {key: _compared(network, *attacked[key], batches, how, kinds, target) for key, network in everyone.items()}
-    return {role: [found[network.sha256] for network in networks[role]] for role in networks}
+    return {key: _compared(network, *attacked[key], batches, how, question, kinds, target) for key, network in everyone.items()}
+
+
+def _rows(claim: str, role: str, network: Network, attacked: Attacked) -> list[pd.DataFrame]:
+    """Clean against moved images at equal depth; and, shown, how often the moved ones succeed and how large they are."""
+    return [
+        tidied(claim, "hsic_states", role, network, hsic_rows.of_states(attacked.pairs)),
+        tidied(claim, "attack_success", role, network, single(attacked.success)),
+        tidied(claim, "attack_scale", role, network, single(attacked.scale)),
+    ]
 
 
 def correct(network: Network, x: Tensor, y: Tensor) -> Tensor:
@@ -128,23 +170,32 @@ def _scale_of(network: Network, x: Tensor, away: Tensor, y: Tensor, right: Tenso
 
 
 def _compared(
-    network: Network, adversarial: Tensor, share: float, batches: Batches, how: Attack, kinds: Sequence[str], target: float
+    network: Network,
+    adversarial: Tensor,
+    share: float,
+    batches: Batches,
+    how: Attack,
+    question: Question,
+    kinds: Sequence[str],
+    target: float,
 ) -> Attacked:
     """share: of success of the attack in full, target: of "equal_success"."""
     pairs: list[Names] = [(CLEAN, kind) for kind in kinds]
 
     def compute() -> dict[str, Tensor]:
         x, y = _all(batches)
-        fast = quick(network)
+        fast = folded(network)
         right = correct(fast, x, y)
         scale = _scale_of(fast, x, adversarial - x, y, right, target) if "equal_success" in kinds and share > target else 1.0
         moved = {
-            "adversarial": adversarial, "noise": noise(x, how.norm, how.eps), "equal_success": (x + scale * (adversarial - x)).clamp(0, 1),
-        }  # fmt: skip
+            "adversarial": adversarial,
+            "noise": noise(x, how.norm, how.eps),
+            "equal_success": (x + scale * (adversarial - x)).clamp(0, 1),
+        }
         inputs = {CLEAN: x.split(batches.n)} | {kind: moved[kind].split(batches.n) for kind in kinds}
-        found, _ = compare_states(dict.fromkeys(inputs, network), inputs, pairs)
-        told = {f"success {kind}": torch.tensor(success(fast, moved[kind], y, right)) for kind in kinds}
-        return as_tensors(found) | told | {"scale": torch.tensor(scale)}
+        hsics, _ = compare_states(dict.fromkeys(inputs, network), inputs, pairs, question)
+        shares = {f"success {kind}": torch.tensor(success(fast, moved[kind], y, right)) for kind in kinds}
+        return as_tensors(hsics) | shares | {"scale": torch.tensor(scale)}
 
     described = _described(network, batches, how) | {"kinds": list(kinds), "target": target if "equal_success" in kinds else None}
     kept = store.cache("block_structure", described, compute)
@@ -155,9 +206,7 @@ def _compared(
 def _described(network: Network, batches: Batches, how: Attack) -> dict[str, object]:
     """What the attacked images depend on, for cache keys."""
     precision = network.card["training"]["precision"]
-    return batches.describe() | {
-        "attack": [how.norm, how.eps, how.steps], "network": network.sha256, "precision": precision,
-    }  # fmt: skip
+    return batches.describe() | {"attack": [how.norm, how.eps, how.steps], "network": network.sha256, "precision": precision}
 
 
 def _all(batches: Batches) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,12 +27,13 @@ Nets = Mapping[str, Sequence[Network]]
 
 @dataclass(frozen=True)
 class Compared:
-    """Networks by role, one a seed. deep: of the depth architecture, roles of `DEEP` and `BESIDE`; "robust" is the finding's robust recipe.
+    """A study and its networks by role, one a seed. deep: of the depth architecture, roles of `DEEP` and `BESIDE`; "robust" is the finding's robust recipe.
 
     main: of the scale's own architecture, every role. At most scales the two are one. fashion: trained on the second data
     set. overfit: trained on few images for long. The last two are empty where the scale has none.
     """
 
+    study: Study
     deep: dict[str, list[Network]]
     main: dict[str, list[Network]]
     fashion: dict[str, list[Network]] = field(default_factory=dict)
@@ -41,11 +42,11 @@ class Compared:
     @property
     def everyone(self) -> dict[str, list[Network]]:
         """Every network once, by role."""
-        found: dict[str, dict[str, Network]] = {}
-        for there in (self.deep, self.main, self.overfit, self.fashion):
-            for role, of_role in there.items():
-                found.setdefault(role, {}).update({network.sha256: network for network in of_role})
-        return {role: [*of_role.values()] for role, of_role in found.items()}
+        by_role: dict[str, dict[str, Network]] = {}
+        for nets in (self.deep, self.main, self.overfit, self.fashion):
+            for role, of_role in nets.items():
+                by_role.setdefault(role, {}).update({network.sha256: network for network in of_role})
+        return {role: [*of_role.values()] for role, of_role in by_role.items()}
 
 
 def networks(study: Study) -> Compared:
@@ -74,11 +75,16 @@ def networks(study: Study) -> Compared:
             fashion.setdefault(role, []).extend(study.found([spec]))
         elif recipe.endswith(OVERFIT):
             overfit.setdefault(role, []).extend(study.found([spec]))
-    return Compared(deep, main, fashion, overfit)
+    return Compared(study, deep, main, fashion, overfit)
 
 
-def quick(network: Network) -> Network:
-    """A copy for forward passes through the maps alone: BatchNorm folded into the convolutions, channels last; equal up to rounding."""
+def listed(nets: Nets, roles: Collection[str] = ()) -> list[tuple[str, Network]]:
+    """Role and network of every network, of some roles where some are named."""
+    return [(role, network) for role in nets if not roles or role in roles for network in nets[role]]
+
+
+def folded(network: Network) -> Network:
+    """A copy for forward passes alone: BatchNorm folded into the convolutions, channels last; equal up to rounding."""
     return fold_batch_norm(network).to(memory_format=torch.channels_last)
 
 

@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
-    ARMS,
     MAP,
     Layered,
     architecture_of,
@@ -26,9 +25,10 @@ from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
     name_stages,
     of_arm,
 )
+from reprolib.findings.block_structure.networks import ARMS
+from reprolib.findings.block_structure.rows import ADVERSARIAL, OVERFITTING, SETTLING
 from reprolib.measures import indices
 
-ADVERSARIAL, SETTLING, OVERFITTING = "BLK-6", "BLK-7", "BLK-5"
 STAYS = 0.8  # above it, features "stay" with the clean ones
 MIXED = "#7A5195"
 """Of pairs of a standard and a robust network: between their two colours."""
@@ -53,7 +53,7 @@ def same_depth(rows: pd.DataFrame) -> Figure:
     ]
     for ones, colour, marker, label in kinds:
         line(ax, ones, colour, marker=marker, label=f"{label} ({len(ones)} pair{'s' * (len(ones) > 1)})")
-    depth_axis(ax, architecture_of(found))
+    depth_axis(ax, architecture_of(found), len(found[0].values))
     ax.set_ylim(min(0, ax.get_ylim()[0]), 1.02)
     ax.set_ylabel("CKA at equal depth")
     ax.legend(loc="best")
@@ -81,8 +81,8 @@ def adversarial(rows: pd.DataFrame) -> Figure:
             for arm in ARMS:
                 look = style.role(arm)
                 line(ax, of_arm(kinds[kind], arm), look.colour, marker=look.marker, markersize=3.5, linestyle=dashes)
-        depth_axis(ax, architecture)
         n = len(kinds["adversarial"][0].values)
+        depth_axis(ax, architecture, n)
         ax.axvspan(n - (n + 2) // 3 - 0.5, n - 0.5, color=style.FAINT, alpha=0.12, linewidth=0, zorder=0)
         ax.axhline(STAYS, **style.CHANCE, zorder=0)
         ax.set_title(f"{words}\n{_successes(rows, shown[0][0])}", fontsize=7)
@@ -114,14 +114,14 @@ def settling(rows: pd.DataFrame) -> Figure:
         first = [of_arm(by_epoch[epoch], arm)[0].values for epoch in epochs[:-1]]
         shown = np.stack([*first, np.ones_like(first[0])])
         image = ax.imshow(shown.T, aspect="auto", extent=(-0.5, len(epochs) - 0.5, -0.5, shown.shape[1] - 0.5), **MAP)
-        for edge in edges(architecture):
+        for edge in edges(architecture, shown.shape[1]):
             ax.axhline(edge, color="white", linewidth=0.6)
         every = range(0, len(epochs), max(1, len(epochs) // 5))
         ax.set_xticks(list(every), [str(epochs[k]) for k in every])
         ax.set_xlabel("epoch")
         ax.set_title(style.role(arm).label, color=style.role(arm).colour, loc="center")
         ax.set_yticks([])
-    name_stages(axes[0], architecture, "y")
+    name_stages(axes[0], architecture, shown.shape[1], "y")
     bar = figure.colorbar(image, ax=axes[len(there) - 1], ticks=[0, 0.5, 1], pad=0.02)
     bar.set_label("CKA with the last epoch", labelpad=1)
     bar.outline.set_visible(False)
@@ -132,7 +132,7 @@ def settling(rows: pd.DataFrame) -> Figure:
         line(axes[-1], means, look.colour, marker=look.marker, markersize=3.5, label=look.label)
         line(axes[-1], of_arm(by_epoch[epochs[0]], arm), look.colour, linewidth=0.8, linestyle=":")
     axes[-1].plot([], [], color=style.FAINT, linewidth=0.8, linestyle=":", label="untrained with last")
-    depth_axis(axes[-1], architecture)
+    depth_axis(axes[-1], architecture, shown.shape[1])
     axes[-1].tick_params(axis="x", labelrotation=45)
     axes[-1].set_ylim(0, 1.02)
     axes[-1].set_title("mean over training", loc="center")
@@ -155,7 +155,7 @@ def overfitting(rows: pd.DataFrame) -> Figure:
         look = style.role(arm)
         line(ax, _changes(of_arm(late, arm)), look.colour, marker=look.marker, label=f"{look.label}, best to last")
         line(ax, _changes(of_arm(early, arm)), look.colour, linewidth=0.8, linestyle="--", label=f"{look.label}, as long before")
-    depth_axis(ax, architecture_of(late))
+    depth_axis(ax, architecture_of(late), len(late[0].values))
     ax.set_ylim(0, None)
     ax.set_ylabel("1 - CKA of two epochs")
     ax.set_title(_epochs(rows))
