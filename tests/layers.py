@@ -52,7 +52,7 @@ def planted_compared(study: Any = None) -> Compared:
     """Two seeds of each arm and one of each control, of one small architecture."""
     arms = {"standard": [carded(0), carded(1)], "robust": [carded(0, "l2_075", weights=10), carded(1, "l2_075", weights=11)]}
     controls = {role: [carded(0, recipe, weights=20 + k)] for k, (role, recipe) in enumerate(CONTROLS.items())}
-    deep = arms | {"untrained": controls["untrained"]}
+    deep = arms | {role: controls[role] for role in ("untrained", "gauss", "blur", "std_matched")}
     return Compared(study, deep, arms | {"robust_large": []} | controls)
 
 

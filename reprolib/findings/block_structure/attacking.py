@@ -18,7 +18,7 @@ from reprolib import store
 from reprolib.errors import BadInput
 from reprolib.findings.block_structure import hsic_rows
 from reprolib.findings.block_structure.batches import Batches, state_batches
-from reprolib.findings.block_structure.networks import ARMS, Compared, folded, listed
+from reprolib.findings.block_structure.networks import ARMS, CONTROLS, Compared, Nets, listed
 from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import ADVERSARIAL, RADII, measuring, single, tidied
 from reprolib.findings.block_structure.states import Names, as_tensors, compare_states, from_tensors
@@ -35,8 +35,6 @@ HALVINGS = 6
 N_SCALED = 500
 """Images on which that scale is looked for; how often the scaled attack succeeds is then measured on all."""
 
-ATTACKED = (*ARMS, "gauss")
-"""Roles of the scale's own architecture whose adversarial features are compared; of a control the first network."""
 
 CLEAN, MOVED = "clean", ("adversarial", "noise", "equal_success")
 
@@ -61,25 +59,29 @@ class Attacked:
     success: dict[str, float]
     scale: dict[str, float]
 
-    def only(self, kinds: Sequence[str]) -> Attacked:
-        """The same without other kinds."""
-        pairs = {names: hsic for names, hsic in self.pairs.items() if names[1] in kinds}
-        return Attacked(pairs, *({kind: of_kind[kind] for kind in kinds} for of_kind in (self.success, self.scale)))
-
 
 @measuring
 def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
-    """Rows of the deep arms in every kind, and of the scale's own architecture, with one control, under the attack alone."""
-    study, used = nets.study, state_batches(nets.study)
-    how, how_main = attack_of(study, study.settings["robust"]), attack_of(study, study.settings.scale.roles["robust"])
-    deep = {role: nets.deep[role] for role in ARMS if nets.deep.get(role)}
-    main = {role: nets.main[role][: None if role in ARMS else 1] for role in ATTACKED if nets.main.get(role)}
-    attacked = stays(deep, used, how, question, MOVED, study.report)
-    frames = [frame for role, network in listed(deep) for frame in _rows(ADVERSARIAL, role, network, attacked[network.sha256])]
-    done = attacked if how == how_main else {}
-    rest = {role: [network for network in main[role] if network.sha256 not in done] for role in main}
-    done = done | stays(rest, used, how_main, question, MOVED[:1], study.report)
-    return frames + [frame for role, network in listed(main) for frame in _rows(RADII, role, network, done[network.sha256].only(MOVED[:1]))]
+    """Rows of the deep arms and their controls; and of those in the scale's own architecture, where it is another."""
+    frames = _of_architecture(nets, nets.deep, nets.study.settings["robust"], ADVERSARIAL, question)
+    if not nets.main_is_deep:
+        frames += _of_architecture(nets, nets.main, nets.study.settings.scale.roles["robust"], RADII, question)
+    return frames
+
+
+def _of_architecture(nets: Compared, of_roles: Nets, robust: str, claim: str, question: Question) -> list[pd.DataFrame]:
+    """Rows of networks of one architecture, attacked in the ball of its robust recipe."""
+    study, how = nets.study, attack_of(nets.study, robust)
+    n_controls = study.settings["attacked_controls"]
+    chosen = {role: of_roles.get(role, ())[: None if role in ARMS else n_controls] for role in (*ARMS, *CONTROLS)}
+    attacked = stays(chosen, state_batches(study), how, question, study.report)
+    frames = []
+    for role, network in listed(chosen):
+        moved = attacked[network.sha256]
+        frames.append(tidied(claim, "hsic_states", role, network, hsic_rows.of_states(moved.pairs)))
+        frames.append(tidied(claim, "attack_success", role, network, single(moved.success)))
+        frames.append(tidied(claim, "attack_scale", role, network, single(moved.scale)))
+    return frames
 
 
 def attack_of(study: Study, robust: str) -> Attack:
@@ -123,27 +125,17 @@ def stays(
     batches: Batches,
     how: Attack,
     question: Question,
-    kinds: Sequence[str] = MOVED,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Attacked]:
-    """Clean against moved features of every network, by its sha256; kinds: some of `MOVED`.
+    """Clean against moved features of every network, by its sha256.
 
-    For "equal_success" each network's own attack is scaled down until it succeeds as often as against the network that
-    withstands it best.
+    For "equal_success" each network's own attack is scaled down until it succeeds as often as against the network of the two arms
+    that withstands it best; one that withstands it better still is attacked in full.
     """
     everyone = {network.sha256: network for _, network in listed(networks)}
     attacked = {key: attack(network, batches, how, report) for key, network in everyone.items()}
-    target = min((share for _, share in attacked.values()), default=0.0)
-    return {key: _compared(network, *attacked[key], batches, how, question, kinds, target) for key, network in everyone.items()}
-
-
-def _rows(claim: str, role: str, network: Network, attacked: Attacked) -> list[pd.DataFrame]:
-    """Clean against moved images at equal depth; and, shown, how often the moved ones succeed and how large they are."""
-    return [
-        tidied(claim, "hsic_states", role, network, hsic_rows.of_states(attacked.pairs)),
-        tidied(claim, "attack_success", role, network, single(attacked.success)),
-        tidied(claim, "attack_scale", role, network, single(attacked.scale)),
-    ]
+    target = min((attacked[network.sha256][1] for _, network in listed(networks, ARMS)), default=1.0)
+    return {key: _compared(network, *attacked[key], batches, how, question, target) for key, network in everyone.items()}
 
 
 def correct(network: Network, x: Tensor, y: Tensor) -> Tensor:
@@ -176,31 +168,29 @@ def _compared(
     batches: Batches,
     how: Attack,
     question: Question,
-    kinds: Sequence[str],
     target: float,
 ) -> Attacked:
     """share: of success of the attack in full, target: of "equal_success"."""
-    pairs: list[Names] = [(CLEAN, kind) for kind in kinds]
+    pairs: list[Names] = [(CLEAN, kind) for kind in MOVED]
 
     def compute() -> dict[str, Tensor]:
         x, y = _all(batches)
-        fast = folded(network)
-        right = correct(fast, x, y)
-        scale = _scale_of(fast, x, adversarial - x, y, right, target) if "equal_success" in kinds and share > target else 1.0
+        right = correct(network, x, y)
+        scale = _scale_of(network, x, adversarial - x, y, right, target) if share > target else 1.0
         moved = {
             "adversarial": adversarial,
             "noise": noise(x, how.norm, how.eps),
             "equal_success": (x + scale * (adversarial - x)).clamp(0, 1),
         }
-        inputs = {CLEAN: x.split(batches.n)} | {kind: moved[kind].split(batches.n) for kind in kinds}
+        inputs = {CLEAN: x.split(batches.n)} | {kind: moved[kind].split(batches.n) for kind in MOVED}
         hsics, _ = compare_states(dict.fromkeys(inputs, network), inputs, pairs, question)
-        shares = {f"success {kind}": torch.tensor(success(fast, moved[kind], y, right)) for kind in kinds}
+        shares = {f"success {kind}": torch.tensor(success(network, moved[kind], y, right)) for kind in MOVED}
         return as_tensors(hsics) | shares | {"scale": torch.tensor(scale)}
 
-    described = _described(network, batches, how) | {"kinds": list(kinds), "target": target if "equal_success" in kinds else None}
+    described = _described(network, batches, how) | {"target": target}
     kept = store.cache("block_structure", described, compute)
-    scales = {kind: float(kept["scale"]) if kind == "equal_success" else 1.0 for kind in kinds}
-    return Attacked(from_tensors(kept, pairs, batches.n), {kind: float(kept[f"success {kind}"]) for kind in kinds}, scales)
+    scales = {kind: float(kept["scale"]) if kind == "equal_success" else 1.0 for kind in MOVED}
+    return Attacked(from_tensors(kept, pairs, batches.n), {kind: float(kept[f"success {kind}"]) for kind in MOVED}, scales)
 
 
 def _described(network: Network, batches: Batches, how: Attack) -> dict[str, object]:

@@ -6,7 +6,8 @@ Sources: Nguyen et al. 2021 (arXiv 2010.15327) for the first component and for m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from reprolib.data import Images
 from reprolib.errors import MissingData
 from reprolib.findings.block_structure import hsic_rows
 from reprolib.findings.block_structure.batches import Batches, layer_batches
-from reprolib.findings.block_structure.networks import ARMS, FASHION, Compared, folded, listed, seed_of
+from reprolib.findings.block_structure.networks import ARMS, FASHION, Compared, Nets, listed, seed_of
 from reprolib.findings.block_structure.question import Question, as_tensor, from_tensor, grams
 from reprolib.findings.block_structure.rows import DEPTH, RADII, measuring, per_batch, plain, tidied
 from reprolib.measures.cka import BatchHSIC, FlatGrams, MinibatchCKA, flat_grams
@@ -30,6 +31,9 @@ from reprolib.models.networks import Network
 
 PLAIN, NO_PC1, NO_TOP, PIXELS = "hsic", "hsic@without_pc1", "hsic@without_top_points", "hsic_pixels"
 IN_FULL = (PLAIN, NO_PC1, NO_TOP)
+CONTROLS_PAIRED = ("gauss", "blur", "std_matched")
+"""Roles whose likeness to standard networks is measured."""
+N_PAIRED = 3  # networks a role in those pairs
 
 Array = NDArray[np.float64]
 Report = Callable[[str], None]
@@ -54,51 +58,47 @@ class Hsics:
 
 @measuring
 def arms(nets: Compared, question: Question) -> list[pd.DataFrame]:
-    """Rows of the deep networks: of both arms in full and in pairs of different seeds, of the others the plain HSICs."""
+    """Rows of the deep networks: of both arms in full and in pairs of different seeds, of the others the plain HSICs.
+
+    Controls are compared with standard networks of other seeds too: blur alone may make a network unlike those.
+    """
     in_full = listed(nets.deep, ARMS)
     frames = []
     if in_full:
         measured = _of_arms(nets, question)
         for k, (role, network) in enumerate(in_full):
             frames += _rows(role, network, measured, k)
-        for (a, b), hsics in measured.between.items():
-            (role, network), partner = in_full[a], in_full[b][1].sha256[:12]
-            for name, hsic in hsics.items():
-                table = hsic_rows.of_pair(hsic, partner, depths_only=name != PLAIN)
-                frames.append(tidied(DEPTH, name.replace("hsic", "hsic_pair"), role, network, table))
-    others = [(role, network) for role, network in listed(nets.deep) if role not in ARMS]
-    return frames + [plain(DEPTH, role, network, _alone(nets, network, question), PLAIN) for role, network in others]
+        frames += _pairs(DEPTH, in_full, measured)
+    paired, hsics = _paired(nets, nets.deep, CONTROLS_PAIRED, question)
+    frames += _pairs(DEPTH, paired, hsics)
+    beside = {role: nets.deep[role] for role in nets.deep if role not in ARMS}
+    return frames + _alone(DEPTH, nets, beside, question, _known(paired, hsics))
 
 
 @measuring
 def roles(nets: Compared, question: Question) -> list[pd.DataFrame]:
-    """Rows of the plain HSICs of every role in the scale's own architecture, and of the second data set's networks."""
+    """Rows of the plain HSICs of every role in the scale's own architecture, and of the second data set's networks.
+
+    Where that is not the deep architecture, also of pairs of standard networks with each other and with robust and control ones.
+    """
     in_full = listed(nets.deep, ARMS)
-    own = _of_arms(nets, question).within if in_full else []
-    known = {network.sha256: hsics[PLAIN] for (_, network), hsics in zip(in_full, own, strict=True)}
-    frames = []
-    for role, network in listed(nets.main):
-        hsic = known[network.sha256] if network.sha256 in known else _alone(nets, network, question)
-        frames.append(plain(RADII, role, network, hsic, PLAIN))
+    known = _known(in_full, _of_arms(nets, question)) if in_full else {}
+    wanted = CONTROLS_PAIRED if nets.main_is_deep else (*ARMS, *CONTROLS_PAIRED)
+    paired, hsics = _paired(nets, nets.main, wanted, question)
+    frames = _alone(RADII, nets, nets.main, question, _known(paired, hsics) | known)
+    if not nets.main_is_deep:
+        frames += _pairs(RADII, paired, hsics)
     second = _second_images() if listed(nets.fashion) else None
-    if second is not None:
-        frames += [
-            plain(RADII, role, network, _alone(nets, network, question, second), "hsic@fashion") for role, network in listed(nets.fashion)
-        ]
-    return frames
+    return frames + ([] if second is None else _alone(RADII, nets, nets.fashion, question, {}, second, "hsic@fashion"))
 
 
 def pairs_of(networks: Sequence[tuple[str, Network]]) -> list[Pair]:
-    """Every pair of networks of different seeds: within the standard arm, within the robust one, and across (standard first).
-
-    Networks of one seed share their initialisation, so they are never compared.
-    """
+    """Every pair of networks of different seeds: within the standard arm, within the robust one, and across (standard first)."""
     pairs = []
     for a, (role_a, one) in enumerate(networks):
         for b, (role_b, other) in enumerate(networks):
-            is_across = (role_a, role_b) == ARMS
             is_within = role_a == role_b and seed_of(one) < seed_of(other)
-            if (is_across or is_within) and seed_of(one) != seed_of(other):
+            if is_within or ((role_a, role_b) == ARMS and _apart(networks, a, b)):
                 pairs.append((a, b))
     return pairs
 
@@ -140,9 +140,58 @@ def _of_arms(nets: Compared, question: Question) -> Hsics:
     return compare([one for _, one in in_full], pairs_of(in_full), layer_batches(nets.study), question, True, nets.study.report)
 
 
-def _alone(nets: Compared, network: Network, question: Question, images: Images | None = None) -> BatchHSIC:
-    """The plain HSICs of one network."""
-    return compare([network], [], layer_batches(nets.study, images), question, False, nets.study.report).within[0][PLAIN]
+def _paired(nets: Compared, of_roles: Nets, wanted: Sequence[str], question: Question) -> tuple[list[tuple[str, Network]], Hsics]:
+    """The first networks of some roles and of the standard one, and the plain HSICs of pairs with a standard network of another seed."""
+    order = ("standard", *(role for role in wanted if role != "standard"))
+    few = [(role, network) for role in order for network in of_roles.get(role, ())[:N_PAIRED]]
+    pairs = [
+        (a, b)
+        for a, b in itertools.combinations(range(len(few)), 2)
+        if few[a][0] == "standard" and few[b][0] in wanted and _apart(few, a, b)
+    ]
+    if not pairs:
+        return [], Hsics((), [], {}, [], [])
+    return few, compare([network for _, network in few], pairs, layer_batches(nets.study), question, False, nets.study.report)
+
+
+def _apart(networks: Sequence[tuple[str, Network]], a: int, b: int) -> bool:
+    """Whether two networks have different seeds: those of one share their initialisation, and are never compared."""
+    return seed_of(networks[a][1]) != seed_of(networks[b][1])
+
+
+def _known(networks: Sequence[tuple[str, Network]], measured: Hsics) -> dict[str, BatchHSIC]:
+    """The plain HSICs of networks that were measured already, by sha256."""
+    return {network.sha256: own[PLAIN] for (_, network), own in zip(networks, measured.within, strict=True)}
+
+
+def _alone(
+    claim: str,
+    nets: Compared,
+    of_roles: Nets,
+    question: Question,
+    known: Mapping[str, BatchHSIC],
+    images: Images | None = None,
+    quantity: str = PLAIN,
+) -> list[pd.DataFrame]:
+    """Rows of the plain HSICs of every network; known: those measured already."""
+    frames = []
+    for role, network in listed(of_roles):
+        hsic = known.get(network.sha256)
+        if hsic is None:
+            hsic = compare([network], [], layer_batches(nets.study, images), question, False, nets.study.report).within[0][PLAIN]
+        frames.append(plain(claim, role, network, hsic, quantity))
+    return frames
+
+
+def _pairs(claim: str, networks: Sequence[tuple[str, Network]], measured: Hsics) -> list[pd.DataFrame]:
+    """What is kept of pairs: equal depths, in the rows of the first of each pair."""
+    frames = []
+    for (a, b), hsics in measured.between.items():
+        (role, network), partner = networks[a], networks[b][1].sha256[:12]
+        for name, hsic in hsics.items():
+            table = hsic_rows.of_pair(hsic, partner, depths_only=True)
+            frames.append(tidied(claim, name.replace("hsic", "hsic_pair"), role, network, table))
+    return frames
 
 
 def _rows(role: str, network: Network, measured: Hsics, k: int) -> list[pd.DataFrame]:
@@ -178,11 +227,10 @@ def _measured(networks: Sequence[Network], pairs: Sequence[Pair], batches: Batch
             sums[key] = MinibatchCKA(len(xs), None if ys is None else len(ys))
         sums[key].update_grams(xs, ys)
 
-    running = [network if in_full else folded(network) for network in networks]
     for x in batches:
         sides: list[dict[str, FlatGrams]] = []
         plain_grams: list[list[Tensor]] = []
-        for k, network in enumerate(running):
+        for k, network in enumerate(networks):
             kept = grams(question, network, x)
             layers, of_layers = tuple(kept), [*kept.values()]
             side = {PLAIN: flat_grams(of_layers)}

@@ -6,7 +6,7 @@ over batches: CKA does not notice, and the mean of the rows of a pair of layers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from reprolib.errors import BadInput
 from reprolib.measures.cka import BatchHSIC
 from reprolib.measures.gram import LEAST_SAMPLES
-from reprolib.measures.resampling import batch_values
 
 LACKING = "HSIC rows lack a whole side: a pair of networks, or of states, holds itself and both sides"
 
@@ -67,14 +66,6 @@ def of_states(pairs: Mapping[tuple[str, str], BatchHSIC]) -> pd.DataFrame:
         found |= {f"{a}|{b}|{i}": cross[:, i] for i in range(cross.shape[1])}
         found |= {f"{state}|{state}|{i}": values[:, i] for state, values in own.items() for i in range(values.shape[1])}
     return _frame(found)
-
-
-def of_index(index: Callable[[Array], Array], hsic: BatchHSIC, partner: str = "") -> pd.DataFrame:
-    """A number a batch for an index of the CKA matrix (..., Lx, Ly) that is shown only: its jackknife pseudo-values; unit_2: `partner`.
-
-    Their mean is the index but for its bias, resampling them its interval to first order: far fewer rows than the HSICs.
-    """
-    return _frame({partner: batch_values(index, hsic)})
 
 
 def network(rows: pd.DataFrame) -> BatchHSIC:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from reprolib import data, store
-from reprolib.findings.block_structure.networks import folded, spec_of_card
+from reprolib.findings.block_structure.networks import spec_of_card
 from reprolib.findings.block_structure.question import Question, grams
 from reprolib.measures.cka import BatchHSIC, MinibatchCKA, flat_grams
 from reprolib.models.networks import Network, build
@@ -59,11 +59,10 @@ def compare_states(
     states: name -> network, all of one architecture. inputs: name -> its batches of images, rows corresponding; one Iterable
     under several names is read once a batch for each.
     """
-    running = {key: folded(network) for key, network in {id(network): network for network in states.values()}.items()}
     across: dict[Names, MinibatchCKA] = {}
     within: dict[str, MinibatchCKA] = {}
     for batch in zip(*inputs.values(), strict=True):
-        flat = {name: flat_grams([*grams(question, running[id(states[name])], x).values()]) for name, x in zip(inputs, batch, strict=True)}
+        flat = {name: flat_grams([*grams(question, states[name], x).values()]) for name, x in zip(inputs, batch, strict=True)}
         for a, b in pairs:
             across.setdefault((a, b), MinibatchCKA(len(flat[a]), len(flat[b]))).update_grams(flat[a], flat[b])
         for name in states if whole else ():

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from layers import carded, compared, keep_states, planted_compared, planted_study
@@ -32,6 +33,7 @@ SHARED = (
     "hsic@without_top_points",
     "hsic_pixels",
     "off_diagonal_mean@procrustes",
+    "off_diagonal_mean@procrustes_shuffled",
     "pc1_share",
     "top_points_share",
 )
@@ -84,18 +86,16 @@ def test_rows_are_fit_to_be_stored_and_judged(rows):
     assert list(judged) == [f"BLK-{k}" for k in range(1, 11)]
     unmeasured = {name for name, entry in judged.items() if entry["estimate"] is None}
     assert unmeasured == {"BLK-3", "BLK-5"}  # a TinyCNN has no stages; no pair that overfits
-    controls = {control["name"]: control["state"] for control in judged["BLK-6"]["controls"]}
-    assert not controls["gauss"].startswith("undecided (not measured")
 
 
 def test_each_group_holds_every_network_it_is_read_for(rows, nets):
     for quantity in SHARED:
         seen = of(rows, "BLK-1", quantity).groupby("arm")["network"].nunique()
         assert {arm: seen.get(arm) for arm in ARMS} == dict.fromkeys(ARMS, 2), quantity
-    assert set(of(rows, "BLK-1", "hsic")["arm"]) == {"standard", "robust", "untrained"}
+    assert set(of(rows, "BLK-1", "hsic")["arm"]) == set(nets.deep)
     assert set(of(rows, "BLK-10", "hsic")["arm"]) == {role for role in nets.main if nets.main[role]}
-    assert set(of(rows, "BLK-10", "hsic_states")["arm"]) == {"standard", "robust", "gauss"}
-    assert set(of(rows, "BLK-6", "hsic_states")["arm"]) == {"standard", "robust"}
+    assert set(of(rows, "BLK-6", "hsic_states")["arm"]) == set(nets.deep)
+    assert of(rows, "BLK-10", "hsic_states").empty  # the scale's own architecture is the deep one
     assert of(rows, "BLK-7", "hsic_states").groupby("arm")["network"].nunique().tolist() == [1, 1]
     assert set(of(rows, "networks", "adversarial_accuracy")["arm"]) == {role for role in nets.main if nets.main[role]}
 
@@ -110,11 +110,11 @@ def test_rows_give_back_the_similarities_of_the_networks(rows, nets):
     partner = nets.deep["robust"][1]
     pairs = of(rows, "BLK-1", "hsic_pair", "standard")
     pair = pairs[(pairs["network"] == network.sha256[:12]) & pairs["unit_2"].str.startswith(partner.sha256[:12])]
-    assert hsic_rows.pair(pair).matrix() == pytest.approx(minibatch_cka(network, used, partner).matrix(), abs=1e-3)
+    assert hsic_rows.pair(pair).same_depth() == pytest.approx(np.diagonal(minibatch_cka(network, used, partner).matrix()), abs=1e-3)
 
 
 def test_no_two_networks_of_one_seed_are_paired(rows, nets):
-    seed = {network.sha256[:12]: network.card["description"]["seed"] for role in ("standard", "robust") for network in nets.deep[role]}
+    seed = {network.sha256[:12]: network.card["description"]["seed"] for role in nets.deep for network in nets.deep[role]}
     pairs = of(rows, "BLK-1", "hsic_pair")
     assert len(pairs)
     assert all(seed[network] != seed[partner] for network, partner in zip(pairs["network"], pairs["unit_2"].str[:12], strict=True))
@@ -122,10 +122,29 @@ def test_no_two_networks_of_one_seed_are_paired(rows, nets):
 
 def test_the_same_network_has_the_same_rows_in_both_groups_where_the_architectures_are_one(rows):
     key = ["network", "unit", "unit_2"]
-    for quantity, one, other in (("hsic", "BLK-1", "BLK-10"), ("hsic_states", "BLK-6", "BLK-10")):
-        both = of(rows, one, quantity).merge(of(rows, other, quantity), on=key)
-        assert len(both)
-        assert (both["value_x"] == both["value_y"]).all()
+    both = of(rows, "BLK-1", "hsic").merge(of(rows, "BLK-10", "hsic"), on=key)
+    assert set(both["arm_x"]) == {"standard", "robust", "untrained", "gauss", "blur", "std_matched"}
+    assert (both["value_x"] == both["value_y"]).all()
+
+
+def test_each_control_is_compared_with_standard_networks_of_other_seeds(rows, nets):
+    pairs = of(rows, "BLK-1", "hsic_pair", "standard")
+    for role in ("gauss", "blur", "std_matched"):
+        with_control = pairs[pairs["unit_2"].str.startswith(nets.deep[role][0].sha256[:12])]
+        assert set(with_control["network"]) == {nets.deep["standard"][1].sha256[:12]}  # both are of seed 0 else
+
+
+def test_of_another_architecture_the_controls_come_with_their_arms(nets, tmp_path):
+    other = {role: [carded(network.card["description"]["seed"], role, weights=50 + k + 10 * r) for k, network in enumerate(nets.main[role])]
+             for r, role in enumerate(("standard", "robust", "gauss", "untrained"))}  # fmt: skip
+    nets = Compared(planted_study(tmp_path), {role: nets.deep[role] for role in ARMS}, other)
+    measured = comparing.roles(nets, compared)
+    pairs = of(measured, "BLK-10", "hsic_pair")
+    partners = {network.sha256[:12]: role for role in other for network in other[role]}
+    assert set(pairs["arm"]) == {"standard"}
+    assert {partners[key] for key in pairs["unit_2"].str[:12]} == {"standard", "robust", "gauss"}
+    nets = Compared(nets.study, nets.deep, {"standard": [], "robust": [], "gauss": other["gauss"]})
+    assert set(of(comparing.roles(nets, compared), "BLK-10", "hsic")["arm"]) == {"gauss"}
 
 
 def test_a_role_without_networks_is_left_out_and_so_are_states_that_were_not_kept(tmp_path, capsys):

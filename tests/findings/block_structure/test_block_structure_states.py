@@ -92,9 +92,11 @@ def test_at_equal_success_every_attack_is_scaled_down_to_the_one_withstood_best(
     assert equal > adversarial
 
 
-def test_a_kind_can_be_left_out_afterwards(used):
-    (one,) = (attacked.only(["adversarial"]) for attacked in stays({"standard": [carded(0)]}, used, HOW, compared).values())
-    assert (set(one.pairs), set(one.success), set(one.scale)) == ({("clean", "adversarial")}, {"adversarial"}, {"adversarial"})
+def test_a_control_that_withstands_the_attack_better_than_both_arms_is_attacked_in_full(used):
+    attacked = stays({"standard": [carded(0)], "robust": [carded(1)], "untrained": [carded(2)]}, used, Attack("l2", 3.0, 4), compared)
+    arms = min(one.success["adversarial"] for sha, one in attacked.items() if sha != carded(2).sha256)
+    control = attacked[carded(2).sha256]
+    assert (control.scale["equal_success"] == 1) == (control.success["adversarial"] <= arms)
 
 
 def test_states_are_found_by_whole_epochs_and_loaded_without_touching_the_network(used):

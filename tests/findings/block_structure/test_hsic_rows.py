@@ -83,13 +83,6 @@ def test_states_share_their_own_rows_and_come_back_pair_by_pair():
         np.testing.assert_allclose(again[names].same_depth(r.batch_draws(6)), hsic.same_depth(r.batch_draws(6)), atol=1e-12)
 
 
-def test_an_index_that_is_only_shown_is_one_number_a_batch():
-    one = random_hsic(0)
-    table = hsic_rows.of_index(indices.off_diagonal_mean, one, "0123456789ab")
-    assert list(table["value"]) == list(r.batch_values(indices.off_diagonal_mean, one))
-    assert set(table["unit_2"]) == {"0123456789ab"}
-
-
 def test_rows_need_equal_batches_and_layers_that_live():
     one = random_hsic(0, n_batches=3)
     with pytest.raises(BadInput, match=r"batches have \[20, 50\] examples: rows need equal batches \(ragged='drop'\)"):

@@ -25,7 +25,7 @@ from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
     name_stages,
     of_arm,
 )
-from reprolib.findings.block_structure.networks import ARMS
+from reprolib.findings.block_structure.networks import ARMS, CONTROLS
 from reprolib.findings.block_structure.rows import ADVERSARIAL, OVERFITTING, SETTLING
 from reprolib.measures import indices
 
@@ -38,25 +38,28 @@ MIXED = "#7A5195"
 def same_depth(rows: pd.DataFrame) -> Figure:
     """CKA at equal depth of two standard, two robust, and a standard and a robust network, all of different seeds; bands span the pairs.
 
-    rows: claim "BLK-1", quantities "hsic" and "hsic_pair". Raises BadInput where there is no pair.
+    rows: claim "BLK-1", quantities "hsic" and "hsic_pair". Thin: a standard network with a control. Raises BadInput where there is no pair.
     """
-    found = [_diagonal(one) for one in between(rows)]
-    if not found:
+    pairs = [_diagonal(one) for one in between(rows)]
+    if not pairs:
         raise BadInput("there are no rows of pairs of networks of different seeds: measure at least two seeds an arm")
     figure = style.figure(style.WIDE, 2.4)
     ax = figure.subplots()
     standard, robust = (style.role(arm) for arm in ARMS)
     kinds = [
-        (of_arm(found, "standard", "standard"), standard.colour, standard.marker, "two standard networks"),
-        (of_arm(found, "robust", "robust"), robust.colour, robust.marker, "two robust networks"),
-        (of_arm(found, "standard", "robust"), MIXED, "X", "a standard and a robust one"),
+        (of_arm(pairs, "standard", "standard"), standard.colour, standard.marker, "two standard networks"),
+        (of_arm(pairs, "robust", "robust"), robust.colour, robust.marker, "two robust networks"),
+        (of_arm(pairs, "standard", "robust"), MIXED, "X", "a standard and a robust one"),
     ]
     for ones, colour, marker, label in kinds:
         line(ax, ones, colour, marker=marker, label=f"{label} ({len(ones)} pair{'s' * (len(ones) > 1)})")
-    depth_axis(ax, architecture_of(found), len(found[0].values))
+    for arm in CONTROLS:
+        look, ones = style.role(arm), of_arm(pairs, "standard", arm)
+        line(ax, ones, look.colour, marker=look.marker, markersize=3, linewidth=0.8, label=f"standard with {look.label}")
+    depth_axis(ax, architecture_of(pairs), len(pairs[0].values))
     ax.set_ylim(min(0, ax.get_ylim()[0]), 1.02)
     ax.set_ylabel("CKA at equal depth")
-    ax.legend(loc="best")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
@@ -65,7 +68,7 @@ def adversarial(rows: pd.DataFrame) -> Figure:
     """CKA of clean with moved images by depth: left the attack at the training radius and noise of its norm, right at equal attack success.
 
     rows: claim "BLK-6", quantities "hsic_states" (states clean, adversarial, noise, equal_success) and "attack_success". Lines are means
-    over seeds, bands span them. Grey: the last third of the layers, in which the claim is decided.
+    over seeds, bands span them; thin, right: controls. Grey: the last third of the layers, in which the claim is decided.
     """
     kinds = {kind: curves(rows, ADVERSARIAL, ("clean", kind)) for kind in ("adversarial", "noise", "equal_success")}
     if not kinds["adversarial"]:
@@ -83,15 +86,19 @@ def adversarial(rows: pd.DataFrame) -> Figure:
                 line(ax, of_arm(kinds[kind], arm), look.colour, marker=look.marker, markersize=3.5, linestyle=dashes)
         n = len(kinds["adversarial"][0].values)
         depth_axis(ax, architecture, n)
+        for arm in CONTROLS if ax is right else ():
+            look = style.role(arm)
+            line(ax, of_arm(kinds["equal_success"], arm), look.colour, marker=look.marker, markersize=2.5, linewidth=0.8)
         ax.axvspan(n - (n + 2) // 3 - 0.5, n - 0.5, color=style.FAINT, alpha=0.12, linewidth=0, zorder=0)
         ax.axhline(STAYS, **style.CHANCE, zorder=0)
         ax.set_title(f"{words}\n{_successes(rows, shown[0][0])}", fontsize=7)
     lowest = min(float(one.values.min()) for ones in kinds.values() for one in ones)
     left.set_ylim(min(0, lowest - 0.03), 1.02)
     left.set_ylabel("CKA of clean and moved images")
-    handles = [Line2D([], [], color=style.role(arm).colour, marker=style.role(arm).marker, label=style.role(arm).label) for arm in ARMS]
+    there = [arm for arm in (*ARMS, *CONTROLS) if of_arm(kinds["adversarial"], arm)]
+    handles = [Line2D([], [], color=style.role(arm).colour, marker=style.role(arm).marker, label=style.role(arm).label) for arm in there]
     handles.append(Line2D([], [], color=style.FAINT, linestyle=":", label="random noise of equal norm"))
-    figure.legend(handles=handles, loc="outside lower left", ncols=3)
+    figure.legend(handles=handles, loc="outside lower left", ncols=4)
     return figure
 
 

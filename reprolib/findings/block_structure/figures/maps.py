@@ -16,7 +16,6 @@ from reprolib.figures import style
 from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
     Layered,
     architecture_of,
-    between,
     by_layer,
     depth_axis,
     draw_map,
@@ -31,7 +30,7 @@ from reprolib.findings.block_structure.networks import ARMS
 from reprolib.findings.block_structure.rows import DEPTH
 from reprolib.measures import indices
 
-MOST_MAPS = 5
+MAPPED = ("standard", "robust", "untrained", "gauss")
 REMOVED = {
     "hsic": "as it is",
     "hsic@without_pc1": "without the first\nprincipal component",
@@ -41,15 +40,12 @@ REMOVED = {
 
 @style.housed
 def maps(rows: pd.DataFrame) -> Figure:
-    """CKA of every two layers of a standard, a robust and an untrained network, and of the standard with the robust one, on one scale.
+    """CKA of every two layers of a standard, a robust, an untrained and a noise-trained network, on one scale.
 
-    rows: claim "BLK-1", quantities "hsic" and, for the last map, "hsic_pair". Drawn is the first seed of each arm; the robust
-    partner of the last map is the first of another seed. Above each map: its off-diagonal mean, and the stage contrast.
+    rows: claim "BLK-1", quantity "hsic". Drawn is the first seed of each kind; above each map its off-diagonal mean, and the stage contrast.
     """
-    found = matrices(rows, DEPTH)
-    firsts = [of_arm(found, arm)[0] for arm in ("standard", "robust", "untrained") if of_arm(found, arm)]
-    across = of_arm(between(rows), "standard", "robust")[:1]
-    shown = [*firsts, *across][:MOST_MAPS]
+    every = matrices(rows, DEPTH)
+    shown = [of_arm(every, arm)[0] for arm in MAPPED if of_arm(every, arm)]
     architecture = architecture_of(shown)
     figure = style.figure(style.WIDE, 2.25)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
@@ -59,9 +55,6 @@ def maps(rows: pd.DataFrame) -> Figure:
         name_stages(ax, architecture, len(one.values), briefly=True)
         ax.tick_params(labelsize=6)
     name_stages(axes[0], architecture, len(one.values), "y", briefly=True)
-    if across:
-        axes[-1].set_ylabel(f"standard, seed {across[0].seed}", fontsize=6.5, labelpad=1)
-        axes[-1].set_xlabel(f"robust, seed {across[0].partner[1]}", fontsize=6.5, labelpad=1)
     _bar(figure, image, axes)
     return figure
 
@@ -133,10 +126,6 @@ def external_maps(rows: pd.DataFrame) -> Figure:
 
 
 def _title(ax: Axes, one: Layered) -> None:
-    if one.partner[0]:
-        mean = float(indices.same_depth_mean(one.values))
-        ax.set_title(f"standard with robust\nequal depth {mean:.2f}", fontsize=7, loc="center")
-        return
     colour = style.role(one.arm).colour if one.arm in ARMS else style.INK  # the others' are too light for letters
     ax.set_title(f"{style.role(one.arm).label}\n{_numbers(one)}", color=colour, fontsize=7, loc="center")
 
