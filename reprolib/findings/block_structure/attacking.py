@@ -35,7 +35,6 @@ HALVINGS = 6
 N_SCALED = 500
 """Images on which that scale is looked for; how often the scaled attack succeeds is then measured on all."""
 
-
 CLEAN, MOVED = "clean", ("adversarial", "noise", "equal_success")
 
 

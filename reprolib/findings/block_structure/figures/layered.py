@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
@@ -176,11 +177,11 @@ def line(ax: Axes, ones: Sequence[Layered], colour: str, x: Sequence[float] | No
     """The mean over networks (or pairs) of values (L,), and the band they span."""
     if not ones:
         return
-    values = np.stack([one.values for one in ones])
-    places = list(range(values.shape[1])) if x is None else list(x)
-    if len(ones) > 1:
-        ax.fill_between(places, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
-    ax.plot(places, values.mean(axis=0), color=colour, **look)
+    places = range(len(ones[0].values)) if x is None else x
+    frame = pd.concat([pd.DataFrame({"place": places, "value": one.values}) for one in ones])
+    band: dict[str, Any] = {"errorbar": ("pi", 100), "err_kws": {"alpha": 0.18, "linewidth": 0}}
+    sns.lineplot(frame, x="place", y="value", color=colour, ax=ax, legend=False, **band, **{"markeredgewidth": 0, **look})
+    ax.set(xlabel="", ylabel="")
 
 
 def architecture_of(found: Sequence[Layered]) -> str:
