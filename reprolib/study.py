@@ -263,9 +263,9 @@ class Study:
     def figure(self, figure: Any, name: str, caption: str, failure: str, drawn: str | Sequence[str]) -> None:
         """Save a figure as png and pdf with its stamp, and show it with its caption.
 
-        figure: None, or no pictures at all, shows the committed one (where images are not here). failure: what a failed claim would look like. drawn: the
-        claims whose rows it is drawn from. What was seen in it stands in seen.toml beside the committed figures, bound to these rows
-        by their hash; of other rows nobody has looked at it yet.
+        figure: None, or no pictures at all, shows the committed one (where images are not here). failure: what a failed claim would look
+        like. drawn: the claims whose rows it is drawn from, "<claim> <quantity>" where it is only some of a claim's. What was seen in it
+        stands in seen.toml beside the committed figures, bound to these rows by their hash; of other rows nobody has looked at it yet.
         """
         path = self.folder / name
         if not figure:
@@ -291,7 +291,7 @@ class Study:
 
     def _rows_hash(self, drawn: Sequence[str]) -> str:
         rows = self.rows
-        return rows_hash(rows[rows["claim"].isin(list(drawn))])
+        return rows_hash(rows[rows["claim"].isin(list(drawn)) | (rows["claim"] + " " + rows["quantity"]).isin(list(drawn))])
 
     def stamp(self, name: str) -> dict[str, Any]:
         """What a figure's file says of itself; `reprolib explain` reads it back."""

@@ -6,13 +6,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import problems
+import torch
 from inverses import planted_set
 
 from reprolib import parameters, store
 from reprolib.data.images import Images
+from reprolib.errors import BadInput
 from reprolib.findings.block_structure.networks import Compared, spec_of_card
-from reprolib.judging.tidy import read_rows
+from reprolib.judging.tidy import joined
+from reprolib.models.grams import collect, layer_set
 from reprolib.models.networks import Network, weights_sha256
 from reprolib.training.specs import snapshot_folder
 
@@ -39,22 +43,47 @@ def keep_states(network: Network, epochs: int, first: int = 100) -> None:
         store.write_safetensors(snapshot_folder(spec_of_card(network)) / f"{epoch:07.3f}.safetensors", state.state_dict())
 
 
-def planted_compared() -> Compared:
+def compared(network: Network, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The question of the notebook."""
+    return collect(network, images, layer_set(network), reduce=torch.clone)
+
+
+def planted_compared(study: Any = None) -> Compared:
     """Two seeds of each arm and one of each control, of one small architecture."""
     arms = {"standard": [carded(0), carded(1)], "robust": [carded(0, "l2_075", weights=10), carded(1, "l2_075", weights=11)]}
     controls = {role: [carded(0, recipe, weights=20 + k)] for k, (role, recipe) in enumerate(CONTROLS.items())}
-    deep = arms | {"untrained": controls["untrained"]}
-    return Compared(deep, arms | {"robust_large": []} | controls)
+    deep = arms | {role: controls[role] for role in ("untrained", "gauss", "blur", "std_matched")}
+    return Compared(study, deep, arms | {"robust_large": []} | controls)
+
+
+class PlantedStudy(SimpleNamespace):
+    """What measuring asks of a study."""
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Keep rows, as a study does."""
+        self.added.append(rows)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The rows so far."""
+        if not self.added:
+            raise BadInput("there are no rows yet")
+        return joined(self.added)
 
 
 def planted_study(folder: Path, images: Images | None = None, **turned: Any) -> Any:
-    """What the protocol asks of a study, at its smallest, on planted images."""
+    """A study at its smallest, on planted images; folder: of its committed rows."""
     settings = parameters.validate("block_structure", {"scale": "smoke", "batch_size": 8, "n_batches": 3, "attack_steps": 2, **turned})
     small = dict(settings.values) | {"state_batch_size": 8, "state_batches": 2, "procrustes_batches": 2}
     settings = parameters.Settings(settings.finding, settings.scale, small, {}, "cpu", "off")
-    found = planted_set(n=96) if images is None else images
-    return SimpleNamespace(
-        can_measure=True, settings=settings, device="cpu", folder=folder, images=lambda split: found, report=lambda line: None,
-        first_training_images=lambda n: found,
-        committed_rows=lambda: read_rows(folder / "rows.csv.gz"),
-    )  # fmt: skip
+    planted = planted_set(n=96) if images is None else images
+    return PlantedStudy(
+        can_measure=True,
+        settings=settings,
+        device="cpu",
+        committed=folder,
+        added=[],
+        images=lambda split: planted,
+        first_training_images=lambda n: planted,
+        report=lambda line: None,
+    )

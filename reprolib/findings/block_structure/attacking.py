@@ -10,17 +10,24 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from reprolib import store
-from reprolib.findings.block_structure.batches import Batches
-from reprolib.findings.block_structure.networks import quick
+from reprolib.errors import BadInput
+from reprolib.findings.block_structure import hsic_rows
+from reprolib.findings.block_structure.batches import Batches, state_batches
+from reprolib.findings.block_structure.networks import ARMS, CONTROLS, Compared, Nets, listed
+from reprolib.findings.block_structure.question import Question
+from reprolib.findings.block_structure.rows import ADVERSARIAL, RADII, measuring, single, tidied
 from reprolib.findings.block_structure.states import Names, as_tensors, compare_states, from_tensors
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import predictions, training_examples
 from reprolib.perturb.engine import per_sample
+from reprolib.study import Study
+from reprolib.training.recipes import recipe
 
 CHUNK = 250  # images attacked at a time
 HALVINGS = 6
@@ -51,10 +58,37 @@ class Attacked:
     success: dict[str, float]
     scale: dict[str, float]
 
-    def only(self, kinds: Sequence[str]) -> Attacked:
-        """The same without other kinds."""
-        pairs = {names: hsic for names, hsic in self.pairs.items() if names[1] in kinds}
-        return Attacked(pairs, *({kind: told[kind] for kind in kinds} for told in (self.success, self.scale)))
+
+@measuring
+def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
+    """Rows of the deep arms and their controls; and of those in the scale's own architecture, where it is another."""
+    frames = _of_architecture(nets, nets.deep, nets.study.settings["robust"], ADVERSARIAL, question)
+    if not nets.main_is_deep:
+        frames += _of_architecture(nets, nets.main, nets.study.settings.scale.roles["robust"], RADII, question)
+    return frames
+
+
+def _of_architecture(nets: Compared, of_roles: Nets, robust: str, claim: str, question: Question) -> list[pd.DataFrame]:
+    """Rows of networks of one architecture, attacked in the ball of its robust recipe."""
+    study, how = nets.study, attack_of(nets.study, robust)
+    n_controls = study.settings["attacked_controls"]
+    chosen = {role: of_roles.get(role, ())[: None if role in ARMS else n_controls] for role in (*ARMS, *CONTROLS)}
+    attacked = stays(chosen, state_batches(study), how, question, study.report)
+    frames = []
+    for role, network in listed(chosen):
+        moved = attacked[network.sha256]
+        frames.append(tidied(claim, "hsic_states", role, network, hsic_rows.of_states(moved.pairs)))
+        frames.append(tidied(claim, "attack_success", role, network, single(moved.success)))
+        frames.append(tidied(claim, "attack_scale", role, network, single(moved.scale)))
+    return frames
+
+
+def attack_of(study: Study, robust: str) -> Attack:
+    """The attack in the ball of a robust recipe, or at the radius that the reader asks for."""
+    how = recipe(robust)
+    if how.norm is None:
+        raise BadInput(f"recipe {robust!r} of the robust networks is not adversarial: it has no radius to attack at")
+    return Attack(how.norm, study.settings["attack_eps"] or how.eps, study.settings["attack_steps"])
 
 
 def attack(network: Network, batches: Batches, how: Attack, report: Callable[[str], None] = lambda line: None) -> tuple[Tensor, float]:
@@ -89,19 +123,18 @@ def stays(
     networks: Mapping[str, Sequence[Network]],
     batches: Batches,
     how: Attack,
-    kinds: Sequence[str] = MOVED,
+    question: Question,
     report: Callable[[str], None] = lambda line: None,
-) -> dict[str, list[Attacked]]:
-    """Clean against moved features of every network, by role; kinds: some of `MOVED`.
+) -> dict[str, Attacked]:
+    """Clean against moved features of every network, by its sha256.
 
-    For "equal_success" each network's own attack is scaled down until it succeeds as often as against the network that
-    withstands it best.
+    For "equal_success" each network's own attack is scaled down until it succeeds as often as against the network of the two arms
+    that withstands it best; one that withstands it better still is attacked in full.
     """
-    everyone = {network.sha256: network for role in networks for network in networks[role]}
+    everyone = {network.sha256: network for _, network in listed(networks)}
     attacked = {key: attack(network, batches, how, report) for key, network in everyone.items()}
-    target = min((share for _, share in attacked.values()), default=0.0)
-    found = {key: _compared(network, *attacked[key], batches, how, kinds, target) for key, network in everyone.items()}
-    return {role: [found[network.sha256] for network in networks[role]] for role in networks}
+    target = min((attacked[network.sha256][1] for _, network in listed(networks, ARMS)), default=1.0)
+    return {key: _compared(network, *attacked[key], batches, how, question, target) for key, network in everyone.items()}
 
 
 def correct(network: Network, x: Tensor, y: Tensor) -> Tensor:
@@ -128,36 +161,41 @@ def _scale_of(network: Network, x: Tensor, away: Tensor, y: Tensor, right: Tenso
 
 
 def _compared(
-    network: Network, adversarial: Tensor, share: float, batches: Batches, how: Attack, kinds: Sequence[str], target: float
+    network: Network,
+    adversarial: Tensor,
+    share: float,
+    batches: Batches,
+    how: Attack,
+    question: Question,
+    target: float,
 ) -> Attacked:
     """share: of success of the attack in full, target: of "equal_success"."""
-    pairs: list[Names] = [(CLEAN, kind) for kind in kinds]
+    pairs: list[Names] = [(CLEAN, kind) for kind in MOVED]
 
     def compute() -> dict[str, Tensor]:
         x, y = _all(batches)
-        fast = quick(network)
-        right = correct(fast, x, y)
-        scale = _scale_of(fast, x, adversarial - x, y, right, target) if "equal_success" in kinds and share > target else 1.0
+        right = correct(network, x, y)
+        scale = _scale_of(network, x, adversarial - x, y, right, target) if share > target else 1.0
         moved = {
-            "adversarial": adversarial, "noise": noise(x, how.norm, how.eps), "equal_success": (x + scale * (adversarial - x)).clamp(0, 1),
-        }  # fmt: skip
-        inputs = {CLEAN: x.split(batches.n)} | {kind: moved[kind].split(batches.n) for kind in kinds}
-        found, _ = compare_states(dict.fromkeys(inputs, network), inputs, pairs)
-        told = {f"success {kind}": torch.tensor(success(fast, moved[kind], y, right)) for kind in kinds}
-        return as_tensors(found) | told | {"scale": torch.tensor(scale)}
+            "adversarial": adversarial,
+            "noise": noise(x, how.norm, how.eps),
+            "equal_success": (x + scale * (adversarial - x)).clamp(0, 1),
+        }
+        inputs = {CLEAN: x.split(batches.n)} | {kind: moved[kind].split(batches.n) for kind in MOVED}
+        hsics, _ = compare_states(dict.fromkeys(inputs, network), inputs, pairs, question)
+        shares = {f"success {kind}": torch.tensor(success(network, moved[kind], y, right)) for kind in MOVED}
+        return as_tensors(hsics) | shares | {"scale": torch.tensor(scale)}
 
-    described = _described(network, batches, how) | {"kinds": list(kinds), "target": target if "equal_success" in kinds else None}
+    described = _described(network, batches, how) | {"target": target}
     kept = store.cache("block_structure", described, compute)
-    scales = {kind: float(kept["scale"]) if kind == "equal_success" else 1.0 for kind in kinds}
-    return Attacked(from_tensors(kept, pairs, batches.n), {kind: float(kept[f"success {kind}"]) for kind in kinds}, scales)
+    scales = {kind: float(kept["scale"]) if kind == "equal_success" else 1.0 for kind in MOVED}
+    return Attacked(from_tensors(kept, pairs, batches.n), {kind: float(kept[f"success {kind}"]) for kind in MOVED}, scales)
 
 
 def _described(network: Network, batches: Batches, how: Attack) -> dict[str, object]:
     """What the attacked images depend on, for cache keys."""
     precision = network.card["training"]["precision"]
-    return batches.describe() | {
-        "attack": [how.norm, how.eps, how.steps], "network": network.sha256, "precision": precision,
-    }  # fmt: skip
+    return batches.describe() | {"attack": [how.norm, how.eps, how.steps], "network": network.sha256, "precision": precision}
 
 
 def _all(batches: Batches) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,16 @@ def batches(images: Images, n: int, count: int, device: str = "cpu") -> Batches:
     return Batches(images, n, count, device)
 
 
+def layer_batches(study: Study, images: Images | None = None) -> Batches:
+    """The batches on which layers are compared, of the test images unless others are given."""
+    return batches(images or study.images("test"), study.settings["batch_size"], study.settings["n_batches"], study.device)
+
+
+def state_batches(study: Study) -> Batches:
+    """The batches on which states of one network are compared: more states than networks, so fewer images."""
+    return batches(study.images("test"), study.settings["state_batch_size"], study.settings["state_batches"], study.device)
+
+
 def wide_batches(study: Study, n_features: int) -> Batches | None:
     """Batches of ten images a feature, for Procrustes; None where there are not even two.
 
@@ -76,7 +86,7 @@ def wide_batches(study: Study, n_features: int) -> Batches | None:
     return batches(test, n, count, study.device) if count >= 2 else None
 
 
-def far_end(images: Images, n: int, skip: int = 0) -> Images:
+def last_images(images: Images, n: int, skip: int = 0) -> Images:
     """The last n images of a set but for the very last `skip`: far from those on which states are compared, which come first."""
     end = max(0, len(images) - skip)
     return pick(images, torch.arange(max(0, end - n), end))

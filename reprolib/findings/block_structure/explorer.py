@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
@@ -17,14 +16,14 @@ from reprolib.figures import style
 from reprolib.figures.presence import is_wanted
 from reprolib.figures.reading import short_layer
 from reprolib.findings.block_structure.figures.charts import RADII_SHOWN
-from reprolib.findings.block_structure.figures.layered import DEPTH, RADII, Layered, draw_map, layers_of, matrices
+from reprolib.findings.block_structure.figures.layered import Layered, draw_map, matrices, named
+from reprolib.findings.block_structure.rows import DEPTH, RADII, SHOWN
 from reprolib.training.recipes import recipe
 
 if TYPE_CHECKING:
     import ipywidgets
 
 SCREEN_DPI = 110
-SHOWN = "shown"
 HEADLESS = 'explorer: nobody is watching, so no sliders are drawn (interactive="on" draws them); the figures above show the same maps'
 
 Array = NDArray[np.float64]
@@ -64,7 +63,7 @@ def films(rows: pd.DataFrame) -> Films:
         if one.arm in RADII_SHOWN:
             radii.setdefault(recipe(recipes[one.network]).eps, one)
     ordered = {arm: epochs[arm] for arm in style.in_order([*epochs])}
-    return Films(layers_of(architecture), architecture, ordered, dict(sorted(radii.items())))
+    return Films(named(architecture, len(there[0].values)), architecture, ordered, dict(sorted(radii.items())))
 
 
 def block_structure(rows: pd.DataFrame, interactive: str = "auto") -> ipywidgets.VBox | None:
@@ -83,7 +82,8 @@ def block_structure(rows: pd.DataFrame, interactive: str = "auto") -> ipywidgets
     layers = [(name, place) for place, name in enumerate(names)]
     pick_first = ipywidgets.Dropdown(options=layers, value=0, description="layer")
     pick_second = ipywidgets.Dropdown(options=layers, value=len(layers) - 1, description="with")
-    networks = ipywidgets.Dropdown(options=[*found.epochs], description="network", disabled=not found.epochs)
+    arms = [(style.role(arm).label, arm) for arm in found.epochs]
+    networks = ipywidgets.Dropdown(options=arms, description="network", disabled=not found.epochs)
     epochs = sorted(next(iter(found.epochs.values()), {0: None}))
     epoch = ipywidgets.SelectionSlider(options=epochs, value=epochs[-1], description="epoch", disabled=not found.epochs)
     eps = ipywidgets.SelectionSlider(options=[*found.radii], value=[*found.radii][-1], description="radius")
@@ -106,13 +106,20 @@ class Screen:
         self.films = found
         n = len(found.names)
         with style.context():
-            self.figure = style.figure(style.WIDE, 2.5)
+            self.figure = style.figure(style.WIDE, 2.6)
             self.figure.set_dpi(SCREEN_DPI)
             self.canvas = FigureCanvasAgg(self.figure)
-            self.maps, self.courses = _halves(self.figure.subplots(1, 4))
-            blank = np.zeros((n, n))
+            axes = self.figure.subplots(1, 4)
+            self.maps, self.courses = axes[:2], axes[2:]
+            names = [short_layer(name) for name in found.names]
             for ax in self.maps:
-                draw_map(ax, blank, found.architecture)
+                image = draw_map(ax, np.zeros((n, n)), found.architecture)
+                ax.set_xticks(range(n), names, rotation=90, fontsize=5)
+                ax.tick_params(length=0, pad=1)
+            self.maps[0].set_yticks(range(n), names, fontsize=5)
+            bar = self.figure.colorbar(image, ax=self.maps, fraction=0.05, pad=0.01, shrink=0.7, ticks=[0, 0.5, 1])
+            bar.set_label("CKA", labelpad=1)
+            bar.outline.set_visible(False)
             self.marks = [
                 ax.plot([], [], marker="s", markersize=8, markerfacecolor="none", color="red", linestyle="")[0] for ax in self.maps
             ]
@@ -122,6 +129,11 @@ class Screen:
             self.now = [ax.axvline(0, **style.CHANCE) for ax in self.courses]
             self.courses[0].set(xlabel="epoch", ylabel="CKA of the two layers", ylim=(0, 1.02), xlim=_ends([t for of in times for t in of]))
             self.courses[1].set(xlabel="training radius", ylim=(0, 1.02), xlim=_ends([*found.radii]), yticklabels=[])
+            for ax in self.maps:
+                ax.set_title("no title is higher", loc="center")
+            for _ in range(2):  # the room that everything needs is found in two passes, and is then kept: nothing may jump
+                self.figure.draw_without_rendering()
+            self.figure.set_layout_engine("none")
 
     def png(self, network: str | None, epoch: int, eps: float, first: int, second: int) -> bytes:
         """The picture of a network at an epoch beside that of a radius, with the course of one pair of layers."""
@@ -133,7 +145,10 @@ class Screen:
 
     def _move(self, network: str | None, epoch: int, eps: float, first: int, second: int) -> None:
         shown = [
-            (self.films.epochs[network][epoch] if network else None, f"{network}, epoch {epoch}" if network else "no epochs were kept"),
+            (
+                self.films.epochs[network][epoch] if network else None,
+                f"{style.role(network).label}, epoch {epoch}" if network else "no epochs were kept",
+            ),
             (
                 self.films.radii[eps].values if eps in self.films.radii else None,
                 f"radius {eps:g}" if eps in self.films.radii else "no radii",
@@ -160,10 +175,6 @@ def _maps(frame: pd.DataFrame) -> dict[int, Array]:
         matrix = found.setdefault(int(epoch), np.full((n, n), np.nan))
         matrix[i, j] = matrix[j, i] = value
     return dict(sorted(found.items()))
-
-
-def _halves(axes: Sequence[Axes]) -> tuple[list[Axes], list[Axes]]:
-    return [*axes[:2]], [*axes[2:]]
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

@@ -7,17 +7,21 @@ Source of the networks: EhanW/advrob-cifar10 (MIT).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reprolib.findings.block_structure import hsic_rows, tidying
-from reprolib.findings.block_structure.batches import Batches
+from reprolib.findings.block_structure import committed, hsic_rows
+from reprolib.findings.block_structure.batches import Batches, layer_batches
 from reprolib.findings.block_structure.comparing import PLAIN, compare
+from reprolib.findings.block_structure.networks import Compared
+from reprolib.findings.block_structure.question import Question
+from reprolib.findings.block_structure.rows import measuring, plain, tidied
 from reprolib.measures import indices
+from reprolib.models import external as published
 from reprolib.models.external import CLAIM, PAIR
 from reprolib.models.networks import Network
 from reprolib.models.public_networks import RESNET20, build_public
@@ -33,14 +37,23 @@ NAMES: dict[str, Index] = {
 EQUAL_DEPTH = "at equal depth, standard with robust"
 
 
-def measure(found: dict[str, Network], batches: Batches, report: Callable[[str], None] = lambda line: None) -> list[pd.DataFrame]:
-    """Rows under "external": HSICs of the layers of either network, and of the two at equal depth. None without networks."""
-    if not found:
+@measuring
+def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
+    """Rows of the external pair, where the study is of the images it was trained on; committed ones where its files are not here."""
+    if nets.study.settings.scale.dataset != published.DATASET:
         return []
-    ours = compare([*found.values()], [(0, 1)], batches, False, report)
-    frames = [tidying.plain_rows(CLAIM, arm, network, ours.within[k][PLAIN]) for k, (arm, network) in enumerate(found.items())]
-    across = hsic_rows.of_pair(ours.between[0, 1][PLAIN], found[ROBUST].sha256[:12], depths_only=True)
-    return [*frames, tidying.rows_of(CLAIM, "hsic_pair", STANDARD, found[STANDARD], across)]
+    pair = published.networks(nets.study.device)
+    return rows_of_pair(pair, layer_batches(nets.study), question, nets.study.report) if pair else [committed.external(nets)]
+
+
+def rows_of_pair(
+    pair: Mapping[str, Network], batches: Batches, question: Question, report: Callable[[str], None] = lambda line: None
+) -> list[pd.DataFrame]:
+    """Rows under "external": HSICs of the layers of either network, and of the two at equal depth."""
+    hsics = compare([*pair.values()], [(0, 1)], batches, question, False, report)
+    frames = [plain(CLAIM, arm, network, hsics.within[k][PLAIN], PLAIN) for k, (arm, network) in enumerate(pair.items())]
+    across = hsic_rows.of_pair(hsics.between[0, 1][PLAIN], pair[ROBUST].sha256[:12], depths_only=True)
+    return [*frames, tidied(CLAIM, "hsic_pair", STANDARD, pair[STANDARD], across)]
 
 
 def external_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ over batches: CKA does not notice, and the mean of the rows of a pair of layers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -66,20 +66,6 @@ def of_states(pairs: Mapping[tuple[str, str], BatchHSIC]) -> pd.DataFrame:
         found |= {f"{a}|{b}|{i}": cross[:, i] for i in range(cross.shape[1])}
         found |= {f"{state}|{state}|{i}": values[:, i] for state, values in own.items() for i in range(values.shape[1])}
     return _frame(found)
-
-
-def of_index(index: Callable[[Array], Array], hsic: BatchHSIC, partner: str = "") -> pd.DataFrame:
-    """A number a batch for an index of the CKA matrix (..., Lx, Ly) that is shown only: its jackknife pseudo-values; unit_2: `partner`.
-
-    Their mean is the index but for its bias, resampling them its interval to first order: far fewer rows than the HSICs.
-    """
-    n = len(hsic.n)
-    if n < 2:
-        raise BadInput("one batch cannot be left out: give at least 2")
-    values = np.asarray(index(hsic.matrix(np.vstack([np.ones((1, n)), np.ones((n, n)) - np.eye(n)]))), dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise BadInput("the index is undefined in some batch: leave out layers without HSIC, or take larger batches")
-    return _frame({partner: n * values[0] - (n - 1) * values[1:]})
 
 
 def network(rows: pd.DataFrame) -> BatchHSIC:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
-from reprolib.models.layers import fold_batch_norm
 from reprolib.models.networks import Network
 from reprolib.study import Study
 from reprolib.training.specs import Spec
 
 ARMS = ("standard", "robust")
-DEEP = (*ARMS, "untrained")
-"""Roles of the deep networks; the others only control, and do so in the scale's own architecture."""
+CONTROLS = ("untrained", "gauss", "blur", "std_matched")
+"""Roles that control, in the deep architecture where it has them, and in the scale's own."""
 BESIDE = "robust_l2"
 """Role of deep networks robust by the scale's main recipe, where the finding's is another: shown beside."""
 
@@ -27,25 +24,32 @@ Nets = Mapping[str, Sequence[Network]]
 
 @dataclass(frozen=True)
 class Compared:
-    """Networks by role, one a seed. deep: of the depth architecture, roles of `DEEP` and `BESIDE`; "robust" is the finding's robust recipe.
+    """A study and its networks by role, one a seed. deep: of the depth architecture, arms, controls and `BESIDE`; "robust" is the finding's robust recipe.
 
     main: of the scale's own architecture, every role. At most scales the two are one. fashion: trained on the second data
     set. overfit: trained on few images for long. The last two are empty where the scale has none.
     """
 
+    study: Study
     deep: dict[str, list[Network]]
     main: dict[str, list[Network]]
     fashion: dict[str, list[Network]] = field(default_factory=dict)
     overfit: dict[str, list[Network]] = field(default_factory=dict)
 
     @property
+    def main_is_deep(self) -> bool:
+        """Whether the arms of the scale's own architecture are the deep ones."""
+        main, deep = ({network.sha256 for _, network in listed(nets, ARMS)} for nets in (self.main, self.deep))
+        return main == deep
+
+    @property
     def everyone(self) -> dict[str, list[Network]]:
         """Every network once, by role."""
-        found: dict[str, dict[str, Network]] = {}
-        for there in (self.deep, self.main, self.overfit, self.fashion):
-            for role, of_role in there.items():
-                found.setdefault(role, {}).update({network.sha256: network for network in of_role})
-        return {role: [*of_role.values()] for role, of_role in found.items()}
+        by_role: dict[str, dict[str, Network]] = {}
+        for nets in (self.deep, self.main, self.overfit, self.fashion):
+            for role, of_role in nets.items():
+                by_role.setdefault(role, {}).update({network.sha256: network for network in of_role})
+        return {role: [*of_role.values()] for role, of_role in by_role.items()}
 
 
 def networks(study: Study) -> Compared:
@@ -55,16 +59,16 @@ def networks(study: Study) -> Compared:
     says so.
     """
     scale, architecture = study.settings.scale, study.settings["architecture"]
-    recipes = {"standard": scale.roles["standard"], "robust": study.settings["robust"], "untrained": scale.roles["untrained"]}
+    recipes = {role: scale.roles[role] for role in (*ARMS, *CONTROLS) if role in scale.roles} | {"robust": study.settings["robust"]}
     main = study.networks()
     if architecture == scale.architecture and recipes["robust"] == scale.roles["robust"]:
-        deep = {role: main[role] for role in DEEP if role in main}
+        deep = {role: main[role] for role in recipes if role in main}
     else:
         if scale.roles["robust"] != recipes["robust"]:
             recipes[BESIDE] = scale.roles["robust"]
         seeds = {role: scale.seeds_of(architecture, recipe) for role, recipe in recipes.items()}
         specs = {role: [Spec(recipes[role], architecture, scale.dataset, seed, scale.name) for seed in seeds[role]] for role in recipes}
-        deep = {role: study.found(specs[role][: study.settings["seeds"]]) for role in recipes}
+        deep = {role: study.found(specs[role][: study.settings["seeds"]]) for role in recipes if seeds[role]}
     fashion: dict[str, list[Network]] = {}
     overfit: dict[str, list[Network]] = {}
     for of_table, recipe, seed, dataset in scale.entries():
@@ -74,12 +78,12 @@ def networks(study: Study) -> Compared:
             fashion.setdefault(role, []).extend(study.found([spec]))
         elif recipe.endswith(OVERFIT):
             overfit.setdefault(role, []).extend(study.found([spec]))
-    return Compared(deep, main, fashion, overfit)
+    return Compared(study, deep, main, fashion, overfit)
 
 
-def quick(network: Network) -> Network:
-    """A copy for forward passes through the maps alone: BatchNorm folded into the convolutions, channels last; equal up to rounding."""
-    return fold_batch_norm(network).to(memory_format=torch.channels_last)
+def listed(nets: Nets, roles: Collection[str] = ()) -> list[tuple[str, Network]]:
+    """Role and network of every network, of some roles where some are named."""
+    return [(role, network) for role in nets if not roles or role in roles for network in nets[role]]
 
 
 def spec_of_card(network: Network) -> Spec:

@@ -8,21 +8,29 @@ it; a seed whose best comes too early for that is left out. Source of overfittin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
-from reprolib.findings.block_structure.attacking import Attack
-from reprolib.findings.block_structure.batches import Batches
-from reprolib.findings.block_structure.networks import seed_of
+from reprolib.findings.block_structure import committed, hsic_rows
+from reprolib.findings.block_structure.attacking import Attack, attack_of
+from reprolib.findings.block_structure.batches import last_images, state_batches
+from reprolib.findings.block_structure.networks import ARMS, Compared, listed, seed_of
+from reprolib.findings.block_structure.question import Question
+from reprolib.findings.block_structure.rows import FITTED, OVERFITTING, measuring, single, tidied
 from reprolib.findings.block_structure.states import Names, as_tensors, at, compare_states, from_tensors, snapshots
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
+from reprolib.study import Study
+
+N_CHOOSING, N_MEASURING = 500, 1000
+"""Test images, from their end, on which the best state of an overfitting network is chosen, and those on which its fall is measured."""
 
 EVERY = 4
 """Epochs between those of which the best is chosen."""
@@ -46,38 +54,51 @@ class Overfitted:
     accuracy: dict[str, float]
 
 
-def overfit(
-    networks: Mapping[str, Sequence[Network]],
-    batches: Batches,
-    choosing: Images,
-    measuring: Images,
-    training: Callable[[], Images],
-    how: Attack,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, list[Overfitted]]:
+@measuring
+def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
+    """Rows of the pair that overfits: best against last, the pair before, and the conditions under which that says anything.
+
+    States of trainings are not shipped: where they, or the networks, are not here, committed rows stand in.
+    """
+    frames = []
+    pairs = overfit(nets, question) if all(nets.overfit.get(role) for role in ARMS) else {}
+    for role, of_role in pairs.items():
+        for one in of_role:
+            states = {state: float(epoch) for state, epoch in one.epochs.items()}
+            frames.append(tidied(OVERFITTING, "hsic_states", role, one.network, hsic_rows.of_states(one.pairs)))
+            frames.append(tidied(OVERFITTING, "epochs", role, one.network, single(states)))
+            frames.append(tidied(FITTED, "train_accuracy", role, one.network, single({"last": one.train_accuracy}, "train")))
+            if one.accuracy:
+                frames.append(tidied(FITTED, "adversarial_accuracy", role, one.network, single(one.accuracy, "test")))
+    measured = {one.network.sha256 for of_role in pairs.values() for one in of_role}
+    absent = [network for _, network in listed(nets.overfit) if network.sha256 not in measured]
+    return [*frames, committed.of_pair(nets, absent)]
+
+
+def overfit(nets: Compared, question: Question) -> dict[str, list[Overfitted]]:
     """The networks of the pair, by role, those of seeds that both roles have and whose states were kept here.
 
-    choosing: the images on which the best state is chosen, by accuracy under `how`; measuring: those on which the accuracies
-    that are told are measured.
+    The best state is chosen by accuracy under attack on the very last test images, which nothing else uses; the accuracies that
+    are told are measured on the images before those.
     """
-    by_seed = {
-        role: {seed_of(network): network for network in networks.get(role, ()) if snapshots(network)} for role in ("standard", "robust")
-    }
-    found: dict[str, list[Overfitted]] = {"standard": [], "robust": []}
+    study, test = nets.study, nets.study.images("test")
+    how = attack_of(study, study.settings["robust"])
+    choosing, measuring = last_images(test, N_CHOOSING), last_images(test, N_MEASURING, skip=N_CHOOSING)
+    by_seed = {role: {seed_of(network): network for network in nets.overfit.get(role, ()) if snapshots(network)} for role in ARMS}
+    pairs: dict[str, list[Overfitted]] = {role: [] for role in ARMS}
     for seed in sorted(set(by_seed["standard"]) & set(by_seed["robust"])):
         robust = by_seed["robust"][seed]
         states = snapshots(robust)
         every = sorted({epoch for epoch in states if epoch % EVERY == 0} | {min(states), max(states)})
-        accuracy = _accuracies(robust, every, choosing, how, batches.device, report)
-        epochs = chosen_epochs(accuracy, states)
+        epochs = chosen_epochs(_accuracies(study, robust, every, choosing, how), states)
         if epochs is None:
             print(f"{robust.card['name']} is best too early for an equal stretch of training before it: seed {seed} is left out of BLK-5.")
             continue
-        fall = _accuracies(robust, sorted({epochs[state] for state in BEST_LAST}), measuring, how, batches.device, report)
-        for role in found:
-            told = {state: fall[epochs[state]] for state in BEST_LAST} if role == "robust" else {}
-            found[role].append(_looked_at(by_seed[role][seed], epochs, batches, training, told, report))
-    return {role: looked_at for role, looked_at in found.items() if looked_at}
+        fall = _accuracies(study, robust, sorted({epochs[state] for state in BEST_LAST}), measuring, how)
+        for role in ARMS:
+            accuracy = {state: fall[epochs[state]] for state in BEST_LAST} if role == "robust" else {}
+            pairs[role].append(_through(study, by_seed[role][seed], epochs, question, accuracy))
+    return {role: of_role for role, of_role in pairs.items() if of_role}
 
 
 def chosen_epochs(accuracy: Mapping[int, float], kept: Collection[int]) -> dict[str, int] | None:
@@ -91,22 +112,22 @@ def chosen_epochs(accuracy: Mapping[int, float], kept: Collection[int]) -> dict[
     return {"best": best, "last": last, "before_1": before, "before_2": best} if before in kept else None
 
 
-def _accuracies(
-    network: Network, epochs: Sequence[int], images: Images, how: Attack, device: str, report: Callable[[str], None]
-) -> dict[int, float]:
+def _accuracies(study: Study, network: Network, epochs: Sequence[int], images: Images, how: Attack) -> dict[int, float]:
     """Adversarial accuracy at each of these epochs."""
     states = snapshots(network)
     described = {
-        "network": network.sha256, "data": images.sha256, "attack": [how.norm, how.eps, how.steps, RESTARTS],
+        "network": network.sha256,
+        "data": images.sha256,
+        "attack": [how.norm, how.eps, how.steps, RESTARTS],
         "states": {str(epoch): store.sha256_file(states[epoch]) for epoch in epochs},
-    }  # fmt: skip
+    }
 
     def compute() -> dict[str, Tensor]:
-        x, y = images.x.to(device).float() / 255, images.y.to(device)
+        x, y = images.x.to(study.device).float() / 255, images.y.to(study.device)
         precision = network.card["training"]["precision"]
         values = []
         for epoch in epochs:
-            report(f"{network.card['name']}: epoch {epoch} of {max(states)} under attack")
+            study.report(f"{network.card['name']}: epoch {epoch} of {max(states)} under attack")
             past = at(network, states[epoch])
             values.append(adversarial_accuracy(past, x, y, how.norm, how.eps, how.steps, RESTARTS, precision=precision).value)
         return {"accuracy": torch.tensor(values, dtype=torch.float64)}
@@ -114,29 +135,21 @@ def _accuracies(
     return dict(zip(epochs, store.cache("block_structure", described, compute)["accuracy"].tolist(), strict=True))
 
 
-def _looked_at(
-    network: Network,
-    epochs: Mapping[str, int],
-    batches: Batches,
-    training: Callable[[], Images],
-    accuracy: dict[str, float],
-    report: Callable[[str], None],
-) -> Overfitted:
-    files = snapshots(network)
-    described = batches.describe() | {
-        "network": network.sha256,
-        "epochs": {state: [epoch, store.sha256_file(files[epoch])] for state, epoch in epochs.items()},
-    }  # fmt: skip
+def _through(study: Study, network: Network, epochs: Mapping[str, int], question: Question, accuracy: dict[str, float]) -> Overfitted:
+    """The chosen states of one network against each other."""
+    files, batches = snapshots(network), state_batches(study)
+    hashed = {state: [epoch, store.sha256_file(files[epoch])] for state, epoch in epochs.items()}
+    described = batches.describe() | {"network": network.sha256, "epochs": hashed}
 
     def compute() -> dict[str, Tensor]:
-        report(f"{network.card['name']}: comparing the best state with the last")
+        study.report(f"{network.card['name']}: comparing the best state with the last")
         states = {state: at(network, files[epoch]) for state, epoch in epochs.items()}
-        found, _ = compare_states(states, dict.fromkeys(states, batches), [BEST_LAST, BEFORE])
-        used = training()
+        hsics, _ = compare_states(states, dict.fromkeys(states, batches), [BEST_LAST, BEFORE], question)
+        used = study.images("train")
         n = network.card["description"]["schedule"]["n_images"] or len(used)
         x, y = used.x[:n].to(batches.device), used.y[:n].to(batches.device)
         right = [predictions(states["last"], part.float() / 255) == z for part, z in zip(x.split(500), y.split(500), strict=True)]
-        return as_tensors(found) | {"train_accuracy": torch.cat(right).double().mean()}
+        return as_tensors(hsics) | {"train_accuracy": torch.cat(right).double().mean()}
 
     kept = store.cache("block_structure", described, compute)
     return Overfitted(network, dict(epochs), from_tensors(kept, [BEST_LAST, BEFORE], batches.n), float(kept["train_accuracy"]), accuracy)

@@ -6,24 +6,46 @@ at equal depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from reprolib import store
-from reprolib.findings.block_structure.batches import Batches
-from reprolib.findings.block_structure.states import Names, as_tensors, at, compare_states, from_tensors, snapshots
+from reprolib.findings.block_structure import hsic_rows
+from reprolib.findings.block_structure.batches import N_ESTIMATED, Batches, state_batches
+from reprolib.findings.block_structure.committed import of_networks
+from reprolib.findings.block_structure.networks import ARMS, Compared, listed, seed_of
+from reprolib.findings.block_structure.question import Question
+from reprolib.findings.block_structure.rows import SETTLING, SHOWN, measuring, single, tidied
+from reprolib.findings.block_structure.states import Names, as_tensors, at, compare_states, from_tensors, snapshots, untrained
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
+from reprolib.study import Study
 
 DENSE, APART = 2, 3
 """Epochs up to which each one is looked at, and the steps in which later ones are."""
 
 Array = NDArray[np.float64]
+
+
+@dataclass
+class Beginnings:
+    """Networks before their training, one a seed, as both arms begin with the same weights; made when first asked for."""
+
+    study: Study
+    made: dict[int, Network] = field(default_factory=dict)
+
+    def of(self, network: Network) -> Network:
+        """The network that this one was."""
+        seed = seed_of(network)
+        if seed not in self.made:
+            training = self.study.first_training_images(N_ESTIMATED).x[:N_ESTIMATED]
+            self.made[seed] = untrained(network, training, self.study.device)
+        return self.made[seed]
 
 
 @dataclass(frozen=True)
@@ -34,36 +56,57 @@ class Settled:
     maps: dict[int, Array]
 
 
-def looked_at(last: int) -> list[int]:
-    """The epochs that are compared with the last: each of the first two, where most happens, then every third."""
-    return [epoch for epoch in range(last) if epoch <= DENSE or (epoch - last) % APART == 0]
+@measuring
+def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
+    """Rows of both deep arms: epochs against the last, and, shown, the CKA of all layers at every epoch.
 
-
-def settle(
-    network: Network, batches: Batches, initial: Callable[[], Network], report: Callable[[str], None] = lambda line: None
-) -> Settled | None:
-    """Epochs of a network's training against its last; None where its states were not kept here.
-
-    initial: gives the network before its training, asked for only when something is measured.
+    States of trainings are not shipped: where they are not here, committed rows of the same networks stand in, and a line says so.
     """
-    found_states = snapshots(network)
-    if len(found_states) < 2:
+    beginnings, used = Beginnings(nets.study), state_batches(nets.study)
+    frames, absent = [], []
+    for role, network in listed(nets.deep, ARMS):
+        settled = settle(network, used, question, beginnings)
+        if settled is None:
+            absent.append(network)
+            continue
+        maps = {
+            f"epoch_{epoch}|{i}|{j}": float(matrix[i, j])
+            for epoch, matrix in settled.maps.items()
+            for i in range(len(matrix))
+            for j in range(i, len(matrix))
+        }
+        frames.append(tidied(SETTLING, "hsic_states", role, network, hsic_rows.of_states(settled.pairs)))
+        frames.append(tidied(SHOWN, "cka", role, network, single(maps)))
+    if not absent:
+        return frames
+    names = ", ".join(network.card["name"] for network in absent)
+    print(f"States of the training are not kept here of {names}: BLK-7 is judged from committed rows, or without them.")
+    return [*frames, of_networks(nets, absent, [(SETTLING, "hsic_states"), (SHOWN, "cka")])]
+
+
+def settle(network: Network, batches: Batches, question: Question, beginnings: Beginnings) -> Settled | None:
+    """Epochs of a network's training against its last; None where its states were not kept here."""
+    kept_states = snapshots(network)
+    if len(kept_states) < 2:
         return None
-    last = max(found_states)
-    kept_states = {epoch: path for epoch, path in found_states.items() if epoch in (*looked_at(last), last)}
-    epochs = [0, *(epoch for epoch in kept_states if epoch != last)]
+    last = max(kept_states)
+    files = {epoch: path for epoch, path in kept_states.items() if epoch in (*looked_at(last), last)}
+    epochs = [0, *(epoch for epoch in files if epoch != last)]
     pairs: list[Names] = [(f"epoch_{epoch}", f"epoch_{last}") for epoch in epochs]
-    described = batches.describe() | {
-        "network": network.sha256, "states": {str(k): store.sha256_file(path) for k, path in kept_states.items()},
-    }  # fmt: skip
+    states = {str(epoch): store.sha256_file(path) for epoch, path in files.items()}
+    described = batches.describe() | {"network": network.sha256, "states": states}
 
     def compute() -> dict[str, Tensor]:
-        report(f"{network.card['name']}: comparing {len(kept_states)} epochs with the last")
-        states = {"epoch_0": initial()}
-        states |= {f"epoch_{epoch}": at(network, path) for epoch, path in kept_states.items()}
-        found, whole = compare_states(states, dict.fromkeys(states, batches), pairs, whole=True)
-        return as_tensors(found) | {f"map {name}": torch.from_numpy(hsic.matrix()) for name, hsic in whole.items()}
+        beginnings.study.report(f"{network.card['name']}: comparing {len(files)} epochs with the last")
+        running = {"epoch_0": beginnings.of(network)} | {f"epoch_{epoch}": at(network, path) for epoch, path in files.items()}
+        hsics, whole = compare_states(running, dict.fromkeys(running, batches), pairs, question, whole=True)
+        return as_tensors(hsics) | {f"map {name}": torch.from_numpy(hsic.matrix()) for name, hsic in whole.items()}
 
     kept = store.cache("block_structure", described, compute)
     maps = {epoch: kept[f"map epoch_{epoch}"].numpy() for epoch in (*epochs, last)}
     return Settled(from_tensors(kept, pairs, batches.n), maps)
+
+
+def looked_at(last: int) -> list[int]:
+    """The epochs that are compared with the last: each of the first two, where most happens, then every third."""
+    return [epoch for epoch in range(last) if epoch <= DENSE or (epoch - last) % APART == 0]

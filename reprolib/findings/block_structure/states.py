@@ -16,9 +16,9 @@ from torch import Tensor
 
 from reprolib import data, store
 from reprolib.errors import CorruptFile
-from reprolib.findings.block_structure.networks import quick, spec_of_card
+from reprolib.findings.block_structure.networks import spec_of_card
+from reprolib.findings.block_structure.question import Question, grams
 from reprolib.measures.cka import BatchHSIC, MinibatchCKA, flat_grams
-from reprolib.models.grams import collect, layer_set
 from reprolib.models.networks import Network, build
 from reprolib.training.loop import estimate_batch_norm
 from reprolib.training.specs import snapshot_folder
@@ -29,8 +29,8 @@ Names = tuple[str, str]
 
 def snapshots(network: Network) -> dict[int, Path]:
     """The states kept at the end of each epoch of a network's training: epochs done -> file. Empty where none are here."""
-    found = {float(path.stem): path for path in sorted(snapshot_folder(spec_of_card(network)).glob("*.safetensors"))}
-    return {int(epochs): path for epochs, path in found.items() if epochs == int(epochs)}
+    kept = {float(path.stem): path for path in sorted(snapshot_folder(spec_of_card(network)).glob("*.safetensors"))}
+    return {int(epochs): path for epochs, path in kept.items() if epochs == int(epochs)}
 
 
 def at(network: Network, path: Path) -> Network:
@@ -59,23 +59,21 @@ def untrained(network: Network, training: Tensor, device: str) -> Network:
 
 
 def compare_states(
-    states: Mapping[str, Network], inputs: Mapping[str, Iterable[Tensor]], pairs: Sequence[Names], whole: bool = False
+    states: Mapping[str, Network], inputs: Mapping[str, Iterable[Tensor]], pairs: Sequence[Names], question: Question, whole: bool = False
 ) -> tuple[dict[Names, BatchHSIC], dict[str, BatchHSIC]]:
     """HSICs of the named pairs of states, batch by batch; with `whole` also those of every state with itself, over all layers.
 
     states: name -> network, all of one architecture. inputs: name -> its batches of images, rows corresponding; one Iterable
     under several names is read once a batch for each.
     """
-    layers = layer_set(next(iter(states.values())))
-    folded = {key: quick(network) for key, network in {id(network): network for network in states.values()}.items()}
-    across = {pair: MinibatchCKA(len(layers), len(layers)) for pair in pairs}
-    within = {name: MinibatchCKA(len(layers)) for name in states} if whole else {}
+    across: dict[Names, MinibatchCKA] = {}
+    within: dict[str, MinibatchCKA] = {}
     for batch in zip(*inputs.values(), strict=True):
-        grams = {name: flat_grams([*collect(folded[id(states[name])], x, layers).values()]) for name, x in zip(inputs, batch, strict=True)}
-        for (a, b), one in across.items():
-            one.update_grams(grams[a], grams[b])
-        for name, one in within.items():
-            one.update_grams(grams[name])
+        flat = {name: flat_grams([*grams(question, states[name], x).values()]) for name, x in zip(inputs, batch, strict=True)}
+        for a, b in pairs:
+            across.setdefault((a, b), MinibatchCKA(len(flat[a]), len(flat[b]))).update_grams(flat[a], flat[b])
+        for name in states if whole else ():
+            within.setdefault(name, MinibatchCKA(len(flat[name]))).update_grams(flat[name])
     return {pair: one.batches() for pair, one in across.items()}, {name: one.batches() for name, one in within.items()}
 
 
@@ -90,10 +88,10 @@ def as_tensors(pairs: Mapping[Names, BatchHSIC]) -> dict[str, Tensor]:
 
 def from_tensors(tensors: Mapping[str, Tensor], pairs: Sequence[Names], n: int) -> dict[Names, BatchHSIC]:
     """The inverse of `as_tensors`, of batches of n; unequal depths are NaN."""
-    found = {}
+    hsics = {}
     for a, b in pairs:
         cross, x, y = (tensors[f"{a}|{b} {part}"].numpy() for part in ("cross", "x", "y"))
         cube = np.full((*cross.shape, cross.shape[1]), np.nan)
         cube[:, np.arange(cross.shape[1]), np.arange(cross.shape[1])] = cross
-        found[a, b] = BatchHSIC(np.full(len(cross), n), cube, x, y, ("",) * len(cross))
-    return found
+        hsics[a, b] = BatchHSIC(np.full(len(cross), n), cube, x, y, ("",) * len(cross))
+    return hsics

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
 from reprolib.findings.block_structure.batches import batches
+from reprolib.findings.block_structure.networks import ARMS, Compared
+from reprolib.findings.block_structure.question import Question, grams
+from reprolib.findings.block_structure.rows import SHOWN, measuring, single, tidied
 from reprolib.measures.cka import MinibatchCKA, cka
 from reprolib.measures.indices import off_diagonal_mean
-from reprolib.models.grams import collect
 from reprolib.models.networks import Network
 
 SIZES = (50, 100, 250, 1000)
@@ -22,20 +26,44 @@ GAUSSIAN_UNITS = 1000
 DRAWS = 8
 
 
+NOBODY: dict[str, Any] = {"arm": "judge", "recipe": "none", "architecture": "gaussian", "seed": 0, "network": "pixels"}
+"""Whose the independent Gaussians are."""
+
+
+@measuring
+def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
+    """Rows, shown: CKA of independent Gaussians, and the off-diagonal mean of the first network of each deep role, by batch size."""
+    table = [
+        {"unit": f"draw {draw}", "unit_2": f"{kind}|{n}", "value": value} for (kind, n, draw), value in independent_gaussians().items()
+    ]
+    frames = [pd.DataFrame(table).assign(claim=SHOWN, quantity="gaussian_cka", reached=True, **NOBODY)]
+    for role in (*ARMS, "untrained"):
+        for network in nets.deep.get(role, ())[:1]:
+            by_size = batch_sizes(network, nets.study.images("test"), question, nets.study.device, report=nets.study.report)
+            values = {f"{kind}|{n}": value for (kind, n), value in by_size.items()}
+            frames.append(tidied(SHOWN, "off_diagonal_mean_by_n", role, network, single(values)))
+    return frames
+
+
 def independent_gaussians() -> dict[tuple[str, int, int], float]:
     """("biased" or "unbiased", n, draw) -> CKA of two independent Gaussian representations of n examples and 1,000 units: 0 in truth."""
-    found = {}
+    values = {}
     for n in GAUSSIAN_SIZES:
         generator = torch.Generator().manual_seed(n)
         for draw in range(DRAWS):
             x, y = (torch.randn(n, GAUSSIAN_UNITS, generator=generator) for _ in range(2))
             for name, unbiased in (("biased", False), ("unbiased", True)):
-                found[name, n, draw] = cka(x, y, unbiased)
-    return found
+                values[name, n, draw] = cka(x, y, unbiased)
+    return values
 
 
 def batch_sizes(
-    network: Network, images: Images, device: str, sizes: Sequence[int] = SIZES, report: Callable[[str], None] = lambda line: None
+    network: Network,
+    images: Images,
+    question: Question,
+    device: str,
+    sizes: Sequence[int] = SIZES,
+    report: Callable[[str], None] = lambda line: None,
 ) -> dict[tuple[str, int], float]:
     """("biased" or "unbiased", n) -> off-diagonal mean of the CKA matrix, from the first images, as many as the largest size, cut into batches of n.
 
@@ -52,11 +80,11 @@ def batch_sizes(
         unbiased: dict[int, MinibatchCKA] = {}
         biased: dict[int, list[Tensor]] = {n: [] for n in used}
         for x in large:
-            grams = [*collect(network, x).values()]
+            whole = [*grams(question, network, x).values()]
             for n in used:
-                one = unbiased.setdefault(n, MinibatchCKA(len(grams)))
+                one = unbiased.setdefault(n, MinibatchCKA(len(whole)))
                 for start in range(0, largest, n):
-                    blocks = [gram[start : start + n, start : start + n] for gram in grams]
+                    blocks = [gram[start : start + n, start : start + n] for gram in whole]
                     one.update_grams(blocks)
                     rows = torch.stack([_centred(block).flatten() for block in blocks])
                     biased[n].append(rows @ rows.T)

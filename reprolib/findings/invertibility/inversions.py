@@ -15,7 +15,6 @@ from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task
 from reprolib.findings.invertibility.outside_sets import outside_sets
 from reprolib.findings.invertibility.tidying import ARMS, code_size_rows, deciding_taus, kind_of, reach_rows, reach_table, tidy
 from reprolib.judging.ledger import load_claims
-from reprolib.judging.tidy import read_rows
 from reprolib.measures.perceptual import relative_distance
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import CodeDistance
@@ -87,7 +86,7 @@ class Inversions:
         path = self.study.committed / "rows.csv.gz"
         if self.study.settings.overridden or not path.exists():
             return self.rows.iloc[:0]
-        rows = read_rows(path)
+        rows = self.study.committed_rows()
         measured = without["quantity"] if len(without) else ()
         return rows[(rows["claim"] == claim) & ~rows["quantity"].isin(measured)]
 

@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import torch
 from inverses import planted_set
-from layers import carded
+from layers import carded, compared
 
 from reprolib import registry
 from reprolib.errors import BadInput
-from reprolib.findings.block_structure.batches import batches, far_end
-from reprolib.findings.block_structure.comparing import NO_PC1, NO_TOP, PLAIN, POOLED_MAPS, WIDE, chosen, compare, rotate
+from reprolib.findings.block_structure.batches import batches, last_images
+from reprolib.findings.block_structure.comparing import NO_PC1, NO_TOP, PIXELS, PLAIN, compare, pairs_of
 from reprolib.findings.block_structure.networks import seed_of
-from reprolib.findings.block_structure.protocol import N_CHOOSING, N_MEASURING
-from reprolib.findings.block_structure.tidying import pairs_of
+from reprolib.findings.block_structure.overfitting import N_CHOOSING, N_MEASURING
+from reprolib.findings.block_structure.question import features
+from reprolib.findings.block_structure.rotating import rotate
 from reprolib.measures.dominance import pc1_cosine, pc1_share, top_points, without_points
 from reprolib.measures.procrustes import procrustes_similarity
-from reprolib.models.grams import PIXELS, collect, layer_set, minibatch_cka, pooled_gram, spatial_mean
+from reprolib.models.grams import collect, minibatch_cka, pooled_gram, spatial_mean
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def used():
 
 @pytest.fixture(scope="module")
 def found(networks, used):
-    return compare(networks, [(0, 1), (1, 2)], used, True)
+    return compare(networks, [(0, 1), (1, 2)], used, compared, True)
 
 
 def test_batches_share_no_image_and_keep_the_sets_order():
@@ -45,10 +46,10 @@ def test_more_batches_than_there_are_images_for_are_refused_with_what_is_possibl
         batches(planted_set(), 16, 6)
 
 
-def test_the_far_end_is_cut_from_the_end():
+def test_the_last_images_are_cut_from_the_end():
     images = planted_set()
-    assert torch.equal(far_end(images, 10).x, images.x[-10:])
-    assert torch.equal(far_end(images, 10, skip=4).x, images.x[-14:-4])
+    assert torch.equal(last_images(images, 10).x, images.x[-10:])
+    assert torch.equal(last_images(images, 10, skip=4).x, images.x[-14:-4])
 
 
 def test_what_chooses_and_measures_an_overfitted_state_is_apart_from_what_compares_states():
@@ -59,7 +60,6 @@ def test_what_chooses_and_measures_an_overfitted_state_is_apart_from_what_compar
 def test_within_a_network_it_is_the_cka_of_its_maps(found, networks, used):
     for network, own in zip(networks, found.within, strict=True):
         assert np.allclose(own[PLAIN].matrix(), minibatch_cka(network, used).matrix(), atol=1e-6)
-        assert np.allclose(own[POOLED_MAPS].matrix(), minibatch_cka(network, used, reduce=pooled_gram).matrix(), atol=1e-6)
         assert np.allclose(np.diagonal(own[NO_PC1].matrix()), 1)
 
 
@@ -68,19 +68,44 @@ def test_between_two_networks_it_is_their_cka_on_the_same_images(found, networks
     assert np.allclose(found.between[1, 2][PLAIN].matrix(), expected, atol=1e-6)
 
 
-def test_of_all_modules_the_maps_are_the_plain_ones_and_the_pixels_stand_beside(found, networks, used):
-    places = {name: place for place, name in enumerate(found.wide)}
-    assert set(found.wide) == {PIXELS, *layer_set(networks[0], "modules")}
-    maps = chosen(found.within[0][WIDE], [places[name] for name in found.layers])
-    assert np.allclose(maps.matrix(), found.within[0][PLAIN].matrix(), atol=1e-6)
-    pixels = chosen(found.within[0][WIDE], [places[name] for name in found.layers], [places[PIXELS]])
-    expected = minibatch_cka(networks[0], used, layers=(PIXELS, "conv1")).matrix()[0, 1]
-    assert pixels.matrix()[0, 0] == pytest.approx(expected, abs=1e-6)
+def test_the_pixels_stand_beside(found, networks, used):
+    pixels = found.within[0][PIXELS].matrix()
+    assert pixels.shape == (4, 1)
+    expected = minibatch_cka(networks[0], used, layers=("pixels", "conv1")).matrix()[0, 1]
+    assert pixels[0, 0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_another_question_is_measured_anew(networks, used):
+    def averaged(network, images):
+        return {name: spatial_mean(value) for name, value in collect(network, images, reduce=torch.clone).items()}
+
+    hsics = compare(networks[:1], [], used, averaged, False)
+    assert np.allclose(hsics.within[0][PLAIN].matrix(), minibatch_cka(networks[0], used, reduce=pooled_gram).matrix(), atol=1e-6)
+
+    def two(network, images):
+        return collect(network, images, ("conv1", "pooled"), reduce=torch.clone)
+
+    fewer = compare(networks[:1], [], used, two, True)
+    assert fewer.layers == ("conv1", "pooled")
+    assert fewer.within[0][PLAIN].matrix()[0, 1] == pytest.approx(minibatch_cka(networks[0], used).matrix()[0, 3], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (lambda network, images: {"conv1": images}, "gives 1 layers: at least 2"),
+        (lambda network, images: {"a": images, "b": images[:3]}, r"gives \(3, 3, 16, 16\) for layer b of 16 images"),
+        (lambda network, images: {"a": images, "b": None}, "gives NoneType for layer b"),
+    ],
+)
+def test_a_question_without_features_is_refused(question, message, networks, used):
+    with pytest.raises(BadInput, match=message):
+        features(question, networks[0], next(iter(used)))
 
 
 def test_a_pair_loses_the_same_points_in_both_networks(networks):
     one = batches(planted_set(), 16, 1)
-    both = compare(networks[:2], [(0, 1)], one, True).between[0, 1][NO_TOP]
+    both = compare(networks[:2], [(0, 1)], one, compared, True).between[0, 1][NO_TOP]
     x = next(iter(one))
     grams = [[*collect(network, x).values()] for network in networks[:2]]
     points = top_points([*grams[0], *grams[1]])
@@ -101,28 +126,29 @@ def test_shares_and_cosines_are_those_of_the_first_components(found, networks, u
 
 
 def test_a_second_look_reads_the_cache(found, networks, used, monkeypatch):
-    monkeypatch.setattr("reprolib.findings.block_structure.comparing.collect", None)
-    again = compare(networks, [(0, 1), (1, 2)], used, True)
+    monkeypatch.setattr("reprolib.findings.block_structure.comparing._measured", None)
+    again = compare(networks, [(0, 1), (1, 2)], used, compared, True)
     assert np.array_equal(again.between[0, 1][NO_PC1].cross, found.between[0, 1][NO_PC1].cross)
 
 
 def test_procrustes_compares_whole_networks_and_equal_depths(monkeypatch):
     used = batches(planted_set(n=1280), 640, 2)
     networks = [carded(0), carded(1)]
-    found = rotate(networks, [(0, 1)], used)
+    found = rotate(networks, [(0, 1)], used, compared)
     x = next(iter(used))
     sides = [[*collect(network, x, reduce=spatial_mean).values()] for network in networks]
-    own = procrustes_similarity(sides[0])
-    upper = own[np.triu_indices(4, 1)]
-    assert found.within[0]["off_diagonal_mean"][0] == pytest.approx(upper.mean(), abs=1e-6)
-    assert "stage_contrast" not in found.within[0]  # a TinyCNN has no stages
-    expected = np.mean([procrustes_similarity([a], [b])[0, 0] for a, b in zip(*sides, strict=True)])
-    assert found.between[0, 1][0] == pytest.approx(expected, abs=1e-6)
+    upper = np.triu_indices(4, 1)
+    whole, beyond = (procrustes_similarity(sides[0], shuffles=shuffles)[upper].mean() for shuffles in (0, 5))
+    assert found.within[0]["off_diagonal_mean@procrustes"][0] == pytest.approx(whole, abs=1e-6)
+    assert found.within[0]["off_diagonal_mean@procrustes_shuffled"][0] == pytest.approx(whole - beyond, abs=1e-6)
+    assert not any(quantity.startswith("stage_contrast") for quantity in found.within[0])  # a TinyCNN has no stages
+    expected = np.mean([procrustes_similarity([a], [b], shuffles=0)[0, 0] for a, b in zip(*sides, strict=True)])
+    assert found.between[0, 1]["same_depth_mean@procrustes"][0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_networks_of_different_seeds_are_paired_the_standard_one_first():
     arms = [("standard", carded(0)), ("standard", carded(1)), ("robust", carded(0, "l2_075")), ("robust", carded(1, "l2_075"))]
-    names = {((arms[a][0], seed_of(arms[a][1])), (arms[b][0], seed_of(arms[b][1]))) for a, b in pairs_of(arms, seed_of)}
+    names = {((arms[a][0], seed_of(arms[a][1])), (arms[b][0], seed_of(arms[b][1]))) for a, b in pairs_of(arms)}
     assert names == {
         (("standard", 0), ("standard", 1)),
         (("robust", 0), ("robust", 1)),

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 from inverses import planted_set
-from layers import planted_study
+from layers import carded, compared, planted_study
 
 from reprolib.errors import BadInput
-from reprolib.findings.block_structure import external, protocol
+from reprolib.findings.block_structure import committed, external
 from reprolib.findings.block_structure import figures as plots
 from reprolib.findings.block_structure.batches import batches
 from reprolib.findings.block_structure.external import external_table
+from reprolib.findings.block_structure.networks import Compared
 from reprolib.judging.tidy import rounded, write_rows
 from reprolib.measures.indices import off_diagonal_mean, same_depth_mean
 from reprolib.models.grams import minibatch_cka
@@ -45,7 +46,7 @@ def used():
 
 @pytest.fixture(scope="module")
 def rows(pair, used):
-    return rounded(pd.concat(external.measure(pair, used), ignore_index=True))
+    return rounded(pd.concat(external.rows_of_pair(pair, used, compared), ignore_index=True))
 
 
 def test_every_layer_of_both_is_measured_and_no_claim_reads_the_rows(rows):
@@ -70,40 +71,39 @@ def test_the_maps_are_drawn_and_refused_without_the_pair(rows):
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert [title.splitlines()[0] for title in titles] == ["standard", "robust", "standard with robust"]
     assert np.shape(figure.axes[0].images[0].get_array()) == (20, 20)
-    with pytest.raises(BadInput, match="no networks of somebody else's"):
+    with pytest.raises(BadInput, match="no external networks"):
         plots.external_maps(rows.iloc[:0])
     assert external_table(rows.iloc[:0]).empty
 
 
-def test_without_the_files_nothing_is_measured_and_the_committed_rows_stay(rows, tmp_path):
-    assert external.measure({}, None) == []
+def test_without_the_files_the_committed_rows_stand_in(rows, tmp_path):
+    write_rows(tmp_path / "rows.csv.gz", rows)
     study = planted_study(tmp_path)
-    study.folder.mkdir(parents=True, exist_ok=True)
-    write_rows(study.folder / "rows.csv.gz", rows)
-    ours = rows.assign(claim="BLK-1", arm=rows["arm"].str.removeprefix("external_"), network="0" * 12)
-    assert set(protocol._carried_over(study, ours)["claim"]) == {"external"}
-    assert protocol._carried_over(study, pd.concat([ours, rows])).empty
+    assert set(committed.external(Compared(study, {}, {}))["claim"]) == {"external"}
+    assert external.measure(Compared(study, {}, {}), compared).empty  # of other images than those it was trained on
 
 
-def of_pair(network, seed=0, claims=("BLK-5", "overfitting", "networks")):
+def of_pair(network, claims=("BLK-5", "overfitting", "networks")):
     quantity = {"BLK-5": "epochs", "overfitting": "train_accuracy", "networks": "clean_accuracy"}
-    told = {"arm": "standard", "recipe": "std_5k", "architecture": "net14", "seed": seed, "network": network}
-    told |= {"unit": "", "unit_2": "", "value": 0.5, "reached": True}
-    return pd.DataFrame([{"claim": claim, "quantity": quantity[claim]} | told for claim in claims])
+    who = {"arm": "standard", "recipe": "std_5k", "architecture": "tinycnn", "seed": 0, "network": network.sha256[:12]}
+    who |= {"unit": "", "unit_2": "", "value": 0.5, "reached": True}
+    return pd.DataFrame([{"claim": claim, "quantity": quantity[claim]} | who for claim in claims])
+
+
+ONE, AGAIN, OTHER = carded(0, "std_5k"), carded(0, "std_5k", weights=5), carded(1, "std_5k", weights=6)
 
 
 @pytest.mark.parametrize(
-    ("measured", "carried"),
+    ("here", "unmeasured", "carried"),
     [
-        (of_pair("a" * 12, claims=("networks",)), ["BLK-5", "overfitting"]),  # here, without the states of its training
-        (of_pair("a" * 12), []),
-        (of_pair("b" * 12, claims=("networks",)), []),  # trained again: the committed rows are of another network
-        (of_pair("b" * 12, seed=1), ["BLK-5", "networks", "overfitting"]),  # not here at all: with its card
+        ([ONE], [ONE], ["BLK-5", "overfitting"]),  # here, without the states of its training
+        ([ONE], [], []),
+        ([AGAIN], [AGAIN], []),  # trained again: the committed rows are of another network
+        ([OTHER], [OTHER], ["BLK-5", "networks", "overfitting"]),  # not here at all: with its card
+        ([], [], ["BLK-5", "networks", "overfitting"]),
     ],
 )
-def test_the_pair_that_overfits_stays_unless_it_was_trained_again(measured, carried, tmp_path):
-    study = planted_study(tmp_path)
-    study.folder.mkdir(parents=True, exist_ok=True)
-    write_rows(study.folder / "rows.csv.gz", of_pair("a" * 12))
-    found = protocol._carried_over(study, measured)
-    assert sorted(found["claim"]) == carried
+def test_the_pair_that_overfits_stays_unless_it_was_trained_again(here, unmeasured, carried, tmp_path):
+    write_rows(tmp_path / "rows.csv.gz", of_pair(ONE))
+    nets = Compared(planted_study(tmp_path), {}, {}, overfit={"standard": here})
+    assert sorted(committed.of_pair(nets, unmeasured)["claim"]) == carried

@@ -1,14 +1,27 @@
-"""The whole protocol at its smallest: the groups of rows, what the ledger makes of them, and what stands in for what is not here."""
+"""All sections at their smallest: the groups of rows, what the ledger makes of them, and what stands in for what is not here."""
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
-from layers import carded, keep_states, planted_compared, planted_study
+from layers import carded, compared, keep_states, planted_compared, planted_study
 
 from reprolib import registry
 from reprolib.errors import BadInput
-from reprolib.findings.block_structure import batches, hsic_rows, networks, protocol
+from reprolib.findings.block_structure import (
+    attacking,
+    batches,
+    cards,
+    comparing,
+    external,
+    hsic_rows,
+    networks,
+    overfitting,
+    rotating,
+    settling,
+    sweeping,
+)
 from reprolib.findings.block_structure.networks import ARMS, Compared, spec_of_card
 from reprolib.judging.claims import judge_finding
 from reprolib.judging.tidy import rounded, write_rows
@@ -20,8 +33,19 @@ SHARED = (
     "hsic@without_top_points",
     "hsic_pixels",
     "off_diagonal_mean@procrustes",
+    "off_diagonal_mean@procrustes_shuffled",
     "pc1_share",
     "top_points_share",
+)
+SECTIONS = (
+    comparing.arms,
+    comparing.roles,
+    rotating.measure,
+    attacking.measure,
+    settling.measure,
+    overfitting.measure,
+    sweeping.measure,
+    external.measure,
 )
 
 
@@ -30,22 +54,25 @@ def own_folders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("REPROLIB_ZOO", str(tmp_path_factory.mktemp("kept") / "zoo"))
-        patch.setattr(protocol, "wide_batches", lambda study, n: batches.batches(study.images("test"), 8, 2))
+        patch.setattr(rotating, "wide_batches", lambda study, n: batches.batches(study.images("test"), 8, 2))
         patch.setattr("reprolib.measures.procrustes.ROWS_PER_DIMENSION", 0)
         yield
 
 
 @pytest.fixture(scope="module")
-def nets():
-    found = planted_compared()
+def nets(tmp_path_factory):
+    planted = planted_compared(planted_study(tmp_path_factory.mktemp("committed")))
     for role in ("standard", "robust"):
-        keep_states(found.deep[role][0], 3)
-    return found
+        keep_states(planted.deep[role][0], 3)
+    return planted
 
 
 @pytest.fixture(scope="module")
-def rows(nets, tmp_path_factory):
-    return protocol.run(planted_study(tmp_path_factory.mktemp("figures")), nets)
+def rows(nets):
+    nets.study.add(cards.measure(nets))
+    for measure in SECTIONS:
+        nets.study.add(measure(nets, compared))
+    return nets.study.rows
 
 
 def of(rows, claim, quantity, arm=None):
@@ -59,18 +86,16 @@ def test_rows_are_fit_to_be_stored_and_judged(rows):
     assert list(judged) == [f"BLK-{k}" for k in range(1, 10)]
     unmeasured = {name for name, entry in judged.items() if entry["estimate"] is None}
     assert unmeasured == {"BLK-3", "BLK-5"}  # a TinyCNN has no stages; no pair that overfits
-    controls = {control["name"]: control["state"] for control in judged["BLK-6"]["controls"]}
-    assert not controls["gauss"].startswith("undecided (not measured")
 
 
 def test_each_group_holds_every_network_it_is_read_for(rows, nets):
     for quantity in SHARED:
         seen = of(rows, "BLK-1", quantity).groupby("arm")["network"].nunique()
         assert {arm: seen.get(arm) for arm in ARMS} == dict.fromkeys(ARMS, 2), quantity
-    assert set(of(rows, "BLK-1", "hsic")["arm"]) == {"standard", "robust", "untrained"}
+    assert set(of(rows, "BLK-1", "hsic")["arm"]) == set(nets.deep)
     assert set(of(rows, "BLK-10", "hsic")["arm"]) == {role for role in nets.main if nets.main[role]}
-    assert set(of(rows, "BLK-10", "hsic_states")["arm"]) == {"standard", "robust", "gauss"}
-    assert set(of(rows, "BLK-6", "hsic_states")["arm"]) == {"standard", "robust"}
+    assert set(of(rows, "BLK-6", "hsic_states")["arm"]) == set(nets.deep)
+    assert of(rows, "BLK-10", "hsic_states").empty  # the scale's own architecture is the deep one
     assert of(rows, "BLK-7", "hsic_states").groupby("arm")["network"].nunique().tolist() == [1, 1]
     assert set(of(rows, "networks", "adversarial_accuracy")["arm"]) == {role for role in nets.main if nets.main[role]}
 
@@ -85,11 +110,11 @@ def test_rows_give_back_the_similarities_of_the_networks(rows, nets):
     partner = nets.deep["robust"][1]
     pairs = of(rows, "BLK-1", "hsic_pair", "standard")
     pair = pairs[(pairs["network"] == network.sha256[:12]) & pairs["unit_2"].str.startswith(partner.sha256[:12])]
-    assert hsic_rows.pair(pair).matrix() == pytest.approx(minibatch_cka(network, used, partner).matrix(), abs=1e-3)
+    assert hsic_rows.pair(pair).same_depth() == pytest.approx(np.diagonal(minibatch_cka(network, used, partner).matrix()), abs=1e-3)
 
 
 def test_no_two_networks_of_one_seed_are_paired(rows, nets):
-    seed = {network.sha256[:12]: network.card["description"]["seed"] for role in ("standard", "robust") for network in nets.deep[role]}
+    seed = {network.sha256[:12]: network.card["description"]["seed"] for role in nets.deep for network in nets.deep[role]}
     pairs = of(rows, "BLK-1", "hsic_pair")
     assert len(pairs)
     assert all(seed[network] != seed[partner] for network, partner in zip(pairs["network"], pairs["unit_2"].str[:12], strict=True))
@@ -97,40 +122,78 @@ def test_no_two_networks_of_one_seed_are_paired(rows, nets):
 
 def test_the_same_network_has_the_same_rows_in_both_groups_where_the_architectures_are_one(rows):
     key = ["network", "unit", "unit_2"]
-    for quantity, one, other in (("hsic", "BLK-1", "BLK-10"), ("hsic_states", "BLK-6", "BLK-10")):
-        both = of(rows, one, quantity).merge(of(rows, other, quantity), on=key)
-        assert len(both)
-        assert (both["value_x"] == both["value_y"]).all()
+    both = of(rows, "BLK-1", "hsic").merge(of(rows, "BLK-10", "hsic"), on=key)
+    assert set(both["arm_x"]) == {"standard", "robust", "untrained", "gauss", "blur", "std_matched"}
+    assert (both["value_x"] == both["value_y"]).all()
+
+
+def test_each_control_is_compared_with_standard_networks_of_other_seeds(rows, nets):
+    pairs = of(rows, "BLK-1", "hsic_pair", "standard")
+    for role in ("gauss", "blur", "std_matched"):
+        with_control = pairs[pairs["unit_2"].str.startswith(nets.deep[role][0].sha256[:12])]
+        assert set(with_control["network"]) == {nets.deep["standard"][1].sha256[:12]}  # both are of seed 0 else
+
+
+def test_of_another_architecture_the_controls_come_with_their_arms(nets, tmp_path):
+    other = {role: [carded(network.card["description"]["seed"], role, weights=50 + k + 10 * r) for k, network in enumerate(nets.main[role])]
+             for r, role in enumerate(("standard", "robust", "gauss", "untrained"))}  # fmt: skip
+    nets = Compared(planted_study(tmp_path), {role: nets.deep[role] for role in ARMS}, other)
+    measured = comparing.roles(nets, compared)
+    pairs = of(measured, "BLK-10", "hsic_pair")
+    partners = {network.sha256[:12]: role for role in other for network in other[role]}
+    assert set(pairs["arm"]) == {"standard"}
+    assert {partners[key] for key in pairs["unit_2"].str[:12]} == {"standard", "robust", "gauss"}
+    nets = Compared(nets.study, nets.deep, {"standard": [], "robust": [], "gauss": other["gauss"]})
+    assert set(of(comparing.roles(nets, compared), "BLK-10", "hsic")["arm"]) == {"gauss"}
 
 
 def test_a_role_without_networks_is_left_out_and_so_are_states_that_were_not_kept(tmp_path, capsys):
-    nets = Compared({"standard": [carded(5)], "robust": []}, {"standard": [carded(5)], "robust": []})
-    found = protocol.run(planted_study(tmp_path), nets)
-    assert set(found["arm"]) == {"standard", "judge"}
-    assert of(found, "BLK-7", "hsic_states").empty
-    assert of(found, "BLK-1", "hsic_pair").empty
+    of_role = {"standard": [carded(5)], "robust": []}
+    alone = Compared(planted_study(tmp_path), of_role, of_role)
+    measured = pd.concat([cards.measure(alone), *(measure(alone, compared) for measure in SECTIONS)])
+    assert set(measured["arm"]) == {"standard", "judge"}
+    assert of(measured, "BLK-7", "hsic_states").empty
+    assert of(measured, "BLK-1", "hsic_pair").empty
     assert "not kept here of tinycnn-std-s5" in capsys.readouterr().out
 
 
-def test_committed_rows_of_the_same_networks_stand_in_for_states_that_are_not_here(rows, nets, tmp_path, monkeypatch):
+@pytest.fixture
+def elsewhere(rows, nets, tmp_path, monkeypatch):
+    """The same networks where no states of their trainings were kept, beside the committed rows."""
     write_rows(tmp_path / "rows.csv.gz", rows)
     monkeypatch.setenv("REPROLIB_ZOO", str(tmp_path / "empty" / "zoo"))
-    found = protocol.run(planted_study(tmp_path), nets)
-    key = ["claim", "quantity", "network", "unit", "unit_2"]
+    return Compared(planted_study(tmp_path), nets.deep, nets.main)
+
+
+def test_committed_rows_of_the_same_networks_stand_in_for_states_that_are_not_here(rows, elsewhere):
+    elsewhere.study.add(comparing.arms(elsewhere, compared))
+    measured = rounded(settling.measure(elsewhere, compared))
     for claim, quantity in (("BLK-7", "hsic_states"), ("shown", "cka")):
-        one, other = (of(table, claim, quantity).sort_values(key)["value"].tolist() for table in (found, rounded(rows)))
-        assert one == other != []
-    turned = planted_study(tmp_path)
-    settings = turned.settings
-    turned.settings = type(settings)(settings.finding, settings.scale, settings.values, {"attack_steps": 2}, "cpu", "off")
-    assert of(protocol.run(turned, nets), "BLK-7", "hsic_states").empty  # another run than the committed one
+        pd.testing.assert_frame_equal(
+            of(measured, claim, quantity).reset_index(drop=True), of(rows, claim, quantity).reset_index(drop=True)
+        )
 
 
-def test_without_the_images_the_committed_rows_are_given_back(rows, tmp_path):
-    write_rows(tmp_path / "rows.csv.gz", rows)
-    study = planted_study(tmp_path)
-    study.can_measure = False
-    assert len(protocol.run(study, Compared({}, {}))) == len(rows)
+def test_none_stands_in_where_a_knob_is_turned(elsewhere):
+    settings = elsewhere.study.settings
+    elsewhere.study.settings = type(settings)(settings.finding, settings.scale, settings.values, {"attack_steps": 2}, "cpu", "off")
+    assert settling.measure(elsewhere, compared).empty
+
+
+def test_none_stands_in_where_the_notebook_compares_other_features(elsewhere, capsys):
+    def averaged(network, images):
+        return {name: value.flatten(2).mean(dim=2) if value.ndim > 2 else value for name, value in compared(network, images).items()}
+
+    elsewhere.study.add(comparing.arms(elsewhere, averaged))
+    assert settling.measure(elsewhere, averaged).empty
+    assert "Other layers are compared here" in capsys.readouterr().out
+
+
+def test_without_the_images_nothing_is_measured(tmp_path):
+    nets = planted_compared(planted_study(tmp_path))
+    nets.study.can_measure = False
+    assert cards.measure(nets).empty
+    assert all(measure(nets, compared).empty for measure in SECTIONS)
 
 
 def test_the_pair_that_overfits_brings_its_condition_with_it(tmp_path, monkeypatch):
@@ -138,8 +201,8 @@ def test_the_pair_that_overfits_brings_its_condition_with_it(tmp_path, monkeypat
     for role in pair:
         keep_states(pair[role][0], 5, first=200)
     accuracies = iter([0.1, 0.6, 0.5, 0.55, 0.5])  # of epochs 1, 4 and 5; of 4 and 5 on other images
-    monkeypatch.setattr(protocol.overfitting, "adversarial_accuracy", lambda *a, **k: SimpleNamespace(value=next(accuracies)))
-    found = pd.concat(protocol._overfitted(planted_study(tmp_path), pair))
+    monkeypatch.setattr(overfitting, "adversarial_accuracy", lambda *a, **k: SimpleNamespace(value=next(accuracies)))
+    found = overfitting.measure(Compared(planted_study(tmp_path), {}, {}, overfit=pair), compared)
     assert set(of(found, "BLK-5", "hsic_states")["arm"]) == {"standard", "robust"}
     states = set(of(found, "BLK-5", "hsic_states")["unit_2"].str.rpartition("|")[0])
     assert {"best|last", "before_1|before_2", "best|best", "last|last"} <= states
@@ -148,10 +211,10 @@ def test_the_pair_that_overfits_brings_its_condition_with_it(tmp_path, monkeypat
 
 
 def test_the_attack_is_the_robust_recipes_unless_the_reader_turns_it(tmp_path):
-    assert protocol._attack(planted_study(tmp_path), "l2_15").eps == 1.5
-    assert protocol._attack(planted_study(tmp_path, attack_eps=0.25), "l2_15").eps == 0.25
+    assert attacking.attack_of(planted_study(tmp_path), "l2_15").eps == 1.5
+    assert attacking.attack_of(planted_study(tmp_path, attack_eps=0.25), "l2_15").eps == 0.25
     with pytest.raises(BadInput, match="'blur' of the robust networks is not adversarial"):
-        protocol._attack(planted_study(tmp_path), "blur")
+        attacking.attack_of(planted_study(tmp_path), "blur")
 
 
 def test_networks_of_another_architecture_are_found_by_the_table_and_never_trained():

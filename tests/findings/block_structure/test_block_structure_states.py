@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from inverses import planted_set
-from layers import carded, keep_states
+from layers import carded, compared, keep_states, planted_study
 
 from reprolib.findings.block_structure import attacking, overfitting, sweeping
 from reprolib.findings.block_structure.attacking import Attack, attack, noise, stays, success
-from reprolib.findings.block_structure.batches import batches
+from reprolib.findings.block_structure.batches import batches, state_batches
+from reprolib.findings.block_structure.networks import Compared
 from reprolib.findings.block_structure.overfitting import chosen_epochs, overfit
-from reprolib.findings.block_structure.settling import looked_at, settle
+from reprolib.findings.block_structure.settling import Beginnings, looked_at, settle
 from reprolib.findings.block_structure.states import at, compare_states, snapshots, untrained
 from reprolib.measures.indices import off_diagonal_mean
 from reprolib.models.grams import minibatch_cka
@@ -33,7 +34,9 @@ def used():
 
 def test_a_state_compared_with_itself_is_alike_at_every_depth_and_with_another_as_two_networks_are(used):
     one, other = carded(0), carded(1)
-    pairs, whole = compare_states({"a": one, "b": other, "c": one}, dict.fromkeys("abc", used), [("a", "c"), ("a", "b")], whole=True)
+    pairs, whole = compare_states(
+        {"a": one, "b": other, "c": one}, dict.fromkeys("abc", used), [("a", "c"), ("a", "b")], compared, whole=True
+    )
     assert pairs["a", "c"].same_depth() == pytest.approx(1, abs=1e-6)
     expected = np.diagonal(minibatch_cka(one, used, other).matrix())
     assert pairs["a", "b"].same_depth() == pytest.approx(expected, abs=1e-6)
@@ -74,8 +77,10 @@ def test_success_counts_only_what_was_right_before():
 
 
 def test_at_equal_success_every_attack_is_scaled_down_to_the_one_withstood_best(used):
-    found = stays({"standard": [carded(0), carded(1)], "robust": [carded(0, "l2_075", weights=10)]}, used, Attack("l2", 3.0, 4))
-    every = [one for role in found.values() for one in role]
+    attacked = stays(
+        {"standard": [carded(0), carded(1)], "robust": [carded(0, "l2_075", weights=10)]}, used, Attack("l2", 3.0, 4), compared
+    )
+    every = [*attacked.values()]
     full = [one.success["adversarial"] for one in every]
     assert max(full) > min(full)
     for one in every:
@@ -87,9 +92,11 @@ def test_at_equal_success_every_attack_is_scaled_down_to_the_one_withstood_best(
     assert equal > adversarial
 
 
-def test_a_kind_can_be_left_out_afterwards(used):
-    one = stays({"standard": [carded(0)]}, used, HOW)["standard"][0].only(["adversarial"])
-    assert (set(one.pairs), set(one.success), set(one.scale)) == ({("clean", "adversarial")}, {"adversarial"}, {"adversarial"})
+def test_a_control_that_withstands_the_attack_better_than_both_arms_is_attacked_in_full(used):
+    attacked = stays({"standard": [carded(0)], "robust": [carded(1)], "untrained": [carded(2)]}, used, Attack("l2", 3.0, 4), compared)
+    arms = min(one.success["adversarial"] for sha, one in attacked.items() if sha != carded(2).sha256)
+    control = attacked[carded(2).sha256]
+    assert (control.scale["equal_success"] == 1) == (control.success["adversarial"] <= arms)
 
 
 def test_states_are_found_by_whole_epochs_and_loaded_without_touching_the_network(used):
@@ -113,11 +120,11 @@ def test_the_untrained_state_is_that_of_the_zoo(used):
     assert weights_sha256(untrained(network, training, "cpu")) == weights_sha256(fresh)
 
 
-def test_every_epoch_is_held_against_the_last_and_none_without_states(used):
-    network = carded(0)
-    assert settle(network, used, lambda: carded(7)) is None
+def test_every_epoch_is_held_against_the_last_and_none_without_states(used, tmp_path):
+    network, beginnings = carded(0), Beginnings(planted_study(tmp_path), {0: carded(7)})
+    assert settle(network, used, compared, beginnings) is None
     keep_states(network, 3)
-    found = settle(network, used, lambda: carded(7))
+    found = settle(network, used, compared, beginnings)
     assert list(found.pairs) == [(f"epoch_{t}", "epoch_3") for t in range(3)]
     state = at(network, snapshots(network)[2])
     expected = np.diagonal(minibatch_cka(state, used, network).matrix())
@@ -147,7 +154,7 @@ def test_the_states_before_lie_as_far_apart_as_best_and_last_or_there_are_none(a
     assert chosen_epochs(accuracy, range(1, max(accuracy) + 1)) == epochs
 
 
-def test_the_pair_that_overfits_is_looked_at_at_the_same_epochs(used, monkeypatch):
+def test_the_pair_that_overfits_is_looked_at_at_the_same_epochs(monkeypatch, tmp_path):
     standard, robust, alone = carded(0, "std_5k"), carded(0, "linf_8_5k", weights=10), carded(1, "std_5k", weights=5)
     for network in (standard, robust, alone):
         keep_states(network, 9)
@@ -159,8 +166,9 @@ def test_the_pair_that_overfits_is_looked_at_at_the_same_epochs(used, monkeypatc
         return type("Accuracy", (), {"value": next(accuracies)})
 
     monkeypatch.setattr(overfitting, "adversarial_accuracy", measured)
-    choosing, measuring = planted_set(n=8, seed=3), planted_set(n=8, seed=4)
-    found = overfit({"standard": [standard, alone], "robust": [robust]}, used, choosing, measuring, planted_set, HOW)
+    nets = Compared(planted_study(tmp_path), {}, {}, overfit={"standard": [standard, alone], "robust": [robust]})
+    found = overfit(nets, compared)
+    used = state_batches(nets.study)
     assert len(looked) == 6  # epochs 1, 4, 8 and 9 to choose, 8 and 9 again on other images
     assert [len(found[role]) for role in ("standard", "robust")] == [1, 1]  # seed 1 has no robust twin
     for role in found:
@@ -174,19 +182,19 @@ def test_the_pair_that_overfits_is_looked_at_at_the_same_epochs(used, monkeypatc
     assert found["standard"][0].accuracy == {}
 
 
-def test_a_seed_that_is_best_too_early_is_left_out_and_a_line_says_so(used, monkeypatch, capsys):
+def test_a_seed_that_is_best_too_early_is_left_out_and_a_line_says_so(monkeypatch, capsys, tmp_path):
     pair = {"standard": [carded(0, "std_5k")], "robust": [carded(0, "linf_8_5k", weights=10)]}
     for role in pair:
         keep_states(pair[role][0], 9)
     accuracies = iter([0.2, 0.6, 0.4, 0.3])
     monkeypatch.setattr(overfitting, "adversarial_accuracy", lambda *_, **__: type("Accuracy", (), {"value": next(accuracies)}))
-    assert overfit(pair, used, planted_set(n=8, seed=3), planted_set(n=8, seed=4), planted_set, HOW) == {}
+    assert overfit(Compared(planted_study(tmp_path), {}, {}, overfit=pair), compared) == {}
     assert "left out of BLK-5" in capsys.readouterr().out
 
 
 def test_batches_cut_from_larger_ones_give_what_small_ones_give():
     images, network = planted_set(), carded(0)
-    found = sweeping.batch_sizes(network, images, "cpu", (8, 16, 40))
+    found = sweeping.batch_sizes(network, images, compared, "cpu", (8, 16, 40))
     assert set(found) == {(kind, n) for kind in ("biased", "unbiased") for n in (8, 40)}  # 16 does not divide 40
     expected = off_diagonal_mean(minibatch_cka(network, batches(images, 8, 5)).matrix())  # the first 40
     assert found["unbiased", 8] == pytest.approx(float(expected), abs=1e-5)

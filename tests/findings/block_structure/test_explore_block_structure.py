@@ -78,7 +78,7 @@ def test_a_person_gets_controls_that_redraw(rows):
     (networks, first, second), (epoch, eps) = (part.children for part in box.children[:2])
     picture = box.children[2]
     assert isinstance(picture, ipywidgets.Image)
-    assert (networks.options, epoch.value, eps.value) == (("standard", "robust"), 2, 0.75)
+    assert (networks.options, epoch.value, eps.value) == ((("standard", "standard"), ("robust", "robust")), 2, 0.75)
     assert [label for label, _ in first.options] == ["conv1", "conv2", "conv3", "pooled"]
     for control, value in ((epoch, 0), (eps, 0.0), (first, 2), (networks, "robust")):
         before = picture.value

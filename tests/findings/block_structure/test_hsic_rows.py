@@ -84,15 +84,6 @@ def test_states_share_their_own_rows_and_come_back_pair_by_pair():
         np.testing.assert_allclose(again[names].same_depth(q.draws(6)), hsic.same_depth(q.draws(6)), atol=1e-12)
 
 
-def test_an_index_that_is_only_shown_is_one_number_a_batch():
-    one = random_hsic(0)
-    table = hsic_rows.of_index(indices.off_diagonal_mean, one, "0123456789ab")
-    without = np.ones(6) - np.eye(6)[2]  # pseudo-values: six times the whole, minus five times what is left without the batch
-    whole, rest = (indices.off_diagonal_mean(one.matrix(draws)) for draws in (np.ones(6), without))
-    assert table["value"][2] == pytest.approx(float(6 * whole - 5 * rest))
-    assert set(table["unit_2"]) == {"0123456789ab"}
-
-
 def test_rows_need_equal_batches_and_layers_that_live():
     one = random_hsic(0, n_batches=3)
     with pytest.raises(BadInput, match=r"batches have \[20, 50\] examples: rows need equal batches \(ragged='drop'\)"):

@@ -149,14 +149,13 @@ def test_matrices_pairs_and_curves_come_back_from_rows_in_the_order_of_the_arms(
 def test_all_maps_share_one_scale_and_stages_are_set_apart(rows):
     figure = plots.maps(rows)
     shown = [ax.images[0] for ax in figure.axes if ax.images]
-    assert len(shown) == 4
+    assert len(shown) == 3  # no noise-trained network among the deep ones
     assert {image.get_clim() for image in shown} == {(0.0, 1.0)}
     assert np.allclose(shown[1].get_array(), matrix(0.6))
-    assert edges("pool") == [0.5, 4.5, 8.5, 12.5]
+    assert edges("pool", L) == [0.5, 4.5, 8.5, 12.5]
     assert layers_of("pool")[0] == "stem"
     titles = [ax.get_title(loc="center") for ax in figure.axes[:4]]
     assert "mean 0.60" in titles[1]
-    assert "equal depth" in titles[3]
 
 
 def test_the_line_over_lags_is_the_mean_over_seeds(rows):
@@ -248,3 +247,10 @@ def test_layers_of_two_architectures_do_not_share_an_axis(rows):
     mixed = pd.concat([rows, tidy("BLK-1", "hsic", "gauss", 3, hsic_rows.of_network(hsic(matrix(0.5))), "net14")])
     with pytest.raises(BadInput, match="layers of net14, pool cannot share an axis"):
         plots.lags(mixed)
+
+
+def test_other_layers_than_the_architectures_are_drawn_without_stages():
+    few = np.where(np.eye(3, dtype=bool), 1.0, 0.5)
+    rows = pd.concat([tidy("BLK-1", "hsic", arm, 0, hsic_rows.of_network(hsic(few))) for arm in ("standard", "robust", "untrained")])
+    assert [ax.images[0].get_array().shape for ax in plots.maps(rows).axes if ax.images][:3] == [(3, 3)] * 3
+    assert plots.lags(rows).axes

@@ -183,7 +183,7 @@ def test_committed_rows_of_what_cannot_be_measured_are_carried_over_and_nothing_
         row("INV-2", "distance_ratio@0.9", "ours", 5.0),
     ])  # fmt: skip
     measured = pd.DataFrame([row("INV-5", "distance_ratio", "ours", 0.5)])
-    study = SimpleNamespace(settings=SimpleNamespace(overridden={}), committed=tmp_path)
+    study = SimpleNamespace(settings=SimpleNamespace(overridden={}), committed=tmp_path, committed_rows=lambda: rounded(committed))
     inverted = inversions.Inversions(study, {}, {}, measured, {})
     assert inverted.committed("INV-5", measured).empty  # there is no file yet
     write_rows(tmp_path / "rows.csv.gz", committed)

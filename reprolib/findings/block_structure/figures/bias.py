@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from reprolib.figures import style
 from reprolib.figures.reading import of_claim
+from reprolib.findings.block_structure.rows import SHOWN
 
-SHOWN = "shown"
 LOOKS: dict[str, Any] = {"biased": "--", "unbiased": "-"}
 
 

@@ -14,9 +14,6 @@ from matplotlib.lines import Line2D
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.findings.block_structure.figures.layered import (
-    ARMS,
-    DEPTH,
-    RADII,
     Array,
     Layered,
     architecture_of,
@@ -25,6 +22,8 @@ from reprolib.findings.block_structure.figures.layered import (
     of_arm,
     stages,
 )
+from reprolib.findings.block_structure.networks import ARMS
+from reprolib.findings.block_structure.rows import DEPTH, RADII
 from reprolib.measures import indices
 from reprolib.training.recipes import recipe
 
@@ -78,7 +77,7 @@ def index_panel(rows: pd.DataFrame) -> Figure:
     Short dashes: the paper's figure, digitised, for the two indices and arms it shows. Bars are means.
     """
     found, others = _every_kind(rows)
-    of_stages = stages(architecture_of(found))
+    of_stages = stages(architecture_of(found), len(found[0].values))
     values = {name: [float(index(one.values, of_stages)) for one in found] for name, (_, index) in INDICES.items()}
     panels = [(INDICES[name][0], name, found, of_kind) for name, of_kind in values.items() if not np.isnan(of_kind).all()]
     if others:
@@ -120,7 +119,7 @@ def radii(rows: pd.DataFrame) -> Figure:
         raise BadInput(
             f"a trend needs networks of at least two training radii: the rows hold {', '.join(map(str, levels))}; measure robust arms too"
         )
-    of_stages = stages(architecture_of(found))
+    of_stages = stages(architecture_of(found), len(found[0].values))
     shown = ["off_diagonal_mean"] + (["stage_contrast"] if of_stages else [])
     figure = style.figure(style.WIDE if len(shown) > 1 else style.NARROW, 2.4)
     for ax, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):

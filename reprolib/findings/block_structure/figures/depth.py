@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
-    ARMS,
     MAP,
     Layered,
     architecture_of,
@@ -26,9 +25,10 @@ from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
     name_stages,
     of_arm,
 )
+from reprolib.findings.block_structure.networks import ARMS, CONTROLS
+from reprolib.findings.block_structure.rows import ADVERSARIAL, OVERFITTING, SETTLING
 from reprolib.measures import indices
 
-ADVERSARIAL, SETTLING, OVERFITTING = "BLK-6", "BLK-7", "BLK-5"
 STAYS = 0.8  # above it, features "stay" with the clean ones
 MIXED = "#7A5195"
 """Of pairs of a standard and a robust network: between their two colours."""
@@ -38,25 +38,28 @@ MIXED = "#7A5195"
 def same_depth(rows: pd.DataFrame) -> Figure:
     """CKA at equal depth of two standard, two robust, and a standard and a robust network, all of different seeds; bands span the pairs.
 
-    rows: claim "BLK-1", quantities "hsic" and "hsic_pair". Raises BadInput where there is no pair.
+    rows: claim "BLK-1", quantities "hsic" and "hsic_pair". Thin: a standard network with a control. Raises BadInput where there is no pair.
     """
-    found = [_diagonal(one) for one in between(rows)]
-    if not found:
+    pairs = [_diagonal(one) for one in between(rows)]
+    if not pairs:
         raise BadInput("there are no rows of pairs of networks of different seeds: measure at least two seeds an arm")
     figure = style.figure(style.WIDE, 2.4)
     ax = figure.subplots()
     standard, robust = (style.role(arm) for arm in ARMS)
     kinds = [
-        (of_arm(found, "standard", "standard"), standard.colour, standard.marker, "two standard networks"),
-        (of_arm(found, "robust", "robust"), robust.colour, robust.marker, "two robust networks"),
-        (of_arm(found, "standard", "robust"), MIXED, "X", "a standard and a robust one"),
+        (of_arm(pairs, "standard", "standard"), standard.colour, standard.marker, "two standard networks"),
+        (of_arm(pairs, "robust", "robust"), robust.colour, robust.marker, "two robust networks"),
+        (of_arm(pairs, "standard", "robust"), MIXED, "X", "a standard and a robust one"),
     ]
     for ones, colour, marker, label in kinds:
         line(ax, ones, colour, marker=marker, label=f"{label} ({len(ones)} pair{'s' * (len(ones) > 1)})")
-    depth_axis(ax, architecture_of(found))
+    for arm in CONTROLS:
+        look, ones = style.role(arm), of_arm(pairs, "standard", arm)
+        line(ax, ones, look.colour, marker=look.marker, markersize=3, linewidth=0.8, label=f"standard with {look.label}")
+    depth_axis(ax, architecture_of(pairs), len(pairs[0].values))
     ax.set_ylim(min(0, ax.get_ylim()[0]), 1.02)
     ax.set_ylabel("CKA at equal depth")
-    ax.legend(loc="best")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
@@ -65,7 +68,7 @@ def adversarial(rows: pd.DataFrame) -> Figure:
     """CKA of clean with moved images by depth: left the attack at the training radius and noise of its norm, right at equal attack success.
 
     rows: claim "BLK-6", quantities "hsic_states" (states clean, adversarial, noise, equal_success) and "attack_success". Lines are means
-    over seeds, bands span them. Grey: the last third of the layers, in which the claim is decided.
+    over seeds, bands span them; thin, right: controls. Grey: the last third of the layers, in which the claim is decided.
     """
     kinds = {kind: curves(rows, ADVERSARIAL, ("clean", kind)) for kind in ("adversarial", "noise", "equal_success")}
     if not kinds["adversarial"]:
@@ -81,17 +84,21 @@ def adversarial(rows: pd.DataFrame) -> Figure:
             for arm in ARMS:
                 look = style.role(arm)
                 line(ax, of_arm(kinds[kind], arm), look.colour, marker=look.marker, markersize=3.5, linestyle=dashes)
-        depth_axis(ax, architecture)
         n = len(kinds["adversarial"][0].values)
+        depth_axis(ax, architecture, n)
+        for arm in CONTROLS if ax is right else ():
+            look = style.role(arm)
+            line(ax, of_arm(kinds["equal_success"], arm), look.colour, marker=look.marker, markersize=2.5, linewidth=0.8)
         ax.axvspan(n - (n + 2) // 3 - 0.5, n - 0.5, color=style.FAINT, alpha=0.12, linewidth=0, zorder=0)
         ax.axhline(STAYS, **style.CHANCE, zorder=0)
         ax.set_title(f"{words}\n{_successes(rows, shown[0][0])}", fontsize=7)
     lowest = min(float(one.values.min()) for ones in kinds.values() for one in ones)
     left.set_ylim(min(0, lowest - 0.03), 1.02)
     left.set_ylabel("CKA of clean and moved images")
-    handles = [Line2D([], [], color=style.role(arm).colour, marker=style.role(arm).marker, label=style.role(arm).label) for arm in ARMS]
+    there = [arm for arm in (*ARMS, *CONTROLS) if of_arm(kinds["adversarial"], arm)]
+    handles = [Line2D([], [], color=style.role(arm).colour, marker=style.role(arm).marker, label=style.role(arm).label) for arm in there]
     handles.append(Line2D([], [], color=style.FAINT, linestyle=":", label="random noise of equal norm"))
-    figure.legend(handles=handles, loc="outside lower left", ncols=3)
+    figure.legend(handles=handles, loc="outside lower left", ncols=4)
     return figure
 
 
@@ -114,14 +121,14 @@ def settling(rows: pd.DataFrame) -> Figure:
         first = [of_arm(by_epoch[epoch], arm)[0].values for epoch in epochs[:-1]]
         shown = np.stack([*first, np.ones_like(first[0])])
         image = ax.imshow(shown.T, aspect="auto", extent=(-0.5, len(epochs) - 0.5, -0.5, shown.shape[1] - 0.5), **MAP)
-        for edge in edges(architecture):
+        for edge in edges(architecture, shown.shape[1]):
             ax.axhline(edge, color="white", linewidth=0.6)
         every = range(0, len(epochs), max(1, len(epochs) // 5))
         ax.set_xticks(list(every), [str(epochs[k]) for k in every])
         ax.set_xlabel("epoch")
         ax.set_title(style.role(arm).label, color=style.role(arm).colour, loc="center")
         ax.set_yticks([])
-    name_stages(axes[0], architecture, "y")
+    name_stages(axes[0], architecture, shown.shape[1], "y")
     bar = figure.colorbar(image, ax=axes[len(there) - 1], ticks=[0, 0.5, 1], pad=0.02)
     bar.set_label("CKA with the last epoch", labelpad=1)
     bar.outline.set_visible(False)
@@ -132,7 +139,7 @@ def settling(rows: pd.DataFrame) -> Figure:
         line(axes[-1], means, look.colour, marker=look.marker, markersize=3.5, label=look.label)
         line(axes[-1], of_arm(by_epoch[epochs[0]], arm), look.colour, linewidth=0.8, linestyle=":")
     axes[-1].plot([], [], color=style.FAINT, linewidth=0.8, linestyle=":", label="untrained with last")
-    depth_axis(axes[-1], architecture)
+    depth_axis(axes[-1], architecture, shown.shape[1])
     axes[-1].tick_params(axis="x", labelrotation=45)
     axes[-1].set_ylim(0, 1.02)
     axes[-1].set_title("mean over training", loc="center")
@@ -155,7 +162,7 @@ def overfitting(rows: pd.DataFrame) -> Figure:
         look = style.role(arm)
         line(ax, _changes(of_arm(late, arm)), look.colour, marker=look.marker, label=f"{look.label}, best to last")
         line(ax, _changes(of_arm(early, arm)), look.colour, linewidth=0.8, linestyle="--", label=f"{look.label}, as long before")
-    depth_axis(ax, architecture_of(late))
+    depth_axis(ax, architecture_of(late), len(late[0].values))
     ax.set_ylim(0, None)
     ax.set_ylabel("1 - CKA of two epochs")
     ax.set_title(_epochs(rows))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
@@ -18,18 +19,15 @@ from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.figures.reading import of_claim, short_layer
 from reprolib.findings.block_structure import hsic_rows
+from reprolib.findings.block_structure.rows import DEPTH
 from reprolib.measures import indices
 from reprolib.models import networks
 from reprolib.models.grams import POOLED
 from reprolib.models.public_networks import RESNET20, build_public
 
-DEPTH, RADII = "BLK-1", "BLK-10"
-"""Claims under which HSICs are kept: of the deep networks, and of every role in the scale's own architecture."""
-
 EXTERNAL = "external"
-"""Claim of the rows of somebody else's pair, and how their arms begin."""
+"""Claim of the rows of the external pair, and how their arms begin."""
 
-ARMS = ("standard", "robust")
 MAP: dict[str, Any] = {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest", "origin": "lower"}
 """One scale of colours for every map, with the first layer at the bottom left."""
 
@@ -69,8 +67,8 @@ def between(rows: pd.DataFrame) -> list[Layered]:
     return found
 
 
-def somebody_elses(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:
-    """The CKA matrices of somebody else's networks, by the arm they stand for, and of the two at equal depth (L,); empty where there are none."""
+def external_pair(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:
+    """The CKA matrices of the external networks, by the arm they stand for, and of the two at equal depth (L,); empty where there are none."""
     found = rows[rows["claim"] == EXTERNAL]
     found = found.assign(arm=found["arm"].str.removeprefix(f"{EXTERNAL}_"))
     own, pair = (found[found["quantity"] == quantity] for quantity in ("hsic", "hsic_pair"))
@@ -122,21 +120,26 @@ def layers_of(architecture: str) -> tuple[str, ...]:
         return (*networks.build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names, POOLED)
 
 
-def stages(architecture: str) -> list[list[int]]:
-    """The layers of each stage."""
-    return indices.stages_of(layers_of(architecture))
+def named(architecture: str, n_layers: int) -> tuple[str, ...]:
+    """The names of n layers: those of the architecture, or numbers where a notebook compares others."""
+    names = layers_of(architecture)
+    return names if len(names) == n_layers else tuple(str(layer) for layer in range(n_layers))
 
 
-def edges(architecture: str) -> list[float]:
+def stages(architecture: str, n_layers: int) -> list[list[int]]:
+    """The layers of each stage; none where other layers than the architecture's are compared."""
+    return indices.stages_of(named(architecture, n_layers))
+
+
+def edges(architecture: str, n_layers: int) -> list[float]:
     """Where one stage ends and the next begins, on an axis of layer numbers; stem and pooled features stand alone."""
-    found = stages(architecture)
-    return sorted({end for stage in found for end in (stage[0] - 0.5, stage[-1] + 0.5)})
+    return sorted({end for stage in stages(architecture, n_layers) for end in (stage[0] - 0.5, stage[-1] + 0.5)})
 
 
 def draw_map(ax: Axes, matrix: Array, architecture: str) -> AxesImage:
     """A matrix of layer similarities, the first layer at the bottom left, with lines between the stages."""
     image = ax.imshow(matrix, **MAP)
-    for edge in edges(architecture):
+    for edge in edges(architecture, len(matrix)):
         ax.axhline(edge, color="white", linewidth=0.6)
         ax.axvline(edge, color="white", linewidth=0.6)
     ax.set(xticks=[], yticks=[])
@@ -144,17 +147,17 @@ def draw_map(ax: Axes, matrix: Array, architecture: str) -> AxesImage:
     return image
 
 
-def name_stages(ax: Axes, architecture: str, axis: str = "x", briefly: bool = False) -> None:
+def name_stages(ax: Axes, architecture: str, n_layers: int, axis: str = "x", briefly: bool = False) -> None:
     """Name the stages (the layers, where there are none) along an axis of layer numbers; briefly: by number alone."""
-    found, names = stages(architecture), layers_of(architecture)
-    middles = [float(np.mean(stage)) for stage in found]
-    if found and briefly:
-        places, words = middles, [str(k + 1) for k in range(len(found))]
+    in_stages, names = stages(architecture, n_layers), named(architecture, n_layers)
+    middles = [float(np.mean(stage)) for stage in in_stages]
+    if in_stages and briefly:
+        places, words = middles, [str(k + 1) for k in range(len(in_stages))]
         (ax.set_xlabel if axis == "x" else ax.set_ylabel)("stage", fontsize=6.5, labelpad=1)
-    elif found:
-        places, words = [0, *middles, len(names) - 1], ["stem", *(f"stage {k + 1}" for k in range(len(found))), "pool"]
+    elif in_stages:
+        places, words = [0, *middles, n_layers - 1], ["stem", *(f"stage {k + 1}" for k in range(len(in_stages))), "pool"]
     else:
-        places, words = list(range(len(names))), [short_layer(name) for name in names]
+        places, words = list(range(n_layers)), [short_layer(name) for name in names]
     if axis == "x":
         ax.set_xticks(places, words)
     else:
@@ -162,23 +165,23 @@ def name_stages(ax: Axes, architecture: str, axis: str = "x", briefly: bool = Fa
     ax.tick_params(axis="x" if axis == "x" else "y", length=0)
 
 
-def depth_axis(ax: Axes, architecture: str) -> None:
+def depth_axis(ax: Axes, architecture: str, n_layers: int) -> None:
     """An axis of depth: layers in execution order, stages named and set apart."""
-    for edge in edges(architecture):
+    for edge in edges(architecture, n_layers):
         ax.axvline(edge, color=style.FAINT, linewidth=0.4, zorder=0)
-    name_stages(ax, architecture)
-    ax.set_xlim(-0.5, len(layers_of(architecture)) - 0.5)
+    name_stages(ax, architecture, n_layers)
+    ax.set_xlim(-0.5, n_layers - 0.5)
 
 
 def line(ax: Axes, ones: Sequence[Layered], colour: str, x: Sequence[float] | None = None, **look: Any) -> None:
     """The mean over networks (or pairs) of values (L,), and the band they span."""
     if not ones:
         return
-    values = np.stack([one.values for one in ones])
-    places = list(range(values.shape[1])) if x is None else list(x)
-    if len(ones) > 1:
-        ax.fill_between(places, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
-    ax.plot(places, values.mean(axis=0), color=colour, **look)
+    places = range(len(ones[0].values)) if x is None else x
+    frame = pd.concat([pd.DataFrame({"place": places, "value": one.values}) for one in ones])
+    band: dict[str, Any] = {"errorbar": ("pi", 100), "err_kws": {"alpha": 0.18, "linewidth": 0}}
+    sns.lineplot(frame, x="place", y="value", color=colour, ax=ax, legend=False, **band, **{"markeredgewidth": 0, **look})
+    ax.set(xlabel="", ylabel="")
 
 
 def architecture_of(found: Sequence[Layered]) -> str:

@@ -14,24 +14,23 @@ from matplotlib.image import AxesImage
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
-    ARMS,
-    DEPTH,
     Layered,
     architecture_of,
-    between,
     by_layer,
     depth_axis,
     draw_map,
+    external_pair,
     line,
     matrices,
     name_stages,
     of_arm,
-    somebody_elses,
     stages,
 )
+from reprolib.findings.block_structure.networks import ARMS
+from reprolib.findings.block_structure.rows import DEPTH
 from reprolib.measures import indices
 
-MOST_MAPS = 5
+MAPPED = ("standard", "robust", "untrained", "gauss")
 REMOVED = {
     "hsic": "as it is",
     "hsic@without_pc1": "without the first\nprincipal component",
@@ -41,27 +40,21 @@ REMOVED = {
 
 @style.housed
 def maps(rows: pd.DataFrame) -> Figure:
-    """CKA of every two layers of a standard, a robust and an untrained network, and of the standard with the robust one, on one scale.
+    """CKA of every two layers of a standard, a robust, an untrained and a noise-trained network, on one scale.
 
-    rows: claim "BLK-1", quantities "hsic" and, for the last map, "hsic_pair". Drawn is the first seed of each arm; the robust
-    partner of the last map is the first of another seed. Above each map: its off-diagonal mean, and the stage contrast.
+    rows: claim "BLK-1", quantity "hsic". Drawn is the first seed of each kind; above each map its off-diagonal mean, and the stage contrast.
     """
-    found = matrices(rows, DEPTH)
-    firsts = [of_arm(found, arm)[0] for arm in ("standard", "robust", "untrained") if of_arm(found, arm)]
-    across = of_arm(between(rows), "standard", "robust")[:1]
-    shown = [*firsts, *across][:MOST_MAPS]
+    every = matrices(rows, DEPTH)
+    shown = [of_arm(every, arm)[0] for arm in MAPPED if of_arm(every, arm)]
     architecture = architecture_of(shown)
     figure = style.figure(style.WIDE, 2.25)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for ax, one in zip(axes, shown, strict=True):
         image = draw_map(ax, one.values, architecture)
         _title(ax, one)
-        name_stages(ax, architecture, briefly=True)
+        name_stages(ax, architecture, len(one.values), briefly=True)
         ax.tick_params(labelsize=6)
-    name_stages(axes[0], architecture, "y", briefly=True)
-    if across:
-        axes[-1].set_ylabel(f"standard, seed {across[0].seed}", fontsize=6.5, labelpad=1)
-        axes[-1].set_xlabel(f"robust, seed {across[0].partner[1]}", fontsize=6.5, labelpad=1)
+    name_stages(axes[0], architecture, len(one.values), "y", briefly=True)
     _bar(figure, image, axes)
     return figure
 
@@ -88,7 +81,7 @@ def dominance(rows: pd.DataFrame) -> Figure:
         for arm in arms:
             look = style.role(arm)
             line(ax, of_arm(found[quantity], arm), look.colour, marker=look.marker, label=look.label)
-        depth_axis(ax, architecture)
+        depth_axis(ax, architecture, len(found["pc1_share"][0].values))
         ax.set_ylim(0, None)
         ax.set_ylabel(words)
     ax.legend(loc="best")
@@ -107,25 +100,25 @@ def dominance(rows: pd.DataFrame) -> Figure:
 
 @style.housed
 def external_maps(rows: pd.DataFrame) -> Figure:
-    """Somebody else's standard and robust network: their maps, on the colours of ours, and how alike the two are by depth.
+    """The external standard and robust network: their maps, on the colours of ours, and how alike the two are by depth.
 
     rows: claim "external", quantities "hsic" and "hsic_pair". Raises BadInput where there are none.
     """
-    found, across = somebody_elses(rows)
+    found, across = external_pair(rows)
     if not found or not across:
-        raise BadInput("the rows hold no networks of somebody else's: they are measured where their files are in a data folder")
+        raise BadInput("the rows hold no external networks: they are measured where their files are in a data folder")
     architecture = architecture_of(found)
     figure = style.figure(style.WIDE, 2.25)
     axes = figure.subplots(1, len(found) + 1, width_ratios=[*[1.0] * len(found), 1.6])
     for ax, one in zip(axes[:-1], found, strict=True):
         image = draw_map(ax, one.values, architecture)
         _title(ax, one)
-        name_stages(ax, architecture, briefly=True)
+        name_stages(ax, architecture, len(one.values), briefly=True)
         ax.tick_params(labelsize=6)
-    name_stages(axes[0], architecture, "y", briefly=True)
+    name_stages(axes[0], architecture, len(one.values), "y", briefly=True)
     _bar(figure, image, axes[:-1])
     line(axes[-1], across, style.INK, marker="o", markersize=3)
-    depth_axis(axes[-1], architecture)
+    depth_axis(axes[-1], architecture, len(one.values))
     axes[-1].set_ylim(0, 1.02)
     axes[-1].set_ylabel("CKA at equal depth")
     axes[-1].set_title("standard with robust", fontsize=7, loc="center")
@@ -133,10 +126,6 @@ def external_maps(rows: pd.DataFrame) -> Figure:
 
 
 def _title(ax: Axes, one: Layered) -> None:
-    if one.partner[0]:
-        mean = float(indices.same_depth_mean(one.values))
-        ax.set_title(f"standard with robust\nequal depth {mean:.2f}", fontsize=7, loc="center")
-        return
     colour = style.role(one.arm).colour if one.arm in ARMS else style.INK  # the others' are too light for letters
     ax.set_title(f"{style.role(one.arm).label}\n{_numbers(one)}", color=colour, fontsize=7, loc="center")
 
@@ -144,7 +133,7 @@ def _title(ax: Axes, one: Layered) -> None:
 def _numbers(one: Layered) -> str:
     """Off-diagonal mean, and stage contrast where there are stages, in a few letters."""
     mean = float(indices.off_diagonal_mean(one.values))
-    contrast = float(indices.stage_contrast(one.values, stages(one.architecture), least=2))
+    contrast = float(indices.stage_contrast(one.values, stages(one.architecture, len(one.values)), least=2))
     return f"mean {mean:.2f}" + ("" if np.isnan(contrast) else f", contrast {contrast:.2f}")
 
 
