@@ -33,7 +33,7 @@ from reprolib.judging import claims
 from reprolib.judging.audit import comparison_lines, read_results
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.seen import seen_sentence
-from reprolib.judging.tidy import COLUMNS, identity, joined, read_rows, rows_hash, write_rows
+from reprolib.judging.tidy import COLUMNS, card_rows, identity, joined, read_rows, rows_hash, write_rows
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
 from reprolib.scales import SHARED_ROLES
@@ -247,10 +247,13 @@ class Study:
         return self.add(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
 
     def cards(self, nets: Mapping[str, Sequence[Network]]) -> None:
-        """Show what is known of each network: accuracies, clean, under attack and under noise of equal norm."""
+        """Show what is known of each network: accuracies, clean, under attack and under noise of equal norm; and add it to the rows."""
         table = []
+        known = set() if self._rows is None and not self._added else set(self.rows.loc[self.rows["claim"] == "networks", "network"])
         for role, networks in nets.items():
             for network in networks:
+                if network.sha256[:12] not in known:  # some finding's networks are held against another ball than their card's first
+                    self.add(card_rows(role, network))
                 card, attack = network.card, network.card["adversarial"][0]
                 table.append({
                     "role": role, "network": card["name"], "clean": f"{card['clean']['value']:.1%}",

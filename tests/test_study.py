@@ -204,6 +204,20 @@ def brightness(network: torch.nn.Module, images: data.Images) -> dict[str, torch
     return {"brightness": images.x.float().flatten(1).mean(dim=1) + network.offset}
 
 
+def test_showing_the_cards_adds_what_the_manipulation_check_reads(study: Study, tmp_path: Path) -> None:
+    card = {
+        "name": "n", "description": {"recipe": {"id": "std"}, "architecture": "tinycnn", "seed": 0}, "clean": {"value": 0.9, "first_value": 0.8},
+        "adversarial": [{"norm": "l2", "eps": 0.5, "steps": 20, "restarts": 3, "first_value": 0.1, "noise": 0.7, "gradient_zero_share": 0.0}],
+    }  # fmt: skip
+    study.cards({"standard": [SimpleNamespace(card=card, sha256="ab" * 32)]})
+    found = study.rows.set_index("quantity")["value"].to_dict()
+    assert found == {"clean_accuracy": 0.8, "adversarial_accuracy": 0.1, "noise_accuracy": 0.7, "gradient_zero_share": 0.0}
+    own = study.rows.assign(value=0.5)
+    study.add(own)
+    study.cards({"standard": [SimpleNamespace(card=card, sha256="ab" * 32)]})
+    assert set(study.rows["value"]) == {0.5}  # a finding's own ball counts
+
+
 def test_a_question_is_asked_of_every_network_once_and_again_where_it_changed(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

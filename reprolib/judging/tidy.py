@@ -39,6 +39,17 @@ def row(claim: str, quantity: str, unit: object, unit_2: str, value: object, rea
     return {"claim": claim, "quantity": quantity, "unit": str(unit), "unit_2": unit_2, "value": float(value), "reached": bool(reached)}  # type: ignore[arg-type]
 
 
+def card_rows(role: str, network: Network) -> pd.DataFrame:
+    """What the manipulation check reads: the card's accuracies, clean, under attack and under noise, all on the same first test images."""
+    attack, clean = network.card["adversarial"][0], network.card["clean"]
+    accuracies = {
+        "clean_accuracy": clean["first_value"], "adversarial_accuracy": attack["first_value"],
+        "noise_accuracy": attack["noise"], "gradient_zero_share": attack["gradient_zero_share"],
+    }  # fmt: skip
+    base = identity(role, network)
+    return pd.DataFrame([base | row("networks", quantity, "test", "", value, True) for quantity, value in accuracies.items()])
+
+
 def rounded(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows as they are stored and judged: checked, in schema order, sorted, values to 6 significant digits.
 

@@ -75,7 +75,7 @@ def reached_rows(base: Mapping[str, Any], claim: str, start: str, run: Inversion
 
 
 def tidy(inverted: Sequence[Inverted], twice: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> pd.DataFrame:
-    """Unit-level rows of INV-1 to INV-3 but for the reach, the convergence control, trajectories and the networks' cards.
+    """Unit-level rows of INV-1 to INV-3 but for the reach, the convergence control and trajectories.
 
     inverted: every network's run. twice: the same with twice the steps on the first targets. taus: deciding tau per kind of
     start, "noise", "image" and, where it is one of them, "grey".
@@ -83,7 +83,6 @@ def tidy(inverted: Sequence[Inverted], twice: Sequence[Inverted], task: Task, ey
     rows: list[dict[str, Any]] = []
     for one in inverted:
         base = identity(one.role, one.network)
-        rows += _card_rows(one, base)
         for start, run in one.runs.items():
             share = run.zero_gradient.float().mean()  # such targets stay at their start: reported, not silently a failure of the network
             rows.append(base | row("inversion", "zero_gradient_share", "all", start, share, True))
@@ -171,16 +170,6 @@ def _trajectory_rows(base: dict[str, Any], run: Inversion, task: Task, eyes: Eye
             rows.append(base | row("trajectory", "d_rel", unit, f"noise_0|{step}", run.trajectory[k, i], True))
             rows.append(base | row("trajectory", "distance_ratio", unit, f"noise_0|{step}", by_step[k, i], True))
     return rows
-
-
-def _card_rows(one: Inverted, base: dict[str, Any]) -> list[dict[str, Any]]:
-    """The manipulation check, from the network's card: all networks on the same first test images."""
-    attack, clean = one.network.card["adversarial"][0], one.network.card["clean"]
-    told = {
-        "clean_accuracy": clean["first_value"], "adversarial_accuracy": attack["first_value"],
-        "noise_accuracy": attack["noise"], "gradient_zero_share": attack["gradient_zero_share"],
-    }  # fmt: skip
-    return [base | row("networks", quantity, "test", "", value, True) for quantity, value in told.items()]
 
 
 def _judge_rows(task: Task, eyes: Eyes) -> list[dict[str, Any]]:

@@ -273,16 +273,13 @@ def test_rows_fit_the_schema_and_each_claim_finds_its_own(task, eyes):
     reach = tidying.reach_rows(runs, task)
     for part in (rows, reach, sizes):
         assert len(rounded(part)) == len(part)
-    assert set(rows["claim"]) == {"INV-1", "INV-2", "INV-3", "converged", "trajectory", "networks", "inversion"}
+    assert set(rows["claim"]) == {"INV-1", "INV-2", "INV-3", "converged", "trajectory", "inversion"}
     quantities = set(rows["quantity"])
     assert {f"distance_ratio@{tau:g}" for tau in TAUS} | {"distance_ratio@final", "recognised@final", "recognised_start"} <= quantities
     assert set(of(rows, "INV-1", "distance_ratio")["unit_2"]) == {"image"}
     assert set(of(rows, "INV-2", "distance_ratio")["unit_2"]) == {"noise_0"}
     assert set(of(rows, "converged", "final_distance")["unit_2"]) == {f"{s}|{x}" for s in ("noise_0", "image") for x in ("x1", "x2")}
     assert set(of(rows, "converged", "final_distance")["unit"]) == {str(i) for i in task.ids[:4]}
-    assert set(rows[rows["claim"] == "networks"]["quantity"]) == {
-        "clean_accuracy", "adversarial_accuracy", "noise_accuracy", "gradient_zero_share",
-    }  # fmt: skip
     assert set(sizes["unit_2"]) == {"k=1", "k=4"}
 
 

@@ -26,7 +26,7 @@ from reprolib.findings.invertibility import (
 )  # fmt: skip
 from reprolib.findings.invertibility.inverting import TAUS
 from reprolib.judging.claims import judge_finding
-from reprolib.judging.tidy import rounded, write_rows
+from reprolib.judging.tidy import card_rows, rounded, write_rows
 
 CONTROLS = {"robust_small": "l2_small", "gauss": "gauss", "std_matched": "std_m", "blur": "blur", "untrained": "untrained"}
 
@@ -51,7 +51,8 @@ SECTIONS = (spread, outside, baselines, external, interpolating, visualising, ad
 def measured_at(study, nets):
     """Everything that the notebook measures: all rows, the deciding taus, and the inversions."""
     inverted = inversions.invert_all(study, nets, {"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
-    rows = [inverted.rows, *(frame for section in SECTIONS if len(frame := section.of(inverted).rows))]
+    cards = [card_rows(role, network) for role, networks in nets.items() for network in networks]
+    rows = [inverted.rows, *cards, *(frame for section in SECTIONS if len(frame := section.of(inverted).rows))]
     return SimpleNamespace(rows=pd.concat(rows, ignore_index=True), taus=inverted.taus, inverted=inverted)
 
 
