@@ -43,17 +43,17 @@ def bias(rows: pd.DataFrame) -> Figure:
             right.plot(means.index, means, linestyle=dashes, color=look.colour, marker=look.marker, markersize=3.5)
     right.set_title("one network of each kind")
     right.set_ylabel("off-diagonal mean of CKA")
-    for ax, found in ((left, draws), (right, by_n)):
-        _sizes(ax, sorted(found["n"].unique()))
+    for ax, measured in ((left, draws), (right, by_n)):
+        _sizes(ax, sorted(measured["n"].unique()))
     handles = [Line2D([], [], color=style.INK, linestyle=dashes, label=kind) for kind, dashes in LOOKS.items()]
     handles += [Line2D([], [], color=style.role(arm).colour, marker=style.role(arm).marker, label=style.role(arm).label) for arm in arms]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
     return figure
 
 
-def _read(found: pd.DataFrame) -> pd.DataFrame:
-    parts = found["unit_2"].str.partition("|")
-    return found.assign(kind=parts[0], n=parts[2].astype(int)).sort_values("n")
+def _read(measured: pd.DataFrame) -> pd.DataFrame:
+    parts = measured["unit_2"].str.partition("|")
+    return measured.assign(kind=parts[0], n=parts[2].astype(int)).sort_values("n")
 
 
 def _sizes(ax: Axes, sizes: list[int]) -> None:

@@ -47,14 +47,14 @@ def lags(rows: pd.DataFrame) -> Figure:
 
     rows: claim "BLK-1", quantity "hsic"; of the other kinds claim "BLK-10", where those networks are of the same architecture.
     """
-    found, _ = _every_kind(rows)
-    architecture_of(found)
+    measured, _ = _every_kind(rows)
+    architecture_of(measured)
     figure = style.figure(style.WIDE, 2.5)
     ax = figure.subplots()
-    n = len(found[0].values)
-    for arm in style.in_order([one.arm for one in found]):
+    n = len(measured[0].values)
+    for arm in style.in_order([one.arm for one in measured]):
         look, is_main = style.role(arm), arm in ("standard", "robust")
-        ones = [replace(one, values=indices.mean_by_lag(one.values)) for one in of_arm(found, arm)]
+        ones = [replace(one, values=indices.mean_by_lag(one.values)) for one in of_arm(measured, arm)]
         line(
             ax, ones, look.colour, x=list(range(1, n)), marker=look.marker, label=look.label,
             linewidth=1.6 if is_main else 0.9, markersize=4.5 if is_main else 3, zorder=3 if is_main else 2,
@@ -76,10 +76,10 @@ def index_panel(rows: pd.DataFrame) -> Figure:
     rows: as in `lags`. Controls of another architecture than the deep networks get a panel of their own, beside both arms of it.
     Short dashes: the paper's figure, digitised, for the two indices and arms it shows. Bars are means.
     """
-    found, others = _every_kind(rows)
-    of_stages = stages(architecture_of(found), len(found[0].values))
-    values = {name: [float(index(one.values, of_stages)) for one in found] for name, (_, index) in INDICES.items()}
-    panels = [(INDICES[name][0], name, found, of_kind) for name, of_kind in values.items() if not np.isnan(of_kind).all()]
+    measured, others = _every_kind(rows)
+    of_stages = stages(architecture_of(measured), len(measured[0].values))
+    values = {name: [float(index(one.values, of_stages)) for one in measured] for name, (_, index) in INDICES.items()}
+    panels = [(INDICES[name][0], name, measured, of_kind) for name, of_kind in values.items() if not np.isnan(of_kind).all()]
     if others:
         title = f"off-diagonal mean\nof {architecture_of(others)}, with controls"
         panels.append((title, "", others, [float(indices.off_diagonal_mean(one.values)) for one in others]))
@@ -112,26 +112,28 @@ def radii(rows: pd.DataFrame) -> Figure:
     rows: claim "BLK-10", quantity "hsic", of the arms standard, robust_small, robust, robust_large. Raises BadInput for fewer than two radii.
     """
     kept = rows[rows["arm"].isin(RADII_SHOWN)]
-    found = matrices(kept, RADII)
+    measured = matrices(kept, RADII)
     eps = {str(row.network): recipe(str(row.recipe)).eps for row in kept[kept["claim"] == RADII].drop_duplicates("network").itertuples()}
-    levels = sorted({eps[one.network] for one in found})
+    levels = sorted({eps[one.network] for one in measured})
     if len(levels) < 2:
         raise BadInput(
             f"a trend needs networks of at least two training radii: the rows hold {', '.join(map(str, levels))}; measure robust arms too"
         )
-    of_stages = stages(architecture_of(found), len(found[0].values))
+    of_stages = stages(architecture_of(measured), len(measured[0].values))
     shown = ["off_diagonal_mean"] + (["stage_contrast"] if of_stages else [])
     figure = style.figure(style.WIDE if len(shown) > 1 else style.NARROW, 2.4)
     for ax, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        values = [float(INDICES[name][1](one.values, of_stages)) for one in found]
-        means = [float(np.mean([value for one, value in zip(found, values, strict=True) if eps[one.network] == level])) for level in levels]
+        values = [float(INDICES[name][1](one.values, of_stages)) for one in measured]
+        means = [
+            float(np.mean([value for one, value in zip(measured, values, strict=True) if eps[one.network] == level])) for level in levels
+        ]
         ax.plot(levels[:TESTED], means[:TESTED], color=style.FAINT, linewidth=1.0, zorder=1)
         ax.plot(levels[TESTED - 1 :], means[TESTED - 1 :], color=style.FAINT, linewidth=1.0, linestyle=":", zorder=1)
-        for arm in style.in_order([one.arm for one in found]):
+        for arm in style.in_order([one.arm for one in measured]):
             _dots(
                 ax,
-                eps[of_arm(found, arm)[0].network],
-                [v for one, v in zip(found, values, strict=True) if one.arm == arm],
+                eps[of_arm(measured, arm)[0].network],
+                [v for one, v in zip(measured, values, strict=True) if one.arm == arm],
                 arm,
                 levels[-1] / 12,
             )

@@ -187,15 +187,15 @@ def _settled(by_epoch: dict[int, list[Layered]], epochs: Sequence[int], network:
 
 def _successes(rows: pd.DataFrame, kind: str) -> str:
     """How often the attack succeeds, in words."""
-    found = rows[(rows["claim"] == ADVERSARIAL) & (rows["quantity"] == "attack_success") & (rows["unit_2"] == kind)]
-    means = found.groupby("arm")["value"].mean()
+    measured = rows[(rows["claim"] == ADVERSARIAL) & (rows["quantity"] == "attack_success") & (rows["unit_2"] == kind)]
+    means = measured.groupby("arm")["value"].mean()
     return "succeeds: " + ", ".join(f"{arm} {means[arm]:.0%}" for arm in ARMS if arm in means.index)
 
 
 def _epochs(rows: pd.DataFrame) -> str:
-    found = rows[(rows["claim"] == OVERFITTING) & (rows["quantity"] == "epochs") & (rows["arm"] == "robust")]
+    measured = rows[(rows["claim"] == OVERFITTING) & (rows["quantity"] == "epochs") & (rows["arm"] == "robust")]
     seeds = []
-    for seed, frame in found.groupby("seed"):
+    for seed, frame in measured.groupby("seed"):
         epochs = frame.set_index("unit_2")["value"].astype(int)
         seeds.append(f"seed {seed}: best {epochs['best']}, last {epochs['last']}, before {epochs['before_1']} to {epochs['before_2']}")
     return "epochs of " + "; ".join(seeds)

@@ -58,20 +58,20 @@ def between(rows: pd.DataFrame) -> list[Layered]:
         return []
     own = of_claim(rows, DEPTH, ["hsic"]).drop_duplicates("network")
     who = {str(row.network): (str(row.arm), int(str(row.seed))) for row in own.itertuples()}
-    found = []
+    measured = []
     for partner, of_partner in pairs.groupby(pairs["unit_2"].str.partition("|")[0]):
         if partner not in who:
             raise BadInput(f"rows of pairs name the network {partner}, which has no rows of its own: measure both")
         ones = _each(of_partner, lambda frame: hsic_rows.pair(frame).matrix())
-        found += [replace(one, partner=who[str(partner)]) for one in ones]
-    return found
+        measured += [replace(one, partner=who[str(partner)]) for one in ones]
+    return measured
 
 
 def external_pair(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:
     """The CKA matrices of the external networks, by the arm they stand for, and of the two at equal depth (L,); empty where there are none."""
-    found = rows[rows["claim"] == EXTERNAL]
-    found = found.assign(arm=found["arm"].str.removeprefix(f"{EXTERNAL}_"))
-    own, pair = (found[found["quantity"] == quantity] for quantity in ("hsic", "hsic_pair"))
+    measured = rows[rows["claim"] == EXTERNAL]
+    measured = measured.assign(arm=measured["arm"].str.removeprefix(f"{EXTERNAL}_"))
+    own, pair = (measured[measured["quantity"] == quantity] for quantity in ("hsic", "hsic_pair"))
     if own.empty:
         return [], []
     across = _each(pair, lambda frame: hsic_rows.pair(frame).same_depth())
@@ -80,19 +80,19 @@ def external_pair(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:
 
 def curves(rows: pd.DataFrame, claim: str, pair: tuple[str, str]) -> list[Layered]:
     """CKA at equal depth (L,) of two states of every network that has them; empty where none has."""
-    found = rows[(rows["claim"] == claim) & (rows["quantity"] == "hsic_states")]
-    if found.empty:
+    measured = rows[(rows["claim"] == claim) & (rows["quantity"] == "hsic_states")]
+    if measured.empty:
         return []
-    states = found["unit_2"].str.rpartition("|")[0]
-    wanted = found[states.isin(["|".join(names) for names in (pair, (pair[0], pair[0]), (pair[1], pair[1]))])]
+    states = measured["unit_2"].str.rpartition("|")[0]
+    wanted = measured[states.isin(["|".join(names) for names in (pair, (pair[0], pair[0]), (pair[1], pair[1]))])]
     having = wanted[wanted["unit_2"].str.startswith("|".join(pair) + "|")]["network"].unique()
     return _each(wanted[wanted["network"].isin(having)], lambda frame: hsic_rows.states(frame)[pair].same_depth())
 
 
 def epochs_of(rows: pd.DataFrame, claim: str) -> list[int]:
     """The epochs of the states of trainings that rows of a claim hold, in order; empty where there are none."""
-    found = rows[(rows["claim"] == claim) & (rows["quantity"] == "hsic_states")]["unit_2"]
-    numbers = found[found.str.startswith("epoch_")].str.extract(r"^epoch_(\d+)\|")[0].dropna()
+    measured = rows[(rows["claim"] == claim) & (rows["quantity"] == "hsic_states")]["unit_2"]
+    numbers = measured[measured.str.startswith("epoch_")].str.extract(r"^epoch_(\d+)\|")[0].dropna()
     return sorted({int(number) for number in numbers})
 
 
@@ -106,9 +106,9 @@ def by_layer(rows: pd.DataFrame, quantity: str) -> list[Layered]:
     return _each(of_claim(rows, DEPTH, [quantity]), values)
 
 
-def of_arm(found: Sequence[Layered], arm: str, partner: str | None = None) -> list[Layered]:
+def of_arm(measured: Sequence[Layered], arm: str, partner: str | None = None) -> list[Layered]:
     """Those of one arm; of pairs, also with a partner of that arm."""
-    return [one for one in found if one.arm == arm and (partner is None or one.partner[0] == partner)]
+    return [one for one in measured if one.arm == arm and (partner is None or one.partner[0] == partner)]
 
 
 @cache
@@ -184,9 +184,9 @@ def line(ax: Axes, ones: Sequence[Layered], colour: str, x: Sequence[float] | No
     ax.set(xlabel="", ylabel="")
 
 
-def architecture_of(found: Sequence[Layered]) -> str:
+def architecture_of(measured: Sequence[Layered]) -> str:
     """The one architecture of what is drawn together. Raises BadInput for several, or none."""
-    there = sorted({one.architecture for one in found})
+    there = sorted({one.architecture for one in measured})
     if len(there) != 1:
         raise BadInput(f"layers of {', '.join(there) or 'no architecture'} cannot share an axis: give rows of one")
     return there[0]
@@ -194,9 +194,9 @@ def architecture_of(found: Sequence[Layered]) -> str:
 
 def _each(rows: pd.DataFrame, value: Callable[[pd.DataFrame], Array]) -> list[Layered]:
     order = {arm: k for k, arm in enumerate(style.ROLES)}
-    found = []
+    measured = []
     for _, frame in rows.groupby(["arm", "seed", "network"]):
         first = frame.iloc[0]
         style.role(first["arm"])
-        found.append(Layered(first["arm"], int(first["seed"]), first["network"], first["architecture"], value(frame)))
-    return sorted(found, key=lambda one: (order[one.arm], one.seed))
+        measured.append(Layered(first["arm"], int(first["seed"]), first["network"], first["architecture"], value(frame)))
+    return sorted(measured, key=lambda one: (order[one.arm], one.seed))

@@ -71,17 +71,17 @@ def dominance(rows: pd.DataFrame) -> Figure:
         "top_points_share": "share of the squared norm\non the top 1 % of points",
     }
     removed = {quantity: matrices(rows, DEPTH, quantity) for quantity in REMOVED if (rows["quantity"] == quantity).any()}
-    found = {quantity: by_layer(rows, quantity) for quantity in shares}
-    architecture = architecture_of(found["pc1_share"])
-    arms = [arm for arm in ARMS if of_arm(found["pc1_share"], arm)]
+    measured = {quantity: by_layer(rows, quantity) for quantity in shares}
+    architecture = architecture_of(measured["pc1_share"])
+    arms = [arm for arm in ARMS if of_arm(measured["pc1_share"], arm)]
     figure = style.figure(style.WIDE, 3.9)
     halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.05])
     top, bottom = halves
     for ax, (quantity, words) in zip(top.subplots(1, 2), shares.items(), strict=True):
         for arm in arms:
             look = style.role(arm)
-            line(ax, of_arm(found[quantity], arm), look.colour, marker=look.marker, label=look.label)
-        depth_axis(ax, architecture, len(found["pc1_share"][0].values))
+            line(ax, of_arm(measured[quantity], arm), look.colour, marker=look.marker, label=look.label)
+        depth_axis(ax, architecture, len(measured["pc1_share"][0].values))
         ax.set_ylim(0, None)
         ax.set_ylabel(words)
     ax.legend(loc="best")
@@ -104,13 +104,13 @@ def external_maps(rows: pd.DataFrame) -> Figure:
 
     rows: claim "external", quantities "hsic" and "hsic_pair". Raises BadInput where there are none.
     """
-    found, across = external_pair(rows)
-    if not found or not across:
+    measured, across = external_pair(rows)
+    if not measured or not across:
         raise BadInput("the rows hold no external networks: they are measured where their files are in a data folder")
-    architecture = architecture_of(found)
+    architecture = architecture_of(measured)
     figure = style.figure(style.WIDE, 2.25)
-    axes = figure.subplots(1, len(found) + 1, width_ratios=[*[1.0] * len(found), 1.6])
-    for ax, one in zip(axes[:-1], found, strict=True):
+    axes = figure.subplots(1, len(measured) + 1, width_ratios=[*[1.0] * len(measured), 1.6])
+    for ax, one in zip(axes[:-1], measured, strict=True):
         image = draw_map(ax, one.values, architecture)
         _title(ax, one)
         name_stages(ax, architecture, len(one.values), briefly=True)
