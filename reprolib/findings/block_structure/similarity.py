@@ -226,16 +226,14 @@ class Similarities:
 
 @cache
 def stages_of(architecture: str, n_layers: int) -> tuple[tuple[int, ...], ...]:
-    """The layers of each stage of an architecture of the study, its post-activation maps and the pooled features; () where unknown.
+    """The layers of each stage of an architecture of the study, its post-activation maps and the pooled features.
 
-    Raises BadInput for another number of layers than it has.
+    () where it is unknown, or where other layers are compared, as many as it does not have.
     """
     if architecture not in networks.ARCHITECTURES:
         return ()
     names = networks.build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names
-    if n_layers != len(names) + 1:
-        raise BadInput(f"{n_layers} layers of {architecture}: rows hold its {len(names)} post-activation maps and the pooled features")
-    return tuple(tuple(stage) for stage in indices.stages_of(names))
+    return tuple(tuple(stage) for stage in indices.stages_of(names)) if n_layers == len(names) + 1 else ()
 
 
 def _layer_name(architecture: str, layer: int) -> str:
