@@ -188,6 +188,17 @@ def train_specs(
         raise ReprolibError(f"{len(failed)} of {len(missing)} networks failed, {spec.name} with: {error}; run again to go on") from error
 
 
+def counting(specs: Sequence[zoo.Spec], jobs: int, device: str, report: Callable[..., None]) -> Callable[[str], None]:
+    """`report`, told beside each line how many of the networks are there, of how many, and about how many seconds the others take."""
+    factor = pace(specs[0].scale, device)[0]
+
+    def told(line: str) -> None:
+        left = [spec for spec in specs if not spec.path.exists()]
+        report(line, len(specs) - len(left), len(specs), 60 * factor * sum(map(estimated_minutes, left)) / min(jobs, max(1, len(left))))
+
+    return told
+
+
 def work(
     wanted: Sequence[zoo.Spec], device: str, report: Callable[[str], None], ends: float = math.inf, wait: bool = False
 ) -> dict[zoo.Spec, Exception]:
@@ -289,6 +300,8 @@ def _main(arguments: Sequence[str]) -> int:
     except ReprolibError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # the notebook that waits for us was interrupted with us, and says so
+        return 130
     return 0
 
 
