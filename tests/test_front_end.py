@@ -122,15 +122,35 @@ def test_headless_progress_comes_in_lines_on_stderr_at_most_one_a_second(
     ]
 
 
-def test_a_training_says_how_many_networks_are_there_and_how_long_the_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
+class Spec:
+    """A network to be trained, or one that is there."""
+
+    scale, there = "smoke", False
+
+    @property
+    def path(self) -> Spec:
+        return self
+
+    def exists(self) -> bool:
+        return self.there
+
+
+def test_a_training_says_how_many_networks_are_there_and_how_long_the_others_take(
+    monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
     monkeypatch.setattr(pool, "pace", lambda scale, device: (2.0, 3))
     monkeypatch.setattr(pool, "estimated_minutes", lambda spec: 5.0)
-    specs: list[Any] = [
-        SimpleNamespace(scale="smoke", path=SimpleNamespace(exists=lambda there=there: there)) for there in (True, False, False)
-    ]
+    specs: list[Any] = [Spec(), Spec(), Spec()]
     told: list[tuple[object, ...]] = []
-    pool.counting(specs, 2, "cpu", lambda *given: told.append(given))("epoch 1/3")
-    assert told == [("epoch 1/3", 1, 3, 600.0)]
+    report = pool.counting(specs, 2, "cpu", lambda *given: told.append(given))
+    report("epoch 1/3")
+    assert told.pop() == ("epoch 1/3", 0, 3, 900.0)  # three of 5 minutes at half the table's speed, two at a time
+    specs[0].there = True
+    clock.now += 100
+    report("kept")
+    clock.now += 50
+    report("epoch 2/3")
+    assert told == [("kept", 1, 3, 200.0), ("epoch 2/3", 1, 3, 200.0)]
 
 
 def test_a_wrong_parameter_is_one_sentence_and_fails_the_cell_by_its_name(front: Front) -> None:
@@ -151,13 +171,16 @@ def stopped() -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupt_of_our_work_says_to_run_again_and_one_of_the_readers_own_is_left_alone(front: Front, clock: SimpleNamespace) -> None:
-    class Stop:
-        path = property(lambda self: stopped())
-        scale = "smoke"
+def test_an_interrupt_of_our_work_says_to_run_again_and_one_of_the_readers_own_is_left_alone(
+    front: Front, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Spec):
+        def exists(self) -> bool:
+            raise KeyboardInterrupt
 
-    progress = Progress(with_person=True)
-    front.run(lambda: (progress.report("training"), pool.counting([Stop()], 1, "cpu", progress.report)("epoch 1/3")))  # type: ignore[list-item]
+    monkeypatch.setattr(pool, "estimated_minutes", lambda spec: 5.0)
+    progress, specs = Progress(with_person=True), [Stop()]
+    front.run(lambda: (progress.report("training"), pool.counting(specs, 1, "cpu", progress.report)("epoch 1/3")))  # type: ignore[arg-type]
     assert front.lines == ["training", INTERRUPTED, "Stopped after 00:00."]
     front.lines.clear()
     front.run(stopped)
