@@ -28,7 +28,8 @@ from reprolib.store import content_key
 LOADED = time.time()
 PACKAGE = Path(__file__).parent
 NOT_FOLLOWED = (
-    "cli", "code_hash", "display", "errors", "figures", "judging", "parameters", "provenance", "registry", "run", "scales", "store", "study",
+    "cli", "code_hash", "display", "errors", "figures", "front_end", "judging", "parameters", "provenance", "registry", "run", "scales", "store",
+    "study",
 )  # fmt: skip
 """Rooms whose code shapes no measured number: knobs and networks have places of their own in a key."""
 

@@ -6,8 +6,9 @@ it, and the run then draws into a folder of its own.
 
 from __future__ import annotations
 
+import ast
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -99,6 +100,44 @@ def names(finding: str) -> tuple[str, ...]:
     return tuple(of(finding))
 
 
+def check_names(finding: str, given: Iterable[str]) -> None:
+    """Raise BadInput for a name that is no parameter of the finding, with the nearest one that is."""
+    known = of(finding)
+    for name in given:
+        if name not in known:
+            raise BadInput(f"parameter {name!r} is unknown in {finding}; allowed: {', '.join(known)}{nearest(name, known)}")
+
+
+def written(cells: Sequence[str], known: Container[str]) -> list[str]:
+    """The names assigned where parameters are: in the cells papermill injected (they begin with "# Parameters"), and in the parameters cell.
+
+    cells: sources in the order in which they ran, IPython's `In`. The parameters cell is the last that assigns several parameters and
+    fewer other names; other cells are the reader's own.
+    """
+    injected: list[str] = []
+    own: list[str] = []
+    for cell in cells:
+        names = _assigned(cell)
+        n_known = sum(name in known for name in names)
+        if cell.lstrip().startswith("# Parameters"):
+            injected += names
+        elif n_known > 1 and 2 * n_known > len(names):
+            own = names
+    return injected + own
+
+
+def _assigned(cell: str) -> list[str]:
+    """The names that a cell's statements assign; none of a cell that is no Python, such as one with a magic."""
+    try:
+        body = ast.parse(cell).body
+    except SyntaxError:
+        return []
+    targets = [
+        node.targets if isinstance(node, ast.Assign) else [node.target] for node in body if isinstance(node, (ast.Assign, ast.AnnAssign))
+    ]
+    return [target.id for several in targets for target in several if isinstance(target, ast.Name)]
+
+
 @dataclass(frozen=True)
 class Settings:
     """Validated parameters of one run: `values` with the preset filled in, `overridden` what differs from the preset."""
@@ -137,10 +176,8 @@ def validate(finding: str, given: Mapping[str, Any]) -> Settings:
 
     given: any of the finding's parameters (missing ones take the preset). Fractions such as "8/255" are read as numbers.
     """
+    check_names(finding, given)
     known = of(finding)
-    for name in given:
-        if name not in known:
-            raise BadInput(f"parameter {name!r} is unknown in {finding}; allowed: {', '.join(known)}{nearest(name, known)}")
     read = {name: known[name].read(name, value) for name, value in given.items()}
     preset = scales.scale(read.get("scale", "laptop"))
     own = {name: parameter.preset for name, parameter in known.items() if parameter.preset is not None}

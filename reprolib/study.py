@@ -10,11 +10,9 @@ study.finish()
 
 from __future__ import annotations
 
-import ast
 import atexit
 import gc
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,11 +21,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from reprolib import data, parameters, provenance, store
+from reprolib import data, front_end, parameters, provenance, store
 from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, escaped, markdown_table, show
 from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError, nearest
 from reprolib.figures import style
+from reprolib.figures.presence import MODES, is_wanted
 from reprolib.figures.verdicts import forest
 from reprolib.judging import claims
 from reprolib.judging.audit import comparison_lines, read_results
@@ -47,35 +46,24 @@ Question = Callable[[Network, Images], Mapping[str, torch.Tensor]]
 def start(finding: str, namespace: Mapping[str, Any]) -> Study:
     """Validate a notebook's parameters, seed everything, say what the run will cost and where it writes.
 
-    namespace: the notebook's `globals()`. Names of the finding's parameters are read from it; names that papermill injected
-    are checked one by one, other variables of the reader are left alone.
+    namespace: the notebook's `globals()`. Names of the finding's parameters are read from it; names that papermill injected, or that
+    the parameters cell assigns, are checked one by one, other variables of the reader are left alone.
     Raises BadInput before any work for an unknown name or a bad value, MissingData when the data set is nowhere and no
     committed rows can stand in for it.
     """
+    if is_wanted(namespace["interactive"] if namespace.get("interactive") in MODES else "auto"):
+        front_end.tell_in_one_sentence()
     known = parameters.of(finding)
-    for name in injected_names(namespace):
-        if name not in known:
-            raise BadInput(f"parameter {name!r} is unknown in {finding}; allowed: {', '.join(known)}{nearest(name, known)}")
-    settings = parameters.validate(finding, {name: namespace[name] for name in known if name in namespace})
-    return Study(settings)
-
-
-def injected_names(namespace: Mapping[str, Any]) -> list[str]:
-    """The names assigned in the cells that papermill injected (they begin with "# Parameters"), in order; [] elsewhere."""
-    names = []
-    for source in namespace.get("In", ()):
-        if isinstance(source, str) and source.lstrip().startswith("# Parameters"):
-            for node in ast.parse(source).body:
-                if isinstance(node, ast.Assign):
-                    names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return names
+    parameters.check_names(finding, parameters.written(namespace.get("In", ()), known))
+    return Study(parameters.validate(finding, {name: namespace[name] for name in known if name in namespace}))
 
 
 class Study:
     """One run of one finding: settings in, figures, rows and verdicts out.
 
     Attributes: `settings`, `folder` (where the run writes), `device`, `measured` ("yes", or "no (reason)" when the
-    committed rows stand in for a data set that is not here), `can_measure`, `verdicts` (entries of the claims judged so far).
+    committed rows stand in for a data set that is not here), `can_measure`, `verdicts` (entries of the claims judged so far), `report`
+    and `each` (how far the work is: `front_end.Progress`).
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -92,7 +80,8 @@ class Study:
         self.verdicts: dict[str, dict[str, Any]] = {}
         self._networks: dict[str, Network] = {}
         self._images: dict[str, Images] = {}
-        self._last_line = 0.0
+        progress = front_end.Progress(is_wanted(settings.interactive))
+        self.report, self.each = progress.report, progress.each
         found = next(row for row in data.status() if row["name"] == settings.scale.dataset)
         self.measured = "yes" if found["found"] else f"no ({settings.scale.dataset.upper().replace('CIFAR10', 'CIFAR-10')} absent)"
         has_rows = (self.committed / "rows.csv.gz").exists() and not settings.overridden and self.folder != self.committed
@@ -178,13 +167,6 @@ class Study:
         self._train(list(specs.values()))
         return {kind: network for kind, spec in specs.items() for network in self._loaded([spec])}
 
-    def report(self, line: str) -> None:
-        """Show a line of progress, at most about one a second (a flood of output breaks headless runs)."""
-        now = time.monotonic()
-        if now - self._last_line > 1 or "kept" in line:
-            print(line, file=sys.stderr, flush=True)  # not stdout: progress is no result, the exported page leaves it out
-            self._last_line = now
-
     def committed_rows(self) -> pd.DataFrame:
         """The rows of the run that measured, kept beside its figures; none, and a line, where they are damaged and can be measured again."""
         try:
@@ -226,24 +208,23 @@ class Study:
         if not self.can_measure:
             return self.rows[self.rows["claim"] == claim]
         frames = []
-        for role, networks in nets.items():
-            for network in networks:
+        for role, network in self.each(nets):
 
-                def compute(network: Network = network) -> dict[str, torch.Tensor]:
-                    self.report(f"{network.card['name']}: {question.__name__}, {len(images.x)} images")
-                    with torch.no_grad():
-                        return {name: torch.as_tensor(values) for name, values in question(network, images).items()}
+            def compute(network: Network = network) -> dict[str, torch.Tensor]:
+                self.report(f"{network.card['name']}: {question.__name__}, {len(images.x)} images")
+                with torch.no_grad():
+                    return {name: torch.as_tensor(values) for name, values in question(network, images).items()}
 
-                described = {"network": network.sha256, "data": images.sha256, "images": images.name, "n": len(images.x)}
-                for quantity, values in store.cache("asked", described, compute, question).items():
-                    if values.shape != (len(images.x),) or not bool(values.double().isfinite().all()):
-                        raise BadInput(
-                            f"{question.__name__} gives {quantity!r} of shape {tuple(values.shape)} for {len(images.x)} images: "
-                            "one finite number an image is needed"
-                        )
-                    told = {"claim": claim, "quantity": quantity, "unit_2": "", "reached": True}
-                    units = [str(k) for k in range(len(values))]
-                    frames.append(pd.DataFrame({**identity(role, network), **told, "unit": units, "value": values.double().numpy()}))
+            described = {"network": network.sha256, "data": images.sha256, "images": images.name, "n": len(images.x)}
+            for quantity, values in store.cache("asked", described, compute, question).items():
+                if values.shape != (len(images.x),) or not bool(values.double().isfinite().all()):
+                    raise BadInput(
+                        f"{question.__name__} gives {quantity!r} of shape {tuple(values.shape)} for {len(images.x)} images: "
+                        "one finite number an image is needed"
+                    )
+                told = {"claim": claim, "quantity": quantity, "unit_2": "", "reached": True}
+                units = [str(k) for k in range(len(values))]
+                frames.append(pd.DataFrame({**identity(role, network), **told, "unit": units, "value": values.double().numpy()}))
         return self.add(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
 
     def cards(self, nets: Mapping[str, Sequence[Network]]) -> None:
@@ -384,7 +365,8 @@ class Study:
         """Train what is missing, where the images are here."""
         missing = [spec for spec in specs if not spec.path.exists() and not zoo.not_applicable(spec)]
         if missing and self.can_measure:
-            pool.train_specs(missing, int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1)), self.device, self.report)
+            jobs = int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1))
+            pool.train_specs(missing, jobs, self.device, pool.counting(missing, jobs, self.device, self.report))
 
     def _loaded(self, specs: Sequence[zoo.Spec]) -> list[Network]:
         """Those in the zoo, but for controls that do not match what they control for."""

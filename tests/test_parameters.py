@@ -6,6 +6,7 @@ import pytest
 import torch
 from papermill.inspection import inspect_notebook
 
+import reprolib
 from reprolib import parameters, registry
 from reprolib.errors import BadInput
 
@@ -72,6 +73,29 @@ def test_bad_values_name_the_value_what_is_allowed_and_the_nearest(given: dict[s
 def test_an_unknown_finding_names_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"finding 'invertability' is unknown; allowed: .*did you mean 'invertibility'"):
         parameters.validate("invertability", {})
+
+
+PARAMETERS_CELL = 'scale: str = "smoke"  # preset\nseeds: int = 0\nstpes: int = 40'
+
+
+def test_names_are_read_where_parameters_are_and_a_readers_other_cells_are_left_alone() -> None:
+    known = parameters.names("invertibility")
+    injected = '# Parameters\nscale = "smoke"\nmode = 40\n'
+    own = [
+        "steps = 3\nx, lines, model = 1, [], None",
+        "device = 'cpu'\nsteps = 3\nmodel = 0\nlosses = []",
+        "%matplotlib inline\nsetps = 1",
+        "x =",
+    ]
+    assert parameters.written([], known) == []
+    assert parameters.written(["", "x = 1", injected, *own], known) == ["scale", "mode"]
+    assert parameters.written([PARAMETERS_CELL, *own], known) == ["scale", "seeds", "stpes"]
+    assert parameters.written([PARAMETERS_CELL, PARAMETERS_CELL.replace("stpes", "steps"), *own], known) == ["scale", "seeds", "steps"]
+
+
+def test_a_misspelt_parameter_of_the_notebooks_cell_stops_the_start() -> None:
+    with pytest.raises(BadInput, match=r"^parameter 'stpes' is unknown in invertibility; allowed: scale, .*; did you mean 'steps'\?$"):
+        reprolib.start("invertibility", {"In": ["", PARAMETERS_CELL], "scale": "smoke", "stpes": 40})
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

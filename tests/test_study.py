@@ -16,7 +16,7 @@ from reprolib import data, scales, store
 from reprolib.display import markdown_table
 from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
 from reprolib.judging.tidy import write_rows
-from reprolib.study import Study, injected_names
+from reprolib.study import Study
 from reprolib.training import zoo
 
 
@@ -71,12 +71,6 @@ def test_starting_says_what_it_costs_and_where_it_writes(
         "Writes to figures/rerun/custom/",
     ):
         assert words in said
-
-
-def test_injected_names_are_those_of_papermills_cell_alone() -> None:
-    cells = ["", "x = 1", '# Parameters\nscale = "smoke"\nsteps = 40\n', "y = 2"]
-    assert injected_names({"In": cells}) == ["scale", "steps"]
-    assert injected_names({}) == []
 
 
 def test_a_role_the_scale_does_not_have_is_named(study: Study) -> None:

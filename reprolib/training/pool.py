@@ -188,6 +188,26 @@ def train_specs(
         raise ReprolibError(f"{len(failed)} of {len(missing)} networks failed, {spec.name} with: {error}; run again to go on") from error
 
 
+def counting(specs: Sequence[zoo.Spec], jobs: int, device: str, report: Callable[..., None]) -> Callable[[str], None]:
+    """`report`, told beside each line how many of the networks are there, of how many, and about how many seconds the others take.
+
+    By the table's estimates: at the `pace` of this machine until the first is there, then at the pace of those that are.
+    """
+    began, minutes = time.monotonic(), {spec: estimated_minutes(spec) for spec in specs}
+    pace_s, n_left = 60 * pace(specs[0].scale, device)[0] / min(jobs, len(specs)), len(specs)
+
+    def told(line: str) -> None:
+        nonlocal pace_s, n_left
+        missing = [spec for spec in specs if not spec.path.exists()]
+        left = sum(minutes[spec] for spec in missing)
+        if len(missing) < n_left and left < sum(minutes.values()):
+            pace_s = (time.monotonic() - began) / (sum(minutes.values()) - left)
+        n_left = len(missing)
+        report(line, len(specs) - n_left, len(specs), pace_s * left)
+
+    return told
+
+
 def work(
     wanted: Sequence[zoo.Spec], device: str, report: Callable[[str], None], ends: float = math.inf, wait: bool = False
 ) -> dict[zoo.Spec, Exception]:
@@ -250,6 +270,8 @@ def _in_processes(missing: Sequence[zoo.Spec], jobs: int, device: str, report: C
         for process in processes:
             if process.poll() is None:
                 process.terminate()
+        for relay in relays:  # or a last line would come after the notebook's cell
+            relay.join()
 
 
 def _relay(process: subprocess.Popen[str], report: Callable[[str], None]) -> None:
@@ -289,6 +311,8 @@ def _main(arguments: Sequence[str]) -> int:
     except ReprolibError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # the notebook that waits for us was interrupted with us, and says so
+        return 130
     return 0
 
 

@@ -81,14 +81,14 @@ def measure(
     return Part(pd.concat([reach, pd.DataFrame(told)], ignore_index=True).assign(claim=CLAIM))
 
 
-def external_table(rows: pd.DataFrame) -> pd.DataFrame:
+def external_table(rows: pd.DataFrame) -> pd.DataFrame | None:
     """What the notebook shows of the pair: one row an arm, the means over targets (noise starts unless the column says image).
 
-    rows: any that hold those of "external". An empty frame where they hold none.
+    rows: any that hold those of "external". None, which a notebook does not show, where they hold none.
     """
     found = rows[rows["claim"] == CLAIM]
     if found.empty:
-        return pd.DataFrame()
+        return None
     kinds = found["unit_2"].map(kind_of)
     columns = {
         "clean accuracy": ("clean_accuracy", ""), "accuracy under attack": ("adversarial_accuracy", ""),

@@ -128,13 +128,12 @@ def invert_all(
     steps, step, pool = settings["steps"], settings["step"], settings["pool"]
     measured_taus = sorted({*TAUS, settings["tau"]} - {0.0}, reverse=True)
     inverted, twice = [], []
-    for role, networks in nets.items():
+    for role, network in study.each(nets):
         starts = [start for start in task.starts if role not in NOISE_ONLY or kind_of(start) == "noise"]
-        for network in networks:
-            inverted.append(invert_task(role, network, task, steps, step, pool, starts, report=study.report, taus=measured_taus))
-            if role in CONVERGED:
-                n = settings["n_converged"]
-                twice.append(invert_task(role, network, task, 2 * steps, step, pool, starts, n, study.report, measured_taus))
+        inverted.append(invert_task(role, network, task, steps, step, pool, starts, report=study.report, taus=measured_taus))
+        if role in CONVERGED:
+            n = settings["n_converged"]
+            twice.append(invert_task(role, network, task, 2 * steps, step, pool, starts, n, study.report, measured_taus))
     reach = reach_rows(inverted, task)
     taus = deciding_taus(reach)
     if settings["tau"]:
