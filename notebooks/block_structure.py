@@ -53,6 +53,7 @@ nets = networks.networks(study)
 study.add(cards.measure(nets))
 study.cards(nets.everyone)
 
+
 # %% [markdown]
 # ## The networks, and what is compared
 #

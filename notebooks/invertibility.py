@@ -51,20 +51,7 @@ interactive: str = "auto"  # auto, on or off
 
 # %%
 import reprolib
-from reprolib.findings.invertibility import (
-    ablating,
-    adding,
-    baselines,
-    explorer,
-    external,
-    extremes,
-    figures,
-    interpolating,
-    inversions,
-    outside,
-    spread,
-    visualising,
-)  # fmt: skip
+from reprolib.findings.invertibility import baselines, external, figures, interpolating, inversions, outside, spread, visualising
 
 study = reprolib.start("invertibility", globals())
 nets, judges = study.networks(), study.judges()
@@ -213,6 +200,8 @@ study.figure(
 )
 
 # %%
+from reprolib.findings.invertibility import adding, extremes
+
 added, ends = study.add(adding.of(inverted)), study.add(extremes.of(inverted))
 study.claim("INV-8")
 caption = "One unit added to each image by a change of equal L2 norm; the changes are shown amplified around grey."
@@ -230,6 +219,8 @@ study.figure(ends.pictures and figures.extremes(ends.pictures), "extremes", capt
 # among spectra instead of pixels. Then every layer's code is inverted, from the first to the last.
 
 # %%
+from reprolib.findings.invertibility import ablating
+
 sizes, changed = inverted.size_pictures(), study.add(ablating.of(inverted))
 caption = "Inverses of codes pooled to k x k positions, and their pixel correlation with the target against the code's size."
 study.figure(sizes and figures.code_size(sizes, study.rows), "code_size", caption, "both arms rise together", drawn="code_size")
@@ -244,6 +235,8 @@ study.figure(changed.pictures and figures.layer_pictures(changed.pictures), "lay
 # Drag the slider through the inversion of one target, in two networks side by side.
 
 # %%
+from reprolib.findings.invertibility import explorer
+
 explorer.invertibility(inverted.frames(), interactive=study.settings.interactive)
 
 # %% [markdown]

@@ -24,7 +24,7 @@ import torch
 from reprolib import data, front_end, parameters, provenance, store
 from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, escaped, markdown_table, show
-from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError, nearest
+from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
 from reprolib.figures import style
 from reprolib.figures.presence import MODES, is_wanted
 from reprolib.figures.verdicts import forest
@@ -35,10 +35,9 @@ from reprolib.judging.seen import seen_sentence
 from reprolib.judging.tidy import COLUMNS, card_rows, identity, joined, read_rows, rows_hash, write_rows
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
-from reprolib.scales import SHARED_ROLES
+from reprolib.roles import Roles
 from reprolib.training import pool, zoo
 
-JUDGES = ("standard", "robust")
 Question = Callable[[Network, Images], Mapping[str, torch.Tensor]]
 """What is asked of one network: network, images -> {quantity: values (n,)}."""
 
@@ -58,7 +57,7 @@ def start(finding: str, namespace: Mapping[str, Any]) -> Study:
     return Study(parameters.validate(finding, {name: namespace[name] for name in known if name in namespace}))
 
 
-class Study:
+class Study(Roles):
     """One run of one finding: settings in, figures, rows and verdicts out.
 
     Attributes: `settings`, `folder` (where the run writes), `device`, `measured` ("yes", or "no (reason)" when the
@@ -67,7 +66,8 @@ class Study:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.device, self.folder = settings, settings.device, settings.folder()
+        super().__init__(settings)
+        self.folder = settings.folder()
         self.began = time.monotonic()
         torch.set_num_threads(os.cpu_count() or 1 if settings.overridden and settings.scale.is_evidence else 1)
         torch.manual_seed(0)
@@ -78,12 +78,7 @@ class Study:
         self._judged: dict[str, Evidence] = {}
         self._figures: list[dict[str, Any]] = []
         self.verdicts: dict[str, dict[str, Any]] = {}
-        self._networks: dict[str, Network] = {}
         self._images: dict[str, Images] = {}
-        progress = front_end.Progress(is_wanted(settings.interactive))
-        self.report, self.each = progress.report, progress.each
-        found = next(row for row in data.status() if row["name"] == settings.scale.dataset)
-        self.measured = "yes" if found["found"] else f"no ({settings.scale.dataset.upper().replace('CIFAR10', 'CIFAR-10')} absent)"
         has_rows = (self.committed / "rows.csv.gz").exists() and not settings.overridden and self.folder != self.committed
         if not self.can_measure and not has_rows:  # evidence is never written from committed rows
             data.load(settings.scale.dataset, "test")  # raises MissingData: what, where to put it, what works without it
@@ -95,11 +90,6 @@ class Study:
     def committed(self) -> Path:
         """Where the committed evidence of this finding and scale is."""
         return self.settings.committed()
-
-    @property
-    def can_measure(self) -> bool:
-        """Whether the scale's images are here; if not, figures and verdicts come from the committed rows."""
-        return self.measured == "yes"
 
     def _announcement(self) -> str:
         scale, settings = self.settings.scale, self.settings
@@ -133,39 +123,6 @@ class Study:
             return self.images("train")
         n = min(n, shapetexture.WORLDS[name][1]["train"])
         return shapetexture.items(shapetexture.world_of(name, "train"), n, name=f"{name}, first {n} of train")
-
-    def networks(self, *roles: str) -> dict[str, list[Network]]:
-        """The networks that play each role at this scale, one per seed, in eval mode: loaded, or trained now and kept.
-
-        roles: none given stands for every role of the scale that findings share, standard and robust first. A role may have no
-        network: without the data set what is not in the zoo is left out, and so is, with a line that says so, what this
-        scale trains by command only, and a matched control that is not applicable or does not match.
-        Raises BadInput for a role the scale does not have.
-        """
-        for role in roles:
-            if role not in self.settings.scale.roles:
-                roles_here = self.settings.scale.roles
-                raise BadInput(
-                    f"role {role!r} is not at scale {self.settings.scale.name}; allowed: {', '.join(roles_here)}{nearest(role, roles_here)}"
-                )
-        chosen = roles or self._shared_roles()
-        self._train([spec for role in chosen for spec in self._on_demand(role)])
-        found = {role: self._loaded(self._role_specs(role)) for role in chosen}
-        if self.can_measure:
-            self._say_what_is_missing([spec for role in chosen for spec in self._role_specs(role)])
-        return found
-
-    def found(self, specs: Sequence[zoo.Spec]) -> list[Network]:
-        """Those of the named networks that are in the zoo, in eval mode; none is trained here, and a line says which are missing."""
-        if self.can_measure:
-            self._say_what_is_missing(specs)
-        return self._loaded(specs)
-
-    def judges(self) -> dict[str, Network]:
-        """The standard and the robust judge: networks of another architecture or seed, never inverted themselves."""
-        specs = self._judge_specs()
-        self._train(list(specs.values()))
-        return {kind: network for kind, spec in specs.items() for network in self._loaded([spec])}
 
     def committed_rows(self) -> pd.DataFrame:
         """The rows of the run that measured, kept beside its figures; none, and a line, where they are damaged and can be measured again."""
@@ -237,7 +194,7 @@ class Study:
                     self.add(card_rows(role, network))
                 card, attack = network.card, network.card["adversarial"][0]
                 table.append({
-                    "role": role, "network": card["name"], "clean": f"{card['clean']['value']:.1%}",
+                    "role": style.role(role).label if role in style.ROLES else role, "network": card["name"], "clean": f"{card['clean']['value']:.1%}",
                     f"PGD-{attack['steps']} x {attack['restarts']}, {attack['norm']} {attack['eps']:.3g}": f"{attack['first_value']:.1%}",
                     "noise of that norm": f"{attack['noise']:.1%}", "gradient zero": f"{attack['gradient_zero_share']:.1%}", "sha256": network.sha256[:12],
                 })  # fmt: skip
@@ -334,66 +291,6 @@ class Study:
             self._judged["evidence"] = claims.evidence_of(rows, self.settings.scale.name, is_rounded=True)
         return self._judged["evidence"]
 
-    def _shared_roles(self) -> tuple[str, ...]:
-        return tuple(role for role in SHARED_ROLES if role in self.settings.scale.roles)
-
-    def _specs(self) -> list[zoo.Spec]:
-        """What is trained first where it is missing."""
-        return [spec for role in self._shared_roles() for spec in self._on_demand(role)] + list(self._judge_specs().values())
-
-    def _on_demand(self, role: str) -> list[zoo.Spec]:
-        """The networks of a role that a notebook trains where they are missing: of a role that has some, no more unless the reader asks."""
-        specs = self._role_specs(role) if role in self.settings.scale.on_demand else []
-        some = any(spec.path.exists() for spec in specs) and "seeds" not in self.settings.overridden
-        return [spec for spec in specs if spec.path.exists()] if some else specs
-
-    def _role_specs(self, role: str) -> list[zoo.Spec]:
-        scale = self.settings.scale
-        recipe = scale.roles[role]
-        # The arms have as many seeds as the reader asks for, the others what the table trains.
-        seeds = list(range(self.settings["seeds"])) if role in JUDGES else scale.seeds_of(scale.architecture, recipe)
-        return [zoo.Spec(recipe, scale.architecture, scale.dataset, seed, scale.name) for seed in seeds or [0]]
-
-    def _judge_specs(self) -> dict[str, zoo.Spec]:
-        scale = self.settings.scale
-        return {
-            kind: zoo.Spec(scale.roles[kind], scale.judge_architecture, scale.dataset, scale.judge_seed, scale.judge_scale or scale.name)
-            for kind in JUDGES
-        }
-
-    def _train(self, specs: Sequence[zoo.Spec]) -> None:
-        """Train what is missing, where the images are here."""
-        missing = [spec for spec in specs if not spec.path.exists() and not zoo.not_applicable(spec)]
-        if missing and self.can_measure:
-            jobs = int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1))
-            pool.train_specs(missing, jobs, self.device, pool.counting(missing, jobs, self.device, self.report))
-
-    def _loaded(self, specs: Sequence[zoo.Spec]) -> list[Network]:
-        """Those in the zoo, but for controls that do not match what they control for."""
-        there = [spec for spec in specs if spec.path.exists() and not _mismatch(spec)]
-        for spec in there:
-            if spec.name not in self._networks:
-                self._networks[spec.name] = zoo.load(spec, self.device)
-        return [self._networks[spec.name] for spec in there]
-
-    def _say_what_is_missing(self, specs: Sequence[zoo.Spec]) -> None:
-        """One line for what is not in the zoo, one for each control that cannot be."""
-        absent = []
-        for spec in specs:
-            if why := zoo.not_applicable(spec):
-                print(f"{spec.name} is not applicable: {why}.")
-            elif why := _mismatch(spec):
-                print(f"{spec.name} is left out: {why}.")
-            elif not spec.path.exists():
-                absent.append(spec)
-        if absent:
-            only = " ".join(f"--only {spec.name}" for spec in absent)
-            minutes = sum(pool.estimated_minutes(spec) for spec in absent)
-            print(
-                f"Not trained yet: {', '.join(spec.name for spec in absent)} (about {max(1, round(minutes))} minutes of one core): "
-                f"`reprolib train --scale {self.settings.scale.name} {only}`."
-            )
-
     def _network_names(self) -> list[str]:
         if self._added or self._rows is not None:
             return sorted(set(self.rows["network"]) - {"judge", "pca", "pixels"})
@@ -413,12 +310,6 @@ class Study:
             "data": {images.name: images.sha256 for split, images in self._images.items() if split == "test"},
             "seconds": round(time.monotonic() - self.began, 1),
         }
-
-
-def _mismatch(spec: zoo.Spec) -> str:
-    """Why a matched control that was chosen is none: no state was near enough. Empty otherwise."""
-    match = (zoo.card_of(spec) or {}).get("matching")
-    return "" if match is None or match["matched"] else f"the nearest state is {100 * match['distance']:.1f} points from {match['robust']}"
 
 
 def _shown(path: Path) -> str:

@@ -89,10 +89,10 @@ def planted(monkeypatch: pytest.MonkeyPatch, made: dict[str, dict[str, object]])
         asked.extend(spec.name for spec in specs)
 
     monkeypatch.setattr(zoo.Spec, "path", property(lambda spec: store.root() / ("pyproject.toml" if spec.name in made else "nowhere")))
-    monkeypatch.setattr("reprolib.study.zoo.load", load)
-    monkeypatch.setattr("reprolib.study.zoo.card_of", lambda spec: made.get(spec.name))
-    monkeypatch.setattr("reprolib.study.zoo.not_applicable", lambda spec: "")
-    monkeypatch.setattr("reprolib.study.pool.train_specs", train)
+    monkeypatch.setattr("reprolib.roles.zoo.load", load)
+    monkeypatch.setattr("reprolib.roles.zoo.card_of", lambda spec: made.get(spec.name))
+    monkeypatch.setattr("reprolib.roles.zoo.not_applicable", lambda spec: "")
+    monkeypatch.setattr("reprolib.roles.pool.train_specs", train)
     return asked
 
 
@@ -150,7 +150,7 @@ def test_a_matched_control_that_is_not_applicable_is_not_asked_for_and_said_so(
     study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = planted(monkeypatch, {})
-    monkeypatch.setattr("reprolib.study.zoo.not_applicable", lambda spec: "they are equally accurate")
+    monkeypatch.setattr("reprolib.roles.zoo.not_applicable", lambda spec: "they are equally accurate")
     capsys.readouterr()
     assert names(study.networks("std_matched")) == {"std_matched": []}
     assert asked == []

@@ -1,0 +1,136 @@
+"""Which networks play which role at a scale: loaded, or trained now and kept; what is missing is said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from reprolib import data, front_end
+from reprolib.errors import BadInput, nearest
+from reprolib.figures.presence import is_wanted
+from reprolib.models.networks import Network
+from reprolib.parameters import Settings
+from reprolib.scales import SHARED_ROLES
+from reprolib.training import pool, zoo
+
+JUDGES = ("standard", "robust")
+
+
+class Roles:
+    """The networks of one run.
+
+    Attributes: `settings`, `device`, `measured` ("yes", or "no (reason)" when a data set is not here), `can_measure`, `report` and
+    `each` (how far the work is: `front_end.Progress`).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.device = settings, settings.device
+        self._networks: dict[str, Network] = {}
+        progress = front_end.Progress(is_wanted(settings.interactive))
+        self.report, self.each = progress.report, progress.each
+        found = next(row for row in data.status() if row["name"] == settings.scale.dataset)
+        self.measured = "yes" if found["found"] else f"no ({settings.scale.dataset.upper().replace('CIFAR10', 'CIFAR-10')} absent)"
+
+    @property
+    def can_measure(self) -> bool:
+        """Whether the scale's images are here; if not, figures and verdicts come from the committed rows."""
+        return self.measured == "yes"
+
+    def networks(self, *roles: str) -> dict[str, list[Network]]:
+        """The networks that play each role at this scale, one per seed, in eval mode: loaded, or trained now and kept.
+
+        roles: none given stands for every role of the scale that findings share, standard and robust first. A role may have no
+        network: without the data set what is not in the zoo is left out, and so is, with a line that says so, what this
+        scale trains by command only, and a matched control that is not applicable or does not match.
+        Raises BadInput for a role the scale does not have.
+        """
+        for role in roles:
+            if role not in self.settings.scale.roles:
+                roles_here = self.settings.scale.roles
+                raise BadInput(
+                    f"role {role!r} is not at scale {self.settings.scale.name}; allowed: {', '.join(roles_here)}{nearest(role, roles_here)}"
+                )
+        chosen = roles or self._shared_roles()
+        self._train([spec for role in chosen for spec in self._on_demand(role)])
+        found = {role: self._loaded(self._role_specs(role)) for role in chosen}
+        if self.can_measure:
+            self._say_what_is_missing([spec for role in chosen for spec in self._role_specs(role)])
+        return found
+
+    def found(self, specs: Sequence[zoo.Spec]) -> list[Network]:
+        """Those of the named networks that are in the zoo, in eval mode; none is trained here, and a line says which are missing."""
+        if self.can_measure:
+            self._say_what_is_missing(specs)
+        return self._loaded(specs)
+
+    def judges(self) -> dict[str, Network]:
+        """The standard and the robust judge: networks of another architecture or seed, never inverted themselves."""
+        specs = self._judge_specs()
+        self._train(list(specs.values()))
+        return {kind: network for kind, spec in specs.items() for network in self._loaded([spec])}
+
+    def _shared_roles(self) -> tuple[str, ...]:
+        return tuple(role for role in SHARED_ROLES if role in self.settings.scale.roles)
+
+    def _specs(self) -> list[zoo.Spec]:
+        """What is trained first where it is missing."""
+        return [spec for role in self._shared_roles() for spec in self._on_demand(role)] + list(self._judge_specs().values())
+
+    def _on_demand(self, role: str) -> list[zoo.Spec]:
+        """The networks of a role that a notebook trains where they are missing: of a role that has some, no more unless the reader asks."""
+        specs = self._role_specs(role) if role in self.settings.scale.on_demand else []
+        some = any(spec.path.exists() for spec in specs) and "seeds" not in self.settings.overridden
+        return [spec for spec in specs if spec.path.exists()] if some else specs
+
+    def _role_specs(self, role: str) -> list[zoo.Spec]:
+        scale = self.settings.scale
+        recipe = scale.roles[role]
+        # The arms have as many seeds as the reader asks for, the others what the table trains.
+        seeds = list(range(self.settings["seeds"])) if role in JUDGES else scale.seeds_of(scale.architecture, recipe)
+        return [zoo.Spec(recipe, scale.architecture, scale.dataset, seed, scale.name) for seed in seeds or [0]]
+
+    def _judge_specs(self) -> dict[str, zoo.Spec]:
+        scale = self.settings.scale
+        return {
+            kind: zoo.Spec(scale.roles[kind], scale.judge_architecture, scale.dataset, scale.judge_seed, scale.judge_scale or scale.name)
+            for kind in JUDGES
+        }
+
+    def _train(self, specs: Sequence[zoo.Spec]) -> None:
+        """Train what is missing, where the images are here."""
+        missing = [spec for spec in specs if not spec.path.exists() and not zoo.not_applicable(spec)]
+        if missing and self.can_measure:
+            jobs = int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1))
+            pool.train_specs(missing, jobs, self.device, pool.counting(missing, jobs, self.device, self.report))
+
+    def _loaded(self, specs: Sequence[zoo.Spec]) -> list[Network]:
+        """Those in the zoo, but for controls that do not match what they control for."""
+        there = [spec for spec in specs if spec.path.exists() and not _mismatch(spec)]
+        for spec in there:
+            if spec.name not in self._networks:
+                self._networks[spec.name] = zoo.load(spec, self.device)
+        return [self._networks[spec.name] for spec in there]
+
+    def _say_what_is_missing(self, specs: Sequence[zoo.Spec]) -> None:
+        """One line for what is not in the zoo, one for each control that cannot be."""
+        absent = []
+        for spec in specs:
+            if why := zoo.not_applicable(spec):
+                print(f"{spec.name} is not applicable: {why}.")
+            elif why := _mismatch(spec):
+                print(f"{spec.name} is left out: {why}.")
+            elif not spec.path.exists():
+                absent.append(spec)
+        if absent:
+            only = " ".join(f"--only {spec.name}" for spec in absent)
+            minutes = sum(pool.estimated_minutes(spec) for spec in absent)
+            print(
+                f"Not trained yet: {', '.join(spec.name for spec in absent)} (about {max(1, round(minutes))} minutes of one core): "
+                f"`reprolib train --scale {self.settings.scale.name} {only}`."
+            )
+
+
+def _mismatch(spec: zoo.Spec) -> str:
+    """Why a matched control that was chosen is none: no state was near enough. Empty otherwise."""
+    match = (zoo.card_of(spec) or {}).get("matching")
+    return "" if match is None or match["matched"] else f"the nearest state is {100 * match['distance']:.1f} points from {match['robust']}"
