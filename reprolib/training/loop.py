@@ -157,7 +157,9 @@ def estimate_batch_norm(network: Network, x: Tensor, batch_size: int = 128) -> N
 
 
 def choose_precision(device: torch.device) -> str:
-    """ "bf16" where the processor multiplies in it (a GPU; a CPU with AMX or AVX512-BF16, measured 2 to 3 times faster), else "fp32".
+    """ "bf16" where the processor multiplies in it (a GPU; a CPU with AMX or AVX512-BF16), else "fp32".
+
+    Measured 2 to 3 times faster; on an Intel with AVX512-BF16 alone, its AMX masked, no faster (.7 to 1.0 times the speed).
 
     `$REPROLIB_PRECISION` replaces the choice by "bf16" or "fp32" ("auto" leaves it). Told by instructions and not by a
     stopwatch: a timed probe chose differently on a busy machine, and a training of its own that ends in other weights is no

@@ -60,10 +60,11 @@ def test_what_the_code_does_not_see_is_the_same_at_every_point_of_a_pair_and_ano
 
 
 def test_a_blend_start_lies_on_the_ends_and_stays_there():
-    network, (left, right) = fold_batch_norm(problems.network()), ends()
+    """The code is worked out pixel by pixel, so that no rounding hangs on the batch: from the least distance a step is a whole step."""
+    left, right = ends()
     blend = mixed(left, right, 3)
-    found = interpolate(network_code(network, 2), left, right, blend, 5, 0.1, n_points=3)
-    torch.testing.assert_close(found.x[:, [0, 2]], blend[:, [0, 2]], rtol=0, atol=1e-6)
+    found = interpolate(lambda x: x.square().flatten(1), left, right, blend, 5, 0.1, n_points=3)
+    assert torch.equal(found.x[:, [0, 2]], blend[:, [0, 2]])
     assert (found.x[:, 1] - blend[:, 1]).abs().max() > 0.01
 
 

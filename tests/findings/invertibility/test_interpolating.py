@@ -276,6 +276,7 @@ def test_a_network_that_walks_the_cross_fade_scores_as_the_cross_fade_does(repos
 
 def test_a_network_that_never_leaves_its_start_follows_nothing_and_is_most_uneven(repository, nets, judges, monkeypatch):
     planted_walk(monkeypatch, lambda pairs: noise_start(pairs.left.shape, 0).unsqueeze(1).expand(-1, 10, -1, -1, -1))
+    monkeypatch.setattr(interpolating, "EYES_CHUNK", 1)  # some processors round one image differently by its place in the batch
     rows = measure(nets, planted_set(), outside(), Eyes(judges), judges, **KNOBS).rows
     for quantity in ("rank_correlation", "rank_correlation_robust_judge"):
         assert (of(rows, quantity)["value"] == 0).all(), quantity
