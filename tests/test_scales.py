@@ -38,7 +38,7 @@ def test_the_table_trains_what_the_findings_ask_for_by_default(name: str) -> Non
 @pytest.mark.parametrize("name", SCALES)
 def test_every_role_has_networks_in_the_table_and_names_a_recipe(name: str) -> None:
     scale = SCALES[name]
-    assert set(scale.roles) <= {*SHARED_ROLES, "std_fewer"}
+    assert set(scale.roles) <= set(SHARED_ROLES)
     assert set(scale.on_demand) <= set(SHARED_ROLES)
     for role in scale.roles:
         assert scale.seeds_of(scale.architecture, scale.roles[role]), role

@@ -22,9 +22,9 @@ from reprolib.measures.verdicts import (
     verdict,
     worst,
 )
+from reprolib.training.cards import LEAST_DIFFERENCE
 
 MANIPULATION = "manipulation check"
-LEAST_DIFFERENCE = 0.20  # of adversarial accuracy: below it the networks do not differ
 MATCHED_ACCURACY = 0.02  # clean accuracies closer than this need no accuracy-matched control
 TOLERANCE = 1e-9  # .75 - .55 is .2 to a reader, and not to a computer
 NOT_ASKED = "not asked"  # of a control of a claim that does not hold

@@ -69,17 +69,12 @@ class Recipe:
         return {name: value for name, value in used.items() if name in ("id", "version") or value != getattr(Recipe, name)}
 
 
-FEWER: dict[str, tuple[int, int]] = {"2k": (2_000, 80), "8k": (8_000, 75), "12k": (12_000, 50)}
-"""Images and epochs of the recipes `std_2k` (the steps of `laptop`), `std_8k` and `std_12k` (those of `cifar`)."""
-
 RECIPES: dict[str, Recipe] = {
     recipe.id: recipe
     for recipe in (
         Recipe("std"),
         Recipe("untrained", trained=False),
         Recipe("std_matched", matched=True),
-        # As many steps on fewer images: a standard network that is less accurate, and not for want of training.
-        *(Recipe(f"std_{name}", n_images=n, epochs=epochs) for name, (n, epochs) in FEWER.items()),
         # The pair that overfits. Source: Rice et al. 2020 (arXiv 2002.11569), who overfit on all of CIFAR-10 in 200 epochs.
         Recipe("std_5k", n_images=5_000, epochs=80),
         Recipe("linf_8_5k", norm="linf", eps=8 / 255, n_images=5_000, epochs=80),

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from reprolib.errors import BadInput
-from reprolib.scales import CIFAR, LAPTOP, SCALES
-from reprolib.training.recipes import FEWER, RECIPES, Recipe, recipe, without_attack
+from reprolib.scales import SCALES
+from reprolib.training.recipes import RECIPES, Recipe, recipe, without_attack
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
@@ -35,14 +35,6 @@ def test_a_description_leaves_out_what_a_recipe_does_not_use() -> None:
     assert Recipe("l2_05", norm="l2", eps=0.5).describe() == {"id": "l2_05", "version": 1, "norm": "l2", "eps": 0.5}
     assert recipe("std_5k").describe() == {"id": "std_5k", "version": 1, "n_images": 5_000, "epochs": 80}
     assert recipe("std_matched").describe() == {"id": "std_matched", "version": 1, "matched": True}
-
-
-@pytest.mark.parametrize(("name", "schedule", "n_images"), [("2k", LAPTOP, 16_000), ("8k", CIFAR, 50_000), ("12k", CIFAR, 50_000)])
-def test_fewer_images_are_seen_for_as_many_steps(name: str, schedule: object, n_images: int) -> None:
-    full = schedule.schedule  # type: ignore[attr-defined]
-    how = recipe(f"std_{name}")
-    assert (how.n_images, how.epochs) == FEWER[name]
-    assert how.n_images * how.epochs == n_images * full.epochs
 
 
 def test_an_adversarial_recipe_is_compared_with_itself_without_the_attack() -> None:
