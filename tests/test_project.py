@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -233,3 +234,55 @@ def test_no_file_names_a_machine() -> None:
     looked_at += [p for p in ROOT.iterdir() if p.suffix in suffixes or p.name == "Makefile"]
     assert len(looked_at) > 30
     assert [str(path) for path in looked_at if places.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("finding", registry.findings())
+@pytest.mark.parametrize("scale", ["laptop", "cifar"])
+def test_the_readme_says_what_the_committed_results_say(finding: str, scale: str) -> None:
+    from reprolib.judging.audit import read_results
+    from reprolib.run.summary import counts
+
+    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if f"notebooks/{finding}.py" in line and line.startswith("|"))
+    assert f"{scale}: {counts(read_results(ROOT / 'figures' / scale / finding))}" in line
+
+
+def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -> None:
+    floors = [
+        "errors",
+        "store",
+        "code_hash",
+        "provenance",
+        "registry",
+        "scales",
+        "measures",
+        "data",
+        "models",
+        "perturb",
+        "training",
+        "judging",
+        "figures",
+        "display",
+        "parameters",
+        "front_end",
+        "roles",
+        "study",
+        "findings",
+        "run",
+        "cli",
+        "__main__",
+        "__init__",
+    ]
+    package, wrong = ROOT / "reprolib", []
+    for path in package.rglob("*.py"):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            if modules == ["reprolib"]:
+                modules = [f"reprolib.{alias.name}" for alias in node.names]
+            for module in (m for m in modules if m.startswith("reprolib.")):
+                there = module.split(".")[1]
+                if there in floors and floors.index(there) > floors.index(room):
+                    wrong.append(f"{path.relative_to(package)} imports {module}")
+                others = [name for name in registry.findings() if f"reprolib.findings.{name}" in module]
+                wrong += [f"{path.relative_to(package)} knows {name}" for name in others if name not in path.parts]
+    assert wrong == ["store.py imports reprolib.code_hash"]  # when a measurement is kept, and only then
