@@ -140,7 +140,7 @@ study.figure(
     figures.judges(study.rows),
     "judges",
     caption="Share of inverses that judges give the target's class, and the start's class for image starts.",
-    failure="bars of equal height for both judges",
+    failure="dots of equal height for both judges",
     drawn="INV-3",
 )
 external.external_table(study.rows)

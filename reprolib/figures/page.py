@@ -29,9 +29,9 @@ def axes_for(ax: Axes | None, width_in: float, height_in: float) -> tuple[Figure
     return figure, ax
 
 
-def in_lines(label: str) -> str:
-    """A label in short lines, for ticks that stand close."""
-    return textwrap.fill(label, 8, break_long_words=False)
+def in_lines(label: str, width: int = 8) -> str:
+    """A label in short lines of about `width` letters, for ticks that stand close and margins that are narrow."""
+    return textwrap.fill(label, width, break_long_words=False)
 
 
 def beside(ax: Axes, words: str, level: float, **look: Any) -> None:

@@ -36,14 +36,11 @@ def of_claim(rows: pd.DataFrame, claim: str, quantities: Sequence[str] = ()) -> 
     return found
 
 
-def unit_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per network and unit: columns arm, seed, network, unit, value (the mean over what lies within a unit)."""
-    return rows.groupby(["arm", "seed", "network", "unit"], as_index=False).agg(value=("value", "mean"))
-
-
-def network_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per network: columns arm, seed, network, value (units weigh alike)."""
-    return unit_means(rows).groupby(["arm", "seed", "network"], as_index=False).agg(value=("value", "mean"))
+def network_means(rows: pd.DataFrame, *kept: str) -> pd.DataFrame:
+    """One row per network: columns arm, seed, network, those `kept` (apart where they differ) and value (units weigh alike)."""
+    network = ["arm", "seed", "network", *kept]
+    units = rows.groupby([*network, "unit"], as_index=False).agg(value=("value", "mean"))
+    return units.groupby(network, as_index=False).agg(value=("value", "mean"))
 
 
 def short_layer(name: str) -> str:

@@ -7,7 +7,7 @@ import functools
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,12 @@ FAINT = "#8C8C8C"
 
 @dataclass(frozen=True)
 class Role:
-    """How one arm looks in every figure: `colour` (hex), `marker` (matplotlib's letter) and `label` (its name in words)."""
+    """How one arm looks in every figure: `colour` (hex), `marker` (matplotlib's letter), `label` (its name in words), hollow dots or full."""
 
     colour: str
     marker: str
     label: str
+    is_hollow: bool = False
 
 
 # The colours keep apart under simulated protanopia, deuteranopia and tritanopia (a test measures it); markers double them.
@@ -54,6 +55,9 @@ ROLES: dict[str, Role] = {
     "pca": Role("#E3C800", "h", "PCA of pixels"),
     "judge": Role("#262626", "*", "judge"),
 }
+EXTERNAL = "external_"
+"""Before the role of a network that others trained: drawn hollow, in that role's colour, behind all others."""
+
 CHANCE: dict[str, Any] = {"color": FAINT, "linestyle": ":", "linewidth": 1.0}
 REFERENCE: dict[str, Any] = {"color": INK, "linestyle": "--", "linewidth": 0.9}
 
@@ -139,18 +143,18 @@ def housed(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def role(arm: str) -> Role:
-    """The fixed look of an arm. Raises BadInput for an arm that has none."""
-    try:
-        return ROLES[arm]
-    except KeyError:
-        raise BadInput(f"arm {arm!r} has no colour in the house style: one of {', '.join(ROLES)} is needed{nearest(arm, ROLES)}") from None
+    """The fixed look of an arm, hollow where others trained it. Raises BadInput for an arm that has none."""
+    own = ROLES.get(arm.removeprefix(EXTERNAL))
+    if own is None:
+        raise BadInput(f"arm {arm!r} has no colour in the house style: one of {', '.join(ROLES)} is needed{nearest(arm, ROLES)}")
+    return replace(own, label=f"others', {own.label}", is_hollow=True) if arm.startswith(EXTERNAL) else own
 
 
 def in_order(arms: Sequence[str]) -> list[str]:
-    """The distinct arms in the order of ROLES, so that every figure lists them alike."""
+    """The distinct arms in the order of ROLES, others' networks last, so that every figure lists them alike."""
     for arm in arms:
         role(arm)
-    return [name for name in ROLES if name in set(arms)]
+    return [name for name in (*ROLES, *(EXTERNAL + name for name in ROLES)) if name in set(arms)]
 
 
 def png_bytes(figure: Figure, dpi: int = DPI, text: str | None = None) -> bytes:

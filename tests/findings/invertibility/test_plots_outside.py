@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from drawing import images, pictures
 
 from reprolib.errors import BadInput
 from reprolib.findings.invertibility.figures import outside
@@ -11,19 +11,15 @@ from reprolib.findings.invertibility.figures import outside
 
 def given(sets=("tiny_imagenet_20", "fashion"), arms=("robust", "standard"), t=3):
     """Pictures of `t` targets a set; fashion has no standard inverses."""
-    images = torch.rand(t, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    inverses = {name: {arm: images for arm in arms if (name, arm) != ("fashion", "standard")} for name in sets}
-    return {"targets": dict.fromkeys(sets, images), "inverses": inverses, "tau": 0.2}
-
-
-def pictures_in(figure):
-    return [image for ax in figure.axes for image in ax.images]
+    shown = images(t, 3, 8, 8)
+    inverses = {name: {arm: shown for arm in arms if (name, arm) != ("fashion", "standard")} for name in sets}
+    return {"targets": dict.fromkeys(sets, shown), "inverses": inverses, "tau": 0.2}
 
 
 def test_every_target_and_inverse_is_drawn_and_an_absent_one_is_not():
     figure = outside(given(), n=2)
     # 2 targets of 2 sets, 2 robust inverses of each, 2 standard ones of the first set alone
-    assert len(pictures_in(figure)) == 4 + 4 + 2
+    assert len(pictures(figure)) == 4 + 4 + 2
     assert {text.get_text() for text in figure.texts} >= {"target", "photographs of other classes", "clothes"}
 
 
@@ -32,7 +28,7 @@ def test_the_standard_network_stands_above_the_robust_one():
     assert words["target"] > words["standard"] > words["robust"]
 
 
-@pytest.mark.parametrize("pictures", [{}, {"targets": {}, "inverses": {}}, given(arms=())])
-def test_no_picture_is_refused(pictures):
+@pytest.mark.parametrize("nothing", [{}, {"targets": {}, "inverses": {}}, given(arms=())])
+def test_no_picture_is_refused(nothing):
     with pytest.raises(BadInput, match="nothing to draw"):
-        outside(pictures)
+        outside(nothing)

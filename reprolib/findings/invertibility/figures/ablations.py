@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from reprolib.errors import BadInput
-from reprolib.figures import style
+from reprolib.figures import charts, style
 from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page
 from reprolib.figures.reading import of_claim, short_layer
 
@@ -27,7 +28,7 @@ PANELS = (
     ("d_rel", "distance in code space\n(1 = two random images)", r"$d_\mathrm{rel}$"),
 )
 LOGARITHMIC = "d_rel"
-MIDDLE = (0.25, 0.75)  # quantiles over targets
+MIDDLE = ("pi", 50)  # of the targets: from the 25 % to the 75 % quantile
 APART = 0.3  # between two arms on a variant's line, of the distance to the next line
 
 
@@ -58,9 +59,9 @@ def ablations(rows: pd.DataFrame) -> Figure:
         if layers:
             _layers(axes[-1][column], measured[in_sweep], layers, quantity == LOGARITHMIC)
             axes[-1][column].set_ylabel(label)
-    handles, labels = axes[0][0].get_legend_handles_labels()
+    handles = charts.keys(style.in_order(list(found["arm"])), linestyle="none")
     note = "mean over targets; line, band: their middle half" + ("; layers from the image to the head" if layers else "")
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(handles), title=note, alignment="left", title_fontsize=7)
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), title=note, alignment="left", title_fontsize=7)
     return figure
 
 
@@ -113,16 +114,15 @@ def depth(variants: Sequence[str]) -> list[str]:
 def _variants(ax: Axes, found: pd.DataFrame, names: Sequence[str], is_log: bool) -> None:
     """A line of the chart per variant; the reference's means go on as faint lines through all."""
     arms = style.in_order(list(found["arm"]))
-    for i, arm in enumerate(arms):
-        role, values = style.role(arm), found[found["arm"] == arm].groupby("unit_2")["value"]
-        shown = [name for name in names if name in values.groups]
-        y = [names.index(name) + (i - (len(arms) - 1) / 2) * APART for name in shown]
-        low, high, mean = values.quantile(MIDDLE[0])[shown], values.quantile(MIDDLE[1])[shown], values.mean()[shown]
-        ax.hlines(y, low, high, color=role.colour, linewidth=1.0)
-        ax.scatter(mean, y, s=24, marker=role.marker, color=role.colour, edgecolors="white", linewidths=0.5, zorder=3, label=role.label)
-        if REFERENCE in shown:
-            ax.axvline(mean[REFERENCE], color=role.colour, linewidth=0.6, alpha=0.5, zorder=0)
-    ax.set_yticks(range(len(names)))
+    looks = [style.role(arm) for arm in arms]
+    sns.pointplot(
+        found, x="value", y="unit_2", hue="arm", order=names, hue_order=arms, dodge=APART * (len(arms) - 1), ax=ax, legend=False,
+        errorbar=MIDDLE, palette=[role.colour for role in looks], markers=[role.marker for role in looks], linestyle="none",
+        markersize=5, markeredgecolor="white", markeredgewidth=0.5, err_kws={"linewidth": 1.0},
+    )  # fmt: skip
+    for level, role in zip(found[found["unit_2"] == REFERENCE].groupby("arm")["value"].mean().reindex(arms), looks, strict=True):
+        ax.axvline(level, color=role.colour, linewidth=0.6, alpha=0.5, zorder=0)
+    ax.set(yticks=range(len(names)), ylabel="")
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.5, -0.5)
     if is_log:
@@ -132,13 +132,7 @@ def _variants(ax: Axes, found: pd.DataFrame, names: Sequence[str], is_log: bool)
 
 def _layers(ax: Axes, found: pd.DataFrame, names: Sequence[str], is_log: bool) -> None:
     """A line per arm over the layers, and a band."""
-    for arm in style.in_order(list(found["arm"])):
-        role, values = style.role(arm), found[found["arm"] == arm].groupby("unit_2")["value"]
-        shown = [name for name in names if name in values.groups]
-        x = [names.index(name) for name in shown]
-        low, high = values.quantile(MIDDLE[0])[shown], values.quantile(MIDDLE[1])[shown]
-        ax.fill_between(x, low, high, color=role.colour, alpha=0.13, linewidth=0)
-        ax.plot(x, values.mean()[shown], color=role.colour, marker=role.marker, markersize=3.5, label=role.label)
+    charts.lines(found.assign(depth=found["unit_2"].map(list(names).index)), ax, "depth", each="arm", band=MIDDLE[1] / 100, markersize=3.5)
     ax.set_xticks(range(len(names)), [short_layer(name) for name in names], rotation=90, fontsize=6.5)
     staged = any(short_layer(name) != name.removeprefix(LAYER) for name in names)
     ax.set_xlabel("layer (stage.block.relu)" if staged else "layer")

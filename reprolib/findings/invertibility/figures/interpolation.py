@@ -11,20 +11,19 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from reprolib.errors import BadInput, nearest
-from reprolib.figures import style
-from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page, beside, tint
-from reprolib.figures.reading import network_means, of_claim
+from reprolib.figures import charts, style
+from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page, beside
+from reprolib.figures.reading import of_claim
 
 CLAIM = "INV-6"
 CROSS_FADE = "crossfade"
-BAND = (0.25, 0.75)  # quantiles over pairs
+BAND = 0.5  # the middle share of the pairs
 STRIPS = (("strips", (CROSS_FADE, "standard", "robust"), ""), ("blend", ("standard", "robust"), "\nfrom blend"))
 QUANTITIES = {"across": "rank_correlation", "ood": "rank_correlation@ood", "within": "rank_correlation@within"}
 KINDS = {"across": "two classes", "ood": "outside the training distribution", "within": "one class"}
-MARKS = (("rank_correlation", "standard judge, from noise", 1.0), ("rank_correlation_robust_judge", "robust judge, from noise", 0.45),
+MARKS: tuple[charts.Mark, ...] = (("rank_correlation", "standard judge, from noise", 1.0), ("rank_correlation_robust_judge", "robust judge, from noise", 0.45),
          ("rank_correlation@blend", "standard judge, from the blend", 0.0))  # fmt: skip
 WIDTH_IN = 5.05  # of a strip, and of the charts below
 CURVES_IN, DOTS_IN = 1.4, 1.2
@@ -100,23 +99,15 @@ def _curves(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
         bad = rows["unit_2"][points.isna()].iloc[0]
         raise BadInput(f'unit_2={bad!r} of a preference row names no point across classes: write it like "across|3"')
     rows = rows.assign(weight=points / max(points.max(), 1))
-    for arm in _arms(rows):
-        look, label = _look(arm), _look(arm).label
-        for _, network in rows[rows["arm"] == arm].groupby(["seed", "network"]):
-            values = network.groupby("weight")["value"]
-            mean = values.mean()
-            if arm == CROSS_FADE:
-                axes.plot(mean.index, mean, **style.REFERENCE, label=label, zorder=1.9)
-            else:
-                axes.fill_between(
-                    mean.index, values.quantile(BAND[0]), values.quantile(BAND[1]), color=look.colour, alpha=0.15, linewidth=0
-                )
-                axes.plot(mean.index, mean, color=look.colour, marker=look.marker, label=label)
-            label = "_"  # one entry per arm
+    networks, faded = rows[rows["arm"] != CROSS_FADE], rows[rows["arm"] == CROSS_FADE].groupby("weight")["value"].mean()
+    charts.lines(networks, axes, "weight", band=BAND)
+    handles = charts.keys(style.in_order(list(networks["arm"])))
+    if len(faded):
+        handles += axes.plot(faded.index, faded, **style.REFERENCE, label="cross-fade of pixels", zorder=1.9)
     axes.axhline(0, **style.CHANCE, zorder=0)
     axes.set(xlim=(-margin, 1 + margin), ylim=(-1.02, 1.02), yticks=[-1, 0, 1], ylabel=PREFERENCE)
     axes.set_xlabel(r"mixing weight $\lambda$ of the right image's code; band: the middle half of the pairs across classes", labelpad=2)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncols=3, handlelength=1.6, borderaxespad=0.1)
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 0.98), ncols=3, handlelength=1.6, borderaxespad=0.1)
 
 
 def _dots(axes: Axes, rows: pd.DataFrame, correlations: pd.DataFrame) -> None:
@@ -124,24 +115,15 @@ def _dots(axes: Axes, rows: pd.DataFrame, correlations: pd.DataFrame) -> None:
     arms = style.in_order(list(correlations["arm"]))
     found = rows[rows["claim"] == CLAIM]
     marks = [mark for mark in MARKS if (found["quantity"] == mark[0]).any()]
-    for i, arm in enumerate(arms):
-        look = style.role(arm)
-        for m, (quantity, _, strength) in enumerate(marks):
-            means = network_means(found[(found["arm"] == arm) & (found["quantity"] == quantity)])["value"]
-            place = i + 0.24 * (m - (len(marks) - 1) / 2)
-            offsets = [place + (k - (len(means) - 1) / 2) * 0.07 for k in range(len(means))]
-            face = tint(look.colour, strength)
-            axes.scatter(offsets, means, s=22, marker=look.marker, facecolors=[face], edgecolors=look.colour, linewidths=0.8, zorder=3)
+    charts.by_arm(found, axes, marks, arms)
     level = found[found["quantity"] == "rank_correlation@crossfade"]["value"]
     if len(level):
         axes.axhline(level.mean(), **style.REFERENCE, zorder=0)
         beside(axes, "cross-fade of\npixels, standard\njudge", level.mean())
     axes.axhline(0, **style.CHANCE, zorder=0)
-    axes.set_xticks(range(len(arms)), [style.role(arm).label.replace(", ", ",\n").replace("-", "-\n") for arm in arms], fontsize=6.5)
-    axes.tick_params(axis="x", length=0)
-    axes.set(xlim=(-0.5, len(arms) - 0.5), ylim=(min(-0.05, axes.get_ylim()[0]), 1.05), ylabel="rank correlation $\\rho$\nwith the weight")
-    keys = [Line2D([], [], linestyle="", marker="o", color=style.FAINT, markerfacecolor=tint(style.FAINT, mark[2])) for mark in marks]
-    axes.legend(keys, [mark[1] for mark in marks], loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handletextpad=0.1, borderaxespad=0.1)
+    axes.set(ylim=(min(-0.05, axes.get_ylim()[0]), 1.05), ylabel="rank correlation $\\rho$\nwith the weight")
+    handles = charts.mark_keys(marks)
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handletextpad=0.1, borderaxespad=0.1)
 
 
 def _correlation_of(rows: pd.DataFrame, picture: Mapping[str, Any], part: str, arm: str) -> str:
@@ -156,12 +138,6 @@ def _correlation_of(rows: pd.DataFrame, picture: Mapping[str, Any], part: str, a
 def _title(picture: Mapping[str, Any]) -> str:
     names = picture["names"]
     return KINDS[picture["kind"]] if names is None else f"{KINDS[picture['kind']]}: " + r" $\rightarrow$ ".join(names)
-
-
-def _arms(rows: pd.DataFrame) -> list[str]:
-    """The arms in their fixed order, the cross-fade last."""
-    there = list(rows["arm"].unique())
-    return style.in_order([arm for arm in there if arm != CROSS_FADE]) + [CROSS_FADE] * (CROSS_FADE in there)
 
 
 def _look(arm: str) -> style.Role:

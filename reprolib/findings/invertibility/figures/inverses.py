@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from reprolib.errors import BadInput, nearest
-from reprolib.figures import style
+from reprolib.figures import charts, style
 from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page
 from reprolib.figures.reading import network_means, of_claim
 
@@ -173,17 +173,11 @@ def _check_code_size(images: Mapping[str, Any]) -> tuple[Tensor, Mapping[int, Ma
 
 def _correlation_curve(axes: Axes, rows: pd.DataFrame, fractions: Mapping[int, float]) -> None:
     """Pixel correlation against the code's size: a dot per network, a line through the arm's means."""
-    per_k = {k: network_means(part) for k, part in rows.groupby("k")}
-    means = pd.concat([found.assign(k=k) for k, found in per_k.items()])
-    ends: dict[str, tuple[float, float]] = {}
-    for arm in style.in_order(list(means["arm"])):
-        look = style.role(arm)
-        of_arm = means[means["arm"] == arm]
-        line = of_arm.groupby("k")["value"].mean()
-        x = [fractions[k] for k in line.index]
-        axes.plot(x, line.to_numpy(), color=look.colour, marker=look.marker, label=look.label)
-        axes.scatter(of_arm["k"].map(fractions), of_arm["value"], s=9, color=look.colour, alpha=0.5, linewidths=0)
-        ends[arm] = (x[-1], float(line.iloc[-1]))
+    means = network_means(rows.assign(share=rows["k"].map(fractions)), "share")
+    charts.lines(means, axes, "share", each="arm")
+    charts.dots(means, axes, "share", gap=0, side=3, edge=0, alpha=0.5)
+    by_size = means.groupby(["arm", "share"])["value"].mean()
+    ends = {arm: (by_size[arm].index[-1], by_size[arm].iloc[-1]) for arm in style.in_order(list(means["arm"]))}
     text: dict[str, Any] = {"fontweight": "bold", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
     for rank, (arm, end) in enumerate(sorted(ends.items(), key=lambda item: item[1][1])):
         va = "center" if len(ends) == 1 else ("bottom" if rank == len(ends) - 1 else "top")  # apart, also where the ends meet

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from reprolib.errors import BadInput
 from reprolib.figures import style
-from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page
+from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page, in_lines
 
 SETS = {
     "held_out": "shapes and textures never trained on", "tiny_imagenet_20": "photographs of other classes",
@@ -40,9 +40,7 @@ def outside(pictures: Mapping[str, Any], n: int | None = None) -> Figure:
     page.label("target", header + side / 2)
     for r, arm in enumerate(arms):
         y = rows_top + r * pitch
-        page.label("", y + side / 2, bar=(style.role(arm).colour, y, side))
-        words = style.role(arm).label.replace(", ", ",\n")
-        page.text(words, LABEL_IN - 0.1, y + side / 2, ha="right", va="center", linespacing=1.15, fontsize=7 if len(words) < 18 else 6)
+        page.label(in_lines(style.role(arm).label, 12), y + side / 2, bar=(style.role(arm).colour, y, side))
     left = LABEL_IN
     for name, count in shown.items():
         page.text(SETS.get(name, name), left + (count * pitch - PAD_IN) / 2, header - 0.06, ha="center", va="bottom", fontsize=6.5)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reprolib.errors import BadInput
-from reprolib.figures import style
+from reprolib.figures import charts, style
 from reprolib.figures.reading import network_means, of_claim
 from reprolib.findings.invertibility.figures.charts import RATIO_LABEL
 from reprolib.training.recipes import recipe
@@ -42,7 +40,7 @@ def trend(rows: pd.DataFrame) -> Figure:
     right.set_ylim(0, 1.02)
     right.set_ylabel("clean accuracy")
     right.set_title("what it costs")
-    handles, _ = left.get_legend_handles_labels()
+    handles = charts.keys(style.in_order([arm for arm in distance["arm"].unique() if arm in ARMS]), linestyle="none")
     if "robust_large" in set(distance["arm"]):
         handles.append(Line2D([], [], color=style.FAINT, linewidth=1.0, linestyle=":", label="shown, not tested"))
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
@@ -52,9 +50,7 @@ def trend(rows: pd.DataFrame) -> Figure:
 def _path(ax: Axes, found: pd.DataFrame) -> None:
     """Dots of networks over their radii, and a line through the mean at each."""
     found = found[found["arm"].isin(ARMS)]
-    radius = {(row.arm, row.network): recipe(str(row.recipe)).eps for row in found.itertuples()}
-    means = network_means(found)
-    means["eps"] = [radius[arm, network] for arm, network in zip(means["arm"], means["network"], strict=True)]
+    means = network_means(found.assign(eps=[recipe(name).eps for name in found["recipe"]]), "eps")
     if means["eps"].nunique() < 2:
         there = ", ".join(f"{eps:g}" for eps in sorted(means["eps"].unique())) or "none"
         raise BadInput(f"a trend needs networks of at least two training radii: the rows hold {there}; measure robust arms too")
@@ -62,17 +58,6 @@ def _path(ax: Axes, found: pd.DataFrame) -> None:
     n_tested = int((levels.index <= means[means["arm"].isin(TESTED)]["eps"].max()).sum())
     ax.plot(levels.index[:n_tested], levels[:n_tested], color=style.FAINT, linewidth=1.0, zorder=1)
     ax.plot(levels.index[n_tested - 1 :], levels[n_tested - 1 :], color=style.FAINT, linewidth=1.0, linestyle=":", zorder=1)
-    step = 0.025 * float(levels.index.max())
-    for arm in style.in_order(list(means["arm"])):
-        of_arm, role = means[means["arm"] == arm].sort_values("seed"), style.role(arm)
-        ax.scatter(
-            _apart(list(of_arm["eps"]), step), of_arm["value"], s=38, marker=role.marker, color=role.colour,
-            edgecolors="white", linewidths=0.6, zorder=3, label=role.label,
-        )  # fmt: skip
+    charts.dots(means, ax, "eps", gap=0.025 * float(levels.index.max()))
     ax.set_xticks(list(levels.index), [f"{eps:g}" for eps in levels.index])
     ax.set_xlabel("training radius, L2, pixel units (0: standard)")
-
-
-def _apart(places: Sequence[float], step: float) -> list[float]:
-    """The places, side by side, so that equal values stay visible."""
-    return [place + (k - (len(places) - 1) / 2) * step for k, place in enumerate(places)]

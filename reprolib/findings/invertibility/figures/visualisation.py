@@ -17,11 +17,11 @@ from matplotlib.ticker import NullLocator
 from torch import Tensor
 
 from reprolib.errors import BadInput, nearest
-from reprolib.figures import style
-from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page, axes_for
+from reprolib.figures import charts, style
+from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page, in_lines
 from reprolib.figures.reading import of_claim
 
-BAND = (0.1, 0.9)  # quantiles over units
+BAND = 0.8  # the middle share of the units
 CUTOFF = 0.25  # cycles per pixel: where the claim's high frequencies begin
 STARTS = {"noise": "noise", "image": "a test image", "ood": "an out-of-distribution image"}
 SPECTRUM_IN = 2.1
@@ -32,7 +32,8 @@ VISIBLE = 0.15  # root mean square of an amplified change, in units of the pixel
 def visualisation(rows: pd.DataFrame, pictures: Mapping[str, Any], n_units: int = 3, arms: Sequence[str] | None = None) -> Figure:
     """Images that raise single units, a row per network, and below the spectra of the changes.
 
-    rows: claim "INV-7", quantity "spectrum" (see `spectra`). pictures: starts {start: (m, 3, h, w)} and arms {role: {"units": m
+    rows: claim "INV-7", quantity "spectrum", unit = hidden unit, unit_2 = cycles per pixel, of one network an arm; each unit's power
+    adds up to 1 over the rings, and the band is the middle 80 % of the units. pictures: starts {start: (m, 3, h, w)} and arms {role: {"units": m
     channel numbers, "x": {start: (m, 3, h, w)}}}, in [0, 1] or uint8. n_units: how many of the m. arms: which, in any order.
     Raises BadInput where there is no picture of an arm, or no unit to show.
     """
@@ -59,18 +60,6 @@ def visualisation(rows: pd.DataFrame, pictures: Mapping[str, Any], n_units: int 
         _network_label(page, arm, rows_top + r * pitch, side, f"units {', '.join(map(str, found[arm]['units'][:n]))}")
     _spectra(page.axes(LABEL_IN, height, style.WIDE - LABEL_IN - 0.2, SPECTRUM_IN - 0.45), rows, names)
     return page.figure
-
-
-@style.housed
-def spectra(rows: pd.DataFrame, ax: Axes | None = None, arms: Sequence[str] | None = None) -> Figure:
-    """Radial spectra of what raising a unit changes, log-log: the mean over units per arm, its band from the 10 % to the 90 % quantile.
-
-    rows: claim "INV-7", quantity "spectrum", unit = hidden unit, unit_2 = cycles per pixel, of one network an arm; each unit's power adds up
-    to 1 over the rings. arms: which to draw; default: all there are.
-    """
-    figure, ax = axes_for(ax, style.WIDE, 2.3)
-    _spectra(ax, rows, arms)
-    return figure
 
 
 @style.housed
@@ -149,17 +138,13 @@ def amplification(images: Tensor, radius: float) -> int:
     return max(1, round(VISIBLE * math.sqrt(images[0].numel()) / radius))
 
 
-def _spectra(ax: Axes, rows: pd.DataFrame, arms: Sequence[str] | None) -> None:
+def _spectra(ax: Axes, rows: pd.DataFrame, arms: Sequence[str]) -> None:
     found = of_claim(rows, "INV-7", ["spectrum"])
-    found = found.assign(cycles=pd.to_numeric(found["unit_2"]))
-    for arm in style.in_order(list(found["arm"])):
-        if arms is not None and arm not in arms:
-            continue
-        look, rings = style.role(arm), found[found["arm"] == arm].groupby("cycles")["value"]
-        mean = rings.mean()
-        if arm in ("standard", "robust"):  # the bands of all arms would hide each other
-            ax.fill_between(mean.index, rings.quantile(BAND[0]), rings.quantile(BAND[1]), color=look.colour, alpha=0.15, linewidth=0)
-        ax.plot(mean.index, mean, color=look.colour, marker=look.marker, markersize=3, label=look.label)
+    found = found[found["arm"].isin(arms)].assign(cycles=pd.to_numeric(found["unit_2"]))
+    is_compared = found["arm"].isin(["standard", "robust"])
+    for part, band in ((found[is_compared], BAND), (found[~is_compared], None)):  # the bands of all arms would hide each other
+        if len(part):
+            charts.lines(part, ax, "cycles", each="arm", band=band, markersize=3)
     ax.axvline(CUTOFF, **style.REFERENCE, zorder=0)
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -168,7 +153,7 @@ def _spectra(ax: Axes, rows: pd.DataFrame, arms: Sequence[str] | None) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("cycles per pixel (right of the dashed line: high frequencies)")
     ax.set_ylabel("power of the change\n(all rings: 1)")
-    ax.legend(loc="lower left", ncols=2)
+    ax.legend(handles=charts.keys(style.in_order(list(found["arm"])), markersize=3), loc="lower left", ncols=2)
 
 
 def _arms(pictures: Mapping[str, Any], arms: Sequence[str] | None) -> tuple[list[str], Mapping[str, Any]]:
@@ -187,7 +172,7 @@ def _network_label(page: Page, arm: str, y: float, height: float, units: str) ->
     """A network's name and below it its units, in the left margin, with the arm's bar beside the pictures."""
     look, middle = style.role(arm), y + height / 2 + 0.03
     page.label("", y, bar=(look.colour, y, height))
-    words = look.label.replace(", ", ",\n")
+    words = in_lines(look.label, 12)
     page.text(words, LABEL_IN - 0.1, middle, ha="right", va="bottom", fontsize=7 if words == look.label else 6, linespacing=1.1)
     page.text(units, LABEL_IN - 0.1, middle + 0.03, ha="right", va="top", fontsize=5.5, color=style.FAINT)
 
