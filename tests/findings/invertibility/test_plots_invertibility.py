@@ -189,7 +189,7 @@ def test_trajectories_of_another_start_or_of_half_the_quantities_are_refused():
 
 def test_judges_draw_a_dot_per_network_and_question_and_both_lines():
     ax = plots.judges(judge_rows()).axes[0]
-    asked = ("", "#ffffff")  # of J_t full, of J_0 hollow
+    asked = ("", "#ffffff")  # of the target full, of the start hollow
     colours = {arm: style.ROLES[arm].colour.lower() for arm in ("standard", "robust")}
     assert [(y, face) for _, y, face, _ in dots(ax)] == [
         (height, face or colours[arm])

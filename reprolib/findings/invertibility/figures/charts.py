@@ -18,9 +18,9 @@ TAUS = (0.5, 0.35, 0.2, 0.1, 0.05)
 BAND = 0.8  # the middle share of the targets
 RATIO_LABEL = "perceptual distance to the target\n/ that of the start"
 MARKS: tuple[charts.Mark, ...] = (
-    ("recognised", "$J_t$, standard judge", 1.0),
-    ("recognised_robust_judge", "$J_t$, robust judge", 0.45),
-    ("recognised_start", "$J_0$, standard judge", 0.0),
+    ("recognised", "the target's class, standard judge", 1.0),
+    ("recognised_robust_judge", "the target's class, robust judge", 0.45),
+    ("recognised_start", "the start's class, standard judge", 0.0),
 )
 
 
@@ -75,7 +75,7 @@ def trajectories(
 
 @style.housed
 def judges(rows: pd.DataFrame, ax: Axes | None = None, claim: str = "INV-3") -> Figure:
-    """Share of inverses that independent judges give the target's class (J_t), and the start's (J_0), a dot per network.
+    """Share of inverses that independent judges give the target's class and the start's, a dot per network.
 
     rows: `claim`, quantities "recognised", "recognised_robust_judge", "recognised_start" (0 or 1 per target and start), and of arm
     "judge" "judge_ceiling" (the judge on the targets themselves) and "judge_floor" (on random images); whatever is absent is not drawn.
@@ -96,7 +96,7 @@ def judges(rows: pd.DataFrame, ax: Axes | None = None, claim: str = "INV-3") -> 
             ax.axhline(level.mean(), **line, zorder=0)
             beside(ax, words, level.mean())
     ax.set_ylim(-0.03, 1.02)
-    ax.set_ylabel("share given the class of\nthe target ($J_t$), the start ($J_0$)")
+    ax.set_ylabel("share of inverses\ngiven that class")
     ax.legend(handles=charts.mark_keys(marks), loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(marks))
     return figure
 
