@@ -18,9 +18,9 @@ TAUS = (0.5, 0.35, 0.2, 0.1, 0.05)
 BAND = 0.8  # the middle share of the targets
 RATIO_LABEL = "perceptual distance to the target\n/ that of the start"
 MARKS: tuple[charts.Mark, ...] = (
-    ("recognised", "the target's class, standard judge", 1.0),
-    ("recognised_robust_judge", "the target's class, robust judge", 0.45),
-    ("recognised_start", "the start's class, standard judge", 0.0),
+    ("recognised", "target, standard judge", 1.0),
+    ("recognised_robust_judge", "target, robust judge", 0.45),
+    ("recognised_start", "start, standard judge", 0.0),
 )
 
 
@@ -96,7 +96,7 @@ def judges(rows: pd.DataFrame, ax: Axes | None = None, claim: str = "INV-3") -> 
             ax.axhline(level.mean(), **line, zorder=0)
             beside(ax, words, level.mean())
     ax.set_ylim(-0.03, 1.02)
-    ax.set_ylabel("share of inverses\ngiven that class")
+    ax.set_ylabel("share given the class\nof the target or the start")
     ax.legend(handles=charts.mark_keys(marks), loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(marks))
     return figure
 
