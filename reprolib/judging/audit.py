@@ -12,6 +12,7 @@ from typing import Any
 from reprolib.errors import BadInput, CorruptFile, MissingData
 from reprolib.judging.claims import judge_finding
 from reprolib.judging.ledger import Claim, claims_sha256, load_claims
+from reprolib.judging.seen import read_seen
 from reprolib.judging.tidy import read_rows
 
 RELATIVE = 1e-5  # numbers are kept to 6 digits; the last one may differ between kinds of CPU
@@ -71,7 +72,7 @@ def audit(folder: str | os.PathLike[str], claims: Mapping[str, Claim] | None = N
 
 
 def strict(folder: str | os.PathLike[str], committed: str | os.PathLike[str] | None = None) -> list[str]:
-    """What stands between a folder's results and a clean bill: required claims that were not run, answers that changed.
+    """What stands between a folder's results and a clean bill: required claims not run, figures nobody looked at, answers that changed.
 
     committed: a folder whose results.json the answers must equal, where given.
     """
@@ -79,6 +80,11 @@ def strict(folder: str | os.PathLike[str], committed: str | os.PathLike[str] | N
     where = f"{results['scale']}/{results['finding']}"
     owed = [entry for entry in results["claims"] if entry["required"] and entry["verdict"].startswith("not run")]
     lines = [f"{where} {entry['id']}: required, but {entry['verdict']}" for entry in owed]
+    seen = read_seen(Path(folder))
+    for figure in results.get("figures", ()):
+        if seen.get(figure["name"], {}).get("rows") != figure["rows"]:
+            state = "stale" if figure["name"] in seen else "missing"
+            lines.append(f"{where} figure {figure['name']}: what is seen in it is {state} in seen.toml (rows {figure['rows']})")
     if committed is None:
         return lines
     return lines + [f"{where} {line}" for line in changed_answers(read_results(committed, of_any_rule=True), results)]
