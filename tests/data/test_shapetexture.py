@@ -203,15 +203,14 @@ def test_images_are_those_of_version_1(variant, expected):
     assert hashlib.sha256(found).hexdigest()[:16] == expected
 
 
-@pytest.mark.parametrize("name", MEASURED)
-def test_normaliser_is_that_of_the_training_split(name):
-    x = data.load(name, "train").x.double() / 255
-    mean, std = data.normaliser(name)
+def test_normaliser_is_that_of_the_training_split():
+    x = data.load("shapetexture_gratings", "train").x.double() / 255
+    mean, std = data.normaliser("shapetexture_gratings")
     np.testing.assert_allclose(x.mean(dim=(0, 2, 3)), mean, atol=5.1e-5)
     np.testing.assert_allclose(x.std(dim=(0, 2, 3)), std, atol=5.1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(set(shapetexture.WORLDS) - set(MEASURED)))
+@pytest.mark.parametrize("name", sorted(set(shapetexture.WORLDS) - {"shapetexture_gratings"}))
 def test_normaliser_is_about_that_of_the_first_training_images(name):
     x = render(world_of(name, "train"), range(1000)).image.double() / 255
     mean, std = data.normaliser(name)

@@ -10,7 +10,6 @@ import torch
 from inverses import carded, of, planted_set
 
 from reprolib import parameters
-from reprolib.errors import BadInput
 from reprolib.findings.invertibility import (
     ablating,
     adding,
@@ -24,7 +23,6 @@ from reprolib.findings.invertibility import (
     tidying,
     visualising,
 )  # fmt: skip
-from reprolib.findings.invertibility.inverting import TAUS
 from reprolib.judging.claims import judge_finding
 from reprolib.judging.tidy import card_rows, rounded, write_rows
 
@@ -64,13 +62,9 @@ def everything(tmp_path_factory):
     return measured_at(planted_study(tmp_path_factory.mktemp("figures")), nets)
 
 
-@pytest.mark.parametrize(("scale", "tau"), [("smoke", 0), ("smoke", 0.2), ("smoke", 0.3), ("laptop", 0)])
-def test_the_whole_protocol_holds_at_its_smallest_and_at_any_tau_that_a_reader_may_ask_for(tmp_path, scale, tau):
-    try:
-        study = planted_study(tmp_path, scale, tau=tau)
-    except BadInput:
-        assert tau not in (0, *TAUS)
-        return
+@pytest.mark.parametrize(("scale", "tau"), [("smoke", 0.2), ("laptop", 0)])
+def test_the_whole_protocol_holds_at_its_smallest_and_at_a_tau_that_a_reader_asks_for(tmp_path, scale, tau):
+    study = planted_study(tmp_path, scale, tau=tau)
     nets = {"standard": [carded(0)], "robust": [carded(0, "l2")], "untrained": [carded(2, "untrained")]}
     measured = measured_at(study, nets)
     kinds = ("noise", "image")
@@ -95,7 +89,7 @@ def test_every_role_that_has_networks_is_measured_and_a_role_that_has_none_is_ab
     for role in ("standard", "robust", *CONTROLS):
         assert len(of(rows, "INV-2", "distance_ratio", role)) == len(of(rows, "INV-3", "recognised", role)) > 0
         from_images = len(of(rows, "INV-1", "distance_ratio", role))
-        assert from_images == (0 if role in ("blur", "untrained") else 4)
+        assert from_images == (0 if role == "untrained" else 4)
     assert "robust_large" not in set(rows["arm"])
     assert set(rows.loc[rows["claim"] == "INV-5", "arm"]) == {"standard", "robust", "gauss", "std_matched"}
 

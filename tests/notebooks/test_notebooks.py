@@ -1,0 +1,72 @@
+"""Whatever the finding: its notebook runs through at scale smoke, judges every claim of its ledger, and draws and describes each figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from reprolib import registry
+from reprolib.judging.audit import audit
+from reprolib.judging.ledger import load_claims
+
+Executed = tuple[nbformat.NotebookNode, Path]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=registry.findings())
+def executed(request: pytest.FixtureRequest, smoke_run: Callable[[str], Executed]) -> Executed:
+    return smoke_run(request.param)
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_every_figure_is_drawn_saved_and_described(executed: Executed) -> None:
+    notebook, folder = executed
+    figures = results_of(folder)["figures"]
+    calls = [cell.source.count("study.figure(") for cell in notebook.cells]
+    assert len(figures) == len({figure["name"] for figure in figures}) == sum(calls) + 1  # the verdicts are the library's
+    for figure in figures:
+        assert figure["caption"]
+        assert figure["failure"]
+        assert all((folder / file).stat().st_size > 1000 for file in figure["files"])
+    for cell, called in zip(notebook.cells, calls, strict=True):
+        shown = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        assert len(shown) == called + ("study.finish(" in cell.source)
+
+
+def test_every_claim_is_judged_once_by_name_and_proves_nothing_at_smoke(executed: Executed) -> None:
+    notebook, folder = executed
+    assert audit(folder) == []
+    results = results_of(folder)
+    ledger = load_claims(folder.name)
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert all(code.count(f'study.claim("{claim}")') <= 1 for claim in ledger)
+    assert [claim["id"] for claim in results["claims"]] == list(ledger)
+    assert not any(claim["required"] for claim in results["claims"])
+    assert all("smoke: not evidence" in claim["reason"] for claim in results["claims"])
+    assert any(claim["estimate"] is not None for claim in results["claims"])
+    assert results["measured"] == "yes"
+    assert str(ROOT) not in json.dumps(results)
+
+
+def test_a_headless_run_makes_no_widget_and_says_so(executed: Executed) -> None:
+    text = nbformat.writes(executed[0])
+    assert "widgets" not in executed[0].metadata
+    assert "widget-view" not in text
+    assert "explorer: nobody is watching" in text
+
+
+@pytest.mark.parametrize("finding", registry.findings())
+def test_a_notebook_can_be_read_in_one_sitting(finding: str) -> None:
+    cells = nbformat.read(ROOT / "notebooks" / f"{finding}.ipynb", as_version=4).cells
+    code = [cell.source.splitlines() for cell in cells if cell.cell_type == "code"]
+    assert len(cells) <= 28
+    assert len(code) <= 14
+    assert max(map(len, code)) <= 20  # with what a cell imports, and a figure's caption
