@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from reprolib import cli, data, runner, store
+from reprolib import cli, data, store
 from reprolib.errors import StorageError
+from reprolib.run import runner
 from reprolib.training import zoo
 
 SPEC = zoo.Spec("untrained", "tinycnn", "shapetexture_gratings", 0, "smoke")

@@ -30,15 +30,19 @@ def results_of(folder: Path) -> dict[str, Any]:
 def test_every_figure_is_drawn_saved_and_described(executed: Executed) -> None:
     notebook, folder = executed
     figures = results_of(folder)["figures"]
-    calls = [cell.source.count("study.figure(") for cell in notebook.cells]
-    assert len(figures) == len({figure["name"] for figure in figures}) == sum(calls) + 1  # the verdicts are the library's
+    at_once = [
+        f"\n{cell.source}".count("\nstudy.figure(") for cell in notebook.cells
+    ]  # the others are drawn where there is something to draw
+    all_told = [cell.source.count("study.figure(") for cell in notebook.cells]
+    assert len(figures) == len({figure["name"] for figure in figures})
+    assert sum(at_once) + 1 <= len(figures) <= sum(all_told) + 1  # the verdicts are the library's
     for figure in figures:
         assert figure["caption"]
         assert figure["failure"]
         assert all((folder / file).stat().st_size > 1000 for file in figure["files"])
-    for cell, called in zip(notebook.cells, calls, strict=True):
-        shown = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-        assert len(shown) == called + ("study.finish(" in cell.source)
+    for cell, least, most in zip(notebook.cells, at_once, all_told, strict=True):
+        shown = len([output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})])
+        assert least <= shown - ("study.finish(" in cell.source) <= most
 
 
 def test_every_claim_is_judged_once_by_name_and_proves_nothing_at_smoke(executed: Executed) -> None:
