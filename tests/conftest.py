@@ -47,7 +47,7 @@ def notebook(repository: Path, request: pytest.FixtureRequest) -> Callable[..., 
         says_where = [new_code_cell(FINISHED.format(figures=repository / "figures"))] * ("runner" in request.module.__name__)
         parameters = new_code_cell('scale = "laptop"\nseeds = 0\nn_targets = 0\ntau = 0.0', metadata={"tags": ["parameters"]})
         made = new_notebook(
-            cells=[parameters, *(new_markdown_cell(c) if c.startswith("# ") else new_code_cell(c) for c in cells), says_where]
+            cells=[parameters, *(new_markdown_cell(c) if c.startswith("# ") else new_code_cell(c) for c in cells), *says_where]
         )
         made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         path = repository / "notebooks" / "invertibility.ipynb"

@@ -15,7 +15,7 @@ from reprolib import parameters, store
 from reprolib.data.images import Images
 from reprolib.errors import BadInput
 from reprolib.findings.block_structure.networks import Compared, spec_of_card
-from reprolib.judging.tidy import joined
+from reprolib.judging.tidy import joined, read_rows
 from reprolib.models.grams import collect, layer_set
 from reprolib.models.networks import Network, weights_sha256
 from reprolib.training.specs import snapshot_folder
@@ -62,6 +62,10 @@ class PlantedStudy(SimpleNamespace):
     def add(self, rows: pd.DataFrame) -> None:
         """Keep rows, as a study does."""
         self.added.append(rows)
+
+    def committed_rows(self) -> pd.DataFrame:
+        """The committed rows."""
+        return read_rows(self.committed / "rows.csv.gz")
 
     @property
     def rows(self) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pwd
 from collections.abc import Callable
@@ -46,12 +47,12 @@ def read_only(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
 
 def test_what_is_measured_and_trained_is_read_without_a_lock(repository: Path, read_only: Callable[[], None]) -> None:
     zoo.obtain(SPEC, "cpu", lambda line: None)
-    kept = store.cache("kind", {"a": 1}, lambda: {"x": torch.ones(2)})
+    kept = store.cache("kind", {"a": 1}, lambda: {"x": torch.ones(2)}, measured_by=json.dumps)
     sha256 = data.load(SPEC.dataset, "test").sha256
     read_only()
     assert zoo.obtain(SPEC, "cpu", lambda line: None)
     assert zoo.network("untrained", "tinycnn", SPEC.dataset, 0, "smoke").card == zoo.card_of(SPEC)
-    assert torch.equal(store.cache("kind", {"a": 1}, dict)["x"], kept["x"])
+    assert torch.equal(store.cache("kind", {"a": 1}, dict, measured_by=json.dumps)["x"], kept["x"])
     assert data.load(SPEC.dataset, "test").sha256 == sha256
     assert not list(repository.rglob("*.lock"))
 

@@ -197,7 +197,7 @@ def test_the_rows_are_those_the_claim_reads_and_no_others_decide(measured):
     assert set(rows["claim"]) == {CLAIM}
     claim = load_claims()[CLAIM]
     shown = {"rank_correlation@crossfade", "preference", "d_rel", "zero_gradient_share"}
-    assert set(rows["quantity"]) == {claim.primary, *(part.quantity for part in claim.parts)} | shown
+    assert set(rows["quantity"]) == {claim.quantity, *(part.quantity for part in claim.parts)} | shown
 
 
 def test_the_rows_are_judged_and_every_part_has_its_estimate(measured):
@@ -210,7 +210,7 @@ def test_the_rows_are_judged_and_every_part_has_its_estimate(measured):
     entry = claims.judge(CLAIM, pd.concat([measured.rows, pd.DataFrame(cards)]), "laptop")
     mean = {arm: measured.rows.query("quantity == 'rank_correlation' and arm == @arm")["value"].mean() for arm in ("standard", "robust")}
     assert entry["estimate"] == pytest.approx(mean["robust"] - mean["standard"], abs=1e-5)
-    assert (entry["n"], len(entry["seeds"])) == (4, 2)
+    assert (entry["n"], *map(len, entry["networks"].values())) == (4, 2, 1)
     assert len(entry["parts"]) == 5
     assert all(part["estimate"] is not None for part in entry["parts"])
 

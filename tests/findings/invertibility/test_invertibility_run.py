@@ -39,6 +39,7 @@ def planted_study(folder, scale: str = "smoke", **turned):
         committed=folder,
         images=lambda split: planted_set(),
         report=lambda line: None,
+        each=lambda nets: [(role, network) for role, networks in nets.items() for network in networks],
         first_training_images=lambda n: planted_set(),
     )
 
@@ -91,7 +92,7 @@ def test_every_role_that_has_networks_is_measured_and_a_role_that_has_none_is_ab
         from_images = len(of(rows, "INV-1", "distance_ratio", role))
         assert from_images == (0 if role == "untrained" else 4)
     assert "robust_large" not in set(rows["arm"])
-    assert set(rows.loc[rows["claim"] == "INV-5", "arm"]) == {"standard", "robust", "gauss", "std_matched"}
+    assert set(rows.loc[rows["claim"] == "INV-5", "arm"]) == {"standard", "robust", "gauss", "blur", "std_matched"}
 
 
 def test_single_units_and_interpolations_keep_to_the_networks_that_their_claims_compare_where_the_preset_says_so(everything, tmp_path):

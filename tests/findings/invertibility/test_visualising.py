@@ -229,9 +229,9 @@ def test_pictures_are_those_of_the_first_network_of_each_arm(seen, nets):
 def test_a_claim_reads_its_primary_and_its_parts_from_the_rows(claim, fixture, request):
     rows = rounded(request.getfixturevalue(fixture).rows)
     entry = claims.judge(claim, rows, "cifar")
-    means = rows[rows["quantity"] == entry["primary"]].groupby("arm")["value"].mean()
+    means = rows[rows["quantity"] == entry["quantity"]].groupby("arm")["value"].mean()
     assert entry["estimate"] == pytest.approx(means["robust"] - means["standard"], abs=1e-5)
-    assert len(entry["seeds"]) == 4
+    assert [*map(len, entry["networks"].values())] == [2, 2]
     assert entry["n"] == 3
     assert [part["name"] for part in entry["parts"] if part["estimate"] is None] == []
 
