@@ -16,7 +16,7 @@ from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.judging.ledger import Claim, Contrast
 
-WRAP = 48  # letters a line of a statement
+WRAP = 38  # letters a line of a statement
 COLOURS = {"supported": "#0072B2", "contradicted": "#B2182B", "negligible": style.FAINT, "inconclusive": "#B8860B"}
 TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
 SHARES = (-0.5, 1.5)  # the axis of shares; what lies beyond is drawn at its end

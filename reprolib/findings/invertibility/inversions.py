@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from reprolib.figures import style
 from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, invert_task, last_map_px, make_task, ratios
 from reprolib.findings.invertibility.outside_sets import outside_sets
 from reprolib.findings.invertibility.tidying import ARMS, code_size_rows, deciding_taus, kind_of, reach_rows, reach_table, tidy
@@ -188,7 +189,7 @@ def hero_cells(inverted: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mappi
                 "standard", task.starts[start], task.targets
             )
         cells.append({
-            "label": one.role.replace("_", " "), "role": one.role, "targets": task.targets, "starts": task.starts,
+            "label": style.role(one.role).label, "role": one.role, "targets": task.targets, "starts": task.starts,
             "inversions": inverses, "d_rel": d_rel, "d_img": d_img,
         })  # fmt: skip
     return cells
