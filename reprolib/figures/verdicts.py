@@ -36,6 +36,7 @@ def forest(results: Sequence[Mapping[str, Any]], ledger: Mapping[str, Claim]) ->
     if unknown := [claim["id"] for _, claim in lines if claim["id"] not in ledger]:
         raise BadInput(f"claim {unknown[0]!r} is not in the ledger: judge the rows again")
     figure = style.figure(style.WIDE, 0.75 + 0.36 * len(lines))
+    figure.get_layout_engine().set(rect=(0.025, 0, 0.975, 1))  # type: ignore[union-attr, call-arg]  # it leaves too little for the names
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.6, 1])
     several = len({result.get("scale") for result, _ in lines}) > 1
     names = []
