@@ -148,12 +148,11 @@ LAPTOP = Scale(
     name="laptop",
     dataset="shapetexture",
     n_classes=8,
-    # Without the ramp the pool net merges three of the eight classes at eps 1.5 (62.5 % clean), at peak rates of .2 and .1 alike.
-    schedule=Schedule(n_images=16_000, epochs=10, attack_steps=3, eps_ramp=0.4),
+    schedule=Schedule(n_images=8_000, epochs=8, attack_steps=2, eps_ramp=0.4),
     architecture="pool",
     judge_architecture="tinycnn",
     judge_seed=0,
-    seeds=3,
+    seeds=5,
     norm="l2",
     eps=1.5,
     roles={
@@ -167,27 +166,27 @@ LAPTOP = Scale(
         "untrained": "untrained",
     },
     table=(
-        Entry("tinycnn", "std", (0,), 0.7),
-        Entry("tinycnn", "l2_15", (0,), 1.5),
-        Entry("pool", "std", (0, 1, 2), 1.0, snapshots_per_epoch=8),
-        Entry("pool", "l2_15", (0, 1, 2), 3.5, snapshots_per_epoch=1),
-        Entry("pool", "untrained", (0, 1), 0.1),
-        Entry("pool", "gauss_40", (0, 1), 1.1),
-        Entry("pool", "blur", (0, 1), 1.3),
-        Entry("pool", "std_matched", (0, 1, 2), 0.2),
-        Entry("pool", "l2_075", (0, 1), 3.5),
-        Entry("pool", "l2_3", (0, 1), 3.5),
-        Entry("tinycnn", "std", (1,), 0.7),
-        Entry("tinycnn", "l2_15", (1,), 1.5),
-        Entry("lenet", "std", (0, 1), 0.6),
-        Entry("lenet", "l2_15", (0, 1), 1.5),
+        Entry("tinycnn", "std", (0,), 0.2),
+        Entry("tinycnn", "l2_15", (0,), 0.3),
+        Entry("pool", "std", (0, 1, 2, 3, 4), 0.5, snapshots_per_epoch=8),
+        Entry("pool", "l2_15", (0, 1, 2, 3, 4), 1.2, snapshots_per_epoch=1),
+        Entry("pool", "untrained", (0, 1, 2), 0.1),
+        Entry("pool", "gauss_40", (0, 1, 2), 0.5),
+        Entry("pool", "blur", (0, 1, 2), 0.6),
+        Entry("pool", "std_matched", (0, 1, 2), 0.1),  # not applicable while the arms are as accurate as the shipped ones
+        Entry("pool", "l2_075", (0, 1, 2), 1.2),
+        Entry("pool", "l2_3", (0, 1), 1.2),
+        Entry("tinycnn", "std", (1, 2), 0.2),
+        Entry("tinycnn", "l2_15", (1, 2), 0.3),
+        Entry("lenet", "std", (0, 1, 2), 0.2),
+        Entry("lenet", "l2_15", (0, 1, 2), 0.3),
         *(
-            Entry("tinycnn", recipe, (0, 1), minutes, dataset=f"shapetexture_{margins}")
-            for margins in ("2to1", "1to2")
-            for recipe, minutes in (("std", 0.7), ("l2_15", 1.5))
+            Entry("tinycnn", recipe, (0, 1, 2), minutes, dataset=f"shapetexture_{margins}")
+            for margins in ("2to1", "1to1", "1to2")
+            for recipe, minutes in (("std", 0.2), ("l2_15", 0.3))
         ),
-        # Noises out of which `gauss` is chosen by clean accuracy (`training.matching`): none comes near the robust networks' 85 %.
-        *(Entry("pool", f"gauss_{noise}", (0,), 1.1) for noise in ("10", "15", "20", "30")),
+        # Noises out of which `gauss` is chosen by clean accuracy (`training.matching`).
+        *(Entry("pool", f"gauss_{noise}", (0,), 0.5) for noise in ("10", "15", "20", "30")),
     ),
 )
 

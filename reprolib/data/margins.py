@@ -3,7 +3,8 @@
 Adversarial training keeps the cue with the larger margin, so shape against texture can be decided before training: both
 margins belong beside every ShapeTex result, and the sets of other ratios tell a bias from a margin. All distances are L2
 over all pixels and channels, in units of [0, 1]. Both margins are measured on figures in the middle of the frame, at scale
-1 and not turned, so that A is the shapes' common area.
+1 and not turned, so that A is the shapes' common area, with uniform hues: the hues of figure and ground tell a shape from its
+ground, as delta does, and count in its margin; they tell no texture.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reprolib.data import shapes
-from reprolib.data.shapetexture import SCALE_JITTER, TINT_RMS, World, compose, draw, field_of
+from reprolib.data.shapetexture import FIELD_RMS, HUE, SCALE_JITTER, Drawn, World, compose, draw, field_of, uniform_hues
 from reprolib.errors import BadInput, nearest
 
 RATIOS = {"2to1": 2.0, "1to1": 1.0, "1to2": 0.5}  # shape margin over texture margin
@@ -33,9 +34,10 @@ Array = NDArray[np.float64]
 class Margins:
     """The margins of a world, as measured and (`_expected`) in closed form.
 
-    shape: half the distance of two flat images that differ in their shape alone, at best alignment; the median over pairs
-    of shapes, with the smallest and largest pair. Closed form: delta * TINT_RMS * sqrt(3 * |symmetric difference|) / 2.
-    texture_energy: the L2 norm of the texture in an image, c * TINT_RMS * sqrt(3 * A) in closed form.
+    shape: half the distance of two flat images that differ in their shape alone, at best alignment; the median over hues, then
+    over pairs of shapes, with the smallest and largest pair. Closed form: sqrt(3 * |symmetric difference|) / 2 times the root of
+    delta^2 + HUE^2 and the mean square of the ground's field.
+    texture_energy: the L2 norm of the texture in an image, c * sqrt(3 * A) in closed form.
     texture: half the distance of two images that differ in their texture alone; energy / sqrt(2) where textures are orthogonal.
     """
 
@@ -55,7 +57,7 @@ class Margins:
 
 
 def measure(world: World, n: int = 64) -> Margins:
-    """Both margins of `world`, on n draws of background, tint, sign and texture (at most 4 of them for each pair of shapes).
+    """Both margins of `world`, on n draws of ground, hues and texture.
 
     Raises BadInput when n is below 2, or delta or c is 0: a cue that is not shown has no margin.
     """
@@ -63,14 +65,15 @@ def measure(world: World, n: int = 64) -> Margins:
         raise BadInput(f"n={n} is not allowed: give at least 2 draws")
     if world.delta == 0 or world.c == 0:
         raise BadInput(f"delta={world.delta} and c={world.c} are given, allowed are two contrasts above 0: a cue not shown has no margin")
-    by_pair, differences = _shape_margins(world, min(n, 4))
+    by_pair, differences = _shape_margins(world, n)
     energy, midpoint = _texture_margins(world, n)
-    energy_expected = world.c * TINT_RMS * np.sqrt(3 * shapes.AREA) * world.size
+    energy_expected = world.c * np.sqrt(3 * shapes.AREA) * world.size
+    contrast = np.sqrt(world.delta**2 + HUE**2 + world.background_rms**2 + FIELD_RMS**2)
     return Margins(
         shape=float(np.median(by_pair)),
         shape_lowest=float(by_pair.min()),
         shape_highest=float(by_pair.max()),
-        shape_expected=float(world.delta * TINT_RMS * np.sqrt(3 * np.median(differences)) / 2),
+        shape_expected=float(contrast * np.sqrt(3 * np.median(differences)) / 2),
         texture_energy=energy,
         texture_energy_expected=float(energy_expected),
         texture=midpoint,
@@ -82,18 +85,18 @@ def with_ratio(world: World, ratio: float) -> World:
     """`world` with the (delta, c) whose measured margins stand as `ratio` (shape over texture), within half a per cent.
 
     The overall contrast sqrt(delta^2 + c^2), the RMS of the figure against the background, stays what it is.
-    Raises BadInput when the ratio is outside [1/8, 8], or as `measure` does.
+    Raises BadInput when the ratio is outside [1/4, 8], or as `measure` does.
     """
-    if not 1 / 8 <= ratio <= 8:
-        raise BadInput(f"ratio={ratio} is outside [1/8, 8]: give shape margin over texture margin, such as 2, 1 or 0.5")
+    if not 1 / 4 <= ratio <= 8:
+        raise BadInput(f"ratio={ratio} is outside [1/4, 8]: give shape margin over texture margin, such as 2, 1 or 0.5")
     contrast = float(np.hypot(world.delta, world.c))
-    for _ in range(4):  # margins are all but linear in the contrasts (but for clipping): two rounds settle
+    for _ in range(8):
         found = measure(world)
         if abs(found.ratio / ratio - 1) < 0.001:
             break
-        turned = world.delta / world.c * ratio / found.ratio  # delta / c
-        c = contrast / float(np.hypot(turned, 1))
-        world = dataclasses.replace(world, delta=turned * c, c=c)
+        turned = np.hypot(world.delta, HUE) / world.c * ratio / found.ratio  # of the contrasts that the two margins grow with
+        c = float(np.hypot(contrast, HUE) / np.hypot(turned, 1))
+        world = dataclasses.replace(world, delta=float(np.sqrt(contrast**2 - c**2)), c=c)
     return dataclasses.replace(world, delta=round(world.delta, 4), c=round(world.c, 4))
 
 
@@ -107,11 +110,11 @@ def world_at(world: World, name: str) -> World:
 def _shape_margins(world: World, n: int) -> tuple[Array, Array]:
     """Of each pair of shapes: half the distance of its two flat images, (pairs,), and its symmetric difference in px."""
     drawn = draw(world, np.arange(n))
-    nothing = np.zeros_like(drawn.background)
+    nothing, hues = np.zeros((n, world.size, world.size)), _spread_hues(drawn)
     margins, differences = [], []
     for one, other in _alignments(world.size, world.shapes, world.rotation_deg):
-        a, b = (compose(drawn, np.broadcast_to(figure, nothing.shape), world.delta, nothing) for figure in (one, other))
-        margins.append(float(_distance(a, b).mean()) / 2)
+        a, b = (compose(drawn, np.broadcast_to(figure, nothing.shape), world.delta, nothing, hues) for figure in (one, other))
+        margins.append(float(np.median(_distance(a, b))) / 2)
         differences.append(float(np.sum((one - other) ** 2)))
     return np.array(margins), np.array(differences)
 
@@ -122,9 +125,15 @@ def _texture_margins(world: World, n: int) -> tuple[float, float]:
     drawn = draw(world, i)
     figure = np.stack([_upright(world.shapes[j % k], world.size) for j in i])
     first, second = i % k, (i + 1 + i // k % (k - 1)) % k  # every pair of textures in turn
-    a, b = (compose(drawn, figure, world.delta, world.c * field_of(world, drawn, t, world.textures)) for t in (first, second))
-    flat = compose(drawn, figure, world.delta, np.zeros_like(figure))
+    fills = (*(world.c * field_of(world, drawn, t, world.textures) for t in (first, second)), np.zeros_like(figure))
+    a, b, flat = (compose(drawn, figure, world.delta, fill, uniform_hues(drawn)) for fill in fills)
     return float(np.median(_distance(a, flat))), float(np.median(_distance(a, b))) / 2
+
+
+def _spread_hues(drawn: Drawn) -> Array:
+    """Hues (n, 2) of figures, uniform, and of their grounds, as far from them as a n-th, two n-ths ... of the circle: few draws do for a median."""
+    figure = uniform_hues(drawn)[:, 0]
+    return np.stack([figure, (figure + (np.arange(len(figure)) + 0.5) / len(figure)) % 1], axis=1)
 
 
 def _distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Array:

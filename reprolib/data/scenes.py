@@ -1,8 +1,8 @@
-"""Concept scenes: ShapeTex figures whose shape, texture and tint are fully crossed, with an exact label of every pixel.
+"""Concept scenes: ShapeTex figures whose shape, texture and colour are fully crossed, with an exact label of every pixel.
 
 For asking which concepts a unit detects (dissection; Bau et al. 2017, arXiv 1704.05796). Four categories, each a map of
-labels: colour (a tint, everywhere: here figure and background are tinted each on its own), object (a shape), texture, and
-part (of an object's outline). Six scenes in a row are, in turn:
+labels: colour (one of HUE_NAMES, everywhere: figure and ground have a hue each, anywhere in its bin), object (a shape), texture,
+and part (of an object's outline). Figures are brighter than the ground. Six scenes in a row are, in turn:
 
 | scene | objects | texture |
 |---|---|---|
@@ -12,7 +12,7 @@ part (of an object's outline). Six scenes in a row are, in turn:
 | frame | one, flat | everywhere but in the object |
 
 So a third of the scenes hold texture and object apart. In each kind any 8 * 11 figures in a row have each shape with each
-texture and each shape and each texture with each tint, and eight times as many have every triple once (for 8 shapes and 8
+texture and each shape and each texture with each colour, and eight times as many have every triple once (for 8 shapes and 8
 textures). Areas do not depend on what is shown.
 """
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reprolib.data import shapes, textures
-from reprolib.data.shapetexture import GREY, SCALE_JITTER, TINT_NAMES, World, tints
+from reprolib.data.shapetexture import GREY, HUE_NAMES, SCALE_JITTER, World, ground_field, hue_rgb
 from reprolib.errors import BadInput
 
 KINDS = ("single", "several", "blob", "single", "several", "frame")  # of scene i: KINDS[i mod 6]
@@ -36,9 +36,9 @@ CATEGORIES = ("colour", "texture", "object", "part")
 FIRST = {"single": 440, "several": 0, "blob": 176, "frame": 352}  # figure each kind starts at: 800 scenes hold all 704 triples
 SMALL = 0.5  # scale of a figure that shares the frame with another
 
-# Uniforms: of a scene 0 axis along which figures stand, 1 grey, then background;
-# of each of two figures 0 to 3 pose, 4 sign, then texture and blob.
-_SCENE = 2 + 3 * textures.N_WAVES
+# Uniforms: of a scene 0 axis along which figures stand, 1 grey, 2 place of the ground's hue in its bin, then the ground's fields;
+# of each of two figures 0 to 3 pose, 4 place of its hue, then texture and blob.
+_SCENE = 3 + 4 * 3 * textures.N_WAVES
 _FIGURE = 5 + textures.N_UNIFORMS + shapes.N_BLOB
 
 
@@ -75,7 +75,7 @@ def render(world: World, indices: Iterable[int]) -> Scenes:
         raise BadInput(f"indices are {min(index) if index else 'empty'}: allowed is at least one index, none below 0")
     drawn = [_scene(world, i) for i in index]
     image, labels = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
-    names = {"colour": TINT_NAMES, "texture": world.textures, "object": world.shapes, "part": shapes.PARTS}
+    names = {"colour": HUE_NAMES, "texture": world.textures, "object": world.shapes, "part": shapes.PARTS}
     return Scenes(image, labels, tuple(KINDS[i % len(KINDS)] for i in index), names)
 
 
@@ -92,21 +92,21 @@ def random_masks(mask: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def crossing(j: int, n_shapes: int, n_textures: int) -> tuple[int, int, int]:
-    """Shape, texture and tint of figure j of a kind: all triples once in n_shapes * n_textures * 11 figures in a row.
+    """Shape, texture and colour of figure j of a kind: all triples once in n_shapes * n_textures * 11 figures in a row.
 
-    n_shapes, at most 10, has no factor in common with the 11 tints; the texture steps on with both, and with every round.
+    n_shapes, at most 10, has no factor in common with the 11 colours; the texture steps on with both, and with every round.
     """
-    n_tints = len(TINT_NAMES)
-    shape, tint = j % n_shapes, j % n_tints
-    return shape, (shape + tint + j // (n_shapes * n_tints)) % n_textures, tint
+    n_colours = len(HUE_NAMES)
+    shape, colour = j % n_shapes, j % n_colours
+    return shape, (shape + colour + j // (n_shapes * n_colours)) % n_textures, colour
 
 
 class _Layer(NamedTuple):
-    """What covers a scene so far where covered (h, w) is 1: its lift (h, w) above the background, its labels (0: none)."""
+    """What covers a scene so far where covered (h, w) is 1: its picture (3, h, w) less the scene's grey, its labels (0: none)."""
 
     covered: NDArray[np.float64]
-    lift: NDArray[np.float64]
-    tint: int
+    picture: NDArray[np.float64]
+    colour: int
     texture: int
     shape: int
     part: NDArray[np.uint8]
@@ -117,16 +117,14 @@ def _scene(world: World, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((world.seed, i), spawn_key=(2,))))
     u = generator.random(_SCENE + 2 * _FIGURE)
     frame = (world.size, world.size)
-    lift, labels = np.zeros(frame), np.zeros((len(CATEGORIES), *frame), dtype=np.uint8)
-    colour = np.zeros((3, *frame))
+    picture, labels = np.zeros((3, *frame)), np.zeros((len(CATEGORIES), *frame), dtype=np.uint8)
     for layer in _layers(world, i, u):
-        lift = lift + layer.covered * (layer.lift - lift)
-        colour = colour + layer.covered * (tints()[layer.tint - 1][:, None, None] - colour)
+        picture = picture + layer.covered * (layer.picture - picture)
         mask = layer.covered > 0.5
-        labels[:3, mask] = np.array([layer.tint, layer.texture, layer.shape])[:, None]
+        labels[:3, mask] = np.array([layer.colour, layer.texture, layer.shape])[:, None]
         labels[3, mask] = layer.part[mask]
-    background = GREY[0] + (GREY[1] - GREY[0]) * u[1] + world.background_rms * textures.power_law_field(u[None, 2:_SCENE], world.size)[0]
-    return np.rint(255 * np.clip(background + lift, 0, 1) * colour).astype(np.uint8), labels
+    grey = GREY[0] + (GREY[1] - GREY[0]) * u[1] - world.delta / 2
+    return np.rint(255 * np.clip(grey + picture, 0, 1)).astype(np.uint8), labels
 
 
 def _layers(world: World, i: int, u: NDArray[np.float64]) -> Iterator[_Layer]:
@@ -135,37 +133,40 @@ def _layers(world: World, i: int, u: NDArray[np.float64]) -> Iterator[_Layer]:
     number = 2 * round_ + second if kind in ("single", "several") else round_  # of the scene among its kind
     own = [u[_SCENE + k * _FIGURE : _SCENE + (k + 1) * _FIGURE] for k in range(2)]
     j = FIRST[kind] + (2 * number if kind == "several" else number)
-    shape, texture, tint = crossing(j, len(world.shapes), len(world.textures))
-    # The ground has each tint but those of the figures (its second has the next): all 11 in any 11 scenes of a kind.
-    under = (tint + 2 + (3 + 4 * (number // len(TINT_NAMES))) % (len(TINT_NAMES) - 2)) % len(TINT_NAMES)  # hues apart come first
+    shape, texture, colour = crossing(j, len(world.shapes), len(world.textures))
+    # The ground has each colour but those of the figures (its second has the next): all 11 in any 11 scenes of a kind.
+    under = (colour + 2 + (3 + 4 * (number // len(HUE_NAMES))) % (len(HUE_NAMES) - 2)) % len(HUE_NAMES)  # hues apart come first
     flat, ones = np.zeros((world.size, world.size)), np.ones((world.size, world.size))
     behind = _field(world, own[0], texture) if kind == "frame" else flat
-    yield _Layer(ones, behind, 1 + under, 1 + texture if kind == "frame" else 0, 0, flat.astype(np.uint8))
+    ground = ground_field(world, u[None, 3:_SCENE])[0] + behind + _rgb(under, u[2])
+    yield _Layer(ones, ground, 1 + under, 1 + texture if kind == "frame" else 0, 0, flat.astype(np.uint8))
     if kind in ("single", "frame"):
-        yield _object(world, own[0], _pose(world, own[0], 1.0), shape, texture if kind == "single" else -1, tint)
+        yield _object(world, own[0], _pose(world, own[0], 1.0), shape, texture if kind == "single" else -1, colour)
         return
     side = int(u[0] < 0.5)
     poses = [_pose(world, own[k], SMALL, side, k) for k in range(2)]
-    yield _object(world, own[0], poses[0], shape, texture if kind == "several" else -1, tint)
+    yield _object(world, own[0], poses[0], shape, texture if kind == "several" else -1, colour)
     if kind == "several":
         yield _object(world, own[1], poses[1], *crossing(j + 1, len(world.shapes), len(world.textures)))
     else:
         covered = shapes.blob_coverage(own[1][None, -shapes.N_BLOB :], world.size, *poses[1][:3, None])[0]
-        yield _Layer(covered, _contrast(world, own[1]) + _field(world, own[1], texture), 1 + tint, 1 + texture, 0, flat.astype(np.uint8))
+        picture = world.delta + _field(world, own[1], texture) + _rgb(colour, own[1][4])
+        yield _Layer(covered, picture, 1 + colour, 1 + texture, 0, flat.astype(np.uint8))
 
 
-def _object(world: World, own: NDArray[np.float64], pose: NDArray[np.float64], shape: int, texture: int, tint: int) -> _Layer:
-    """A figure of shape, texture (-1: flat) and tint."""
+def _object(world: World, own: NDArray[np.float64], pose: NDArray[np.float64], shape: int, texture: int, colour: int) -> _Layer:
+    """A figure of shape, texture (-1: flat) and colour."""
     drawn = shapes.SHAPES[world.shapes[shape]]
     cx, cy, scale, rotation = pose[:, None]
     covered = shapes.coverage(drawn, world.size, cx, cy, scale, rotation)
     part = shapes.parts(drawn, shapes.boundary(covered > 0.5), cx, cy, scale, rotation)[0]
-    lift = _contrast(world, own) + (_field(world, own, texture) if texture >= 0 else np.zeros_like(covered[0]))
-    return _Layer(covered[0], lift, 1 + tint, 1 + texture, 1 + shape, part)
+    fill = _field(world, own, texture) if texture >= 0 else np.zeros_like(covered[0])
+    return _Layer(covered[0], world.delta + fill + _rgb(colour, own[4]), 1 + colour, 1 + texture, 1 + shape, part)
 
 
-def _contrast(world: World, own: NDArray[np.float64]) -> float:
-    return world.delta if own[4] >= 0.5 else -world.delta
+def _rgb(colour: int, place: float) -> NDArray[np.float64]:
+    """What a hue of a bin adds to the channels, (3, 1, 1), at `place` in [0, 1) of the bin."""
+    return hue_rgb(np.array((colour + place - 0.5) / len(HUE_NAMES)))[:, None, None]
 
 
 def _field(world: World, own: NDArray[np.float64], texture: int) -> NDArray[np.float64]:

@@ -1,9 +1,12 @@
-"""ShapeTex: a procedural world in which every image has one shape and one texture, known exactly.
+"""ShapeTex: a procedural world in which every image has one shape, one texture and two hues, known exactly.
 
-x = tint * clip(b + m * (s * delta + c * t), 0, 1), with b a random grey plus a weak 1/f field, m the shape's coverage,
-s a random sign, t the texture. delta is the figure-ground contrast (the shape cue), c the RMS contrast of the texture.
+x = clip((1 - m) (b + f + h_ground) + m (b + delta + c t + h_figure), 0, 1), with m the shape's coverage, b a random grey,
+f weak 1/f fields (one grey, one a channel), t the texture, and a hue of figure and of ground in colour. delta is the contrast
+of figure and ground (the shape cue; the figure is the brighter), c the RMS contrast of the texture.
+In `both`, what networks are trained on, hues are a third and weak cue, as colour is in photographs: that of the figure scatters
+about a hue of its texture's class, that of the ground about one of its shape's. In every other variant they are uniform.
 The set is this code: item i of a world depends on (seed, i) alone, whatever is rendered with it and in whatever order.
-Every random number but the shape and the texture comes from draws that know nothing of the label.
+All else that is random knows nothing of the class.
 
 Area: shapes match (AREA of the frame) at scale 1; the scale, +-15 % on lengths, is drawn alike for all of them, and the
 centroid is drawn so that at this scale any shape would lie within the frame. So size, area and place tell no class.
@@ -23,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from torch import Tensor
 
 from reprolib import store
@@ -31,19 +35,20 @@ from reprolib.data.images import Images, images
 from reprolib.data.variants import VARIANTS, finish
 from reprolib.errors import BadInput, nearest
 
-VERSION = 1  # raise when an image changes: it enters the fingerprint, hence the keys of networks and of cached images
+VERSION = 2  # raise when an image changes: it enters the fingerprint, hence the keys of networks and of cached images
 
 SHAPES = ("disc", "square", "triangle", "star", "plus", "ring", "crescent", "L")
 TEXTURES = ("grating_0", "grating_45", "grating_90", "grating_135", "checker", "dots", "blobs", "noise")  # pack `mixed`
 HELD_OUT_SHAPES, HELD_OUT_TEXTURES = ("hexagon", "heart"), ("zigzag", "rings")
 
-# Ten hues 36 degrees apart, and grey. All have the same RMS over the channels, so that no hue carries more contrast:
-# the L2 energy of a texture within A pixels is TINT_RMS * c * sqrt(3 * A).
-TINT_NAMES = ("red", "orange", "lime", "green", "mint", "cyan", "azure", "blue", "violet", "rose", "grey")
-TINT_RMS = 0.9
+# Equal bins of the hue circle, bin 0 around red; a hue h in [0, 1) adds HUE * cos(2 pi (h - 0, 1/3, 2/3)) to red, green and blue.
+HUE_NAMES = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "blue", "violet", "magenta", "rose")
+HUE = 0.12
+HUE_SD = 1.2  # of a hue about its class's, in `both`, in classes
+FIELD_RMS = 0.03  # of the ground's 1/f field in each channel, beside the grey one of World.background_rms
 
 SCALE_JITTER = 0.15  # of lengths, either way
-GREY = (0.4, 0.6)  # range of the background's mean
+GREY = (0.4, 0.6)  # range of the grey halfway between ground and figure
 CHUNK = 128  # items rendered at once, so that what is at work stays small; images do not depend on it
 
 
@@ -51,8 +56,9 @@ CHUNK = 128  # items rendered at once, so that what is at work stays small; imag
 class World:
     """A set of images: class k pairs shapes[k] with textures[k]. Lengths in px, contrasts in units of [0, 1].
 
-    rotation_deg: figures are turned by up to so much either way (textures are not). background_rms: of the background's 1/f
-    field. The more of either, the longer shapes take to learn, whatever the margins; `reprolib calibrate` sets the second.
+    rotation_deg: figures are turned by up to so much either way (textures are not). background_rms: of the ground's grey 1/f
+    field. The more of either, the longer shapes take to learn, whatever the margins. The defaults make both cues equally easy
+    to learn (`reprolib calibrate --check`).
 
     Raises BadInput for unknown shapes or textures, unequal counts, or numbers out of range.
     """
@@ -60,10 +66,10 @@ class World:
     size: int = 32
     shapes: tuple[str, ...] = SHAPES
     textures: tuple[str, ...] = TEXTURES
-    delta: float = 0.2
-    c: float = 0.15
+    delta: float = 0.28
+    c: float = 0.1
     period_px: float = 5.0
-    rotation_deg: float = 20.0
+    rotation_deg: float = 180.0
     background_rms: float = 0.04
     seed: int = 0
 
@@ -86,14 +92,14 @@ class World:
 
 @dataclass(frozen=True)
 class Batch:
-    """n rendered items; ids index `shape_names`, `texture_names` and TINT_NAMES.
+    """n rendered items; ids index `shape_names`, `texture_names` and HUE_NAMES.
 
     image: (n, 3, h, w) uint8. y: (n,) int64, what the variant is labelled by (`classes`).
     mask, boundary: (n, h, w) bool (coverage above one half; its 1-px inner outline). The figure is a blob in texture_blob
     and the whole frame, with no outline, in texture_frame. part: (n, h, w) uint8: 1 + the place in shapes.PARTS, 0 off the
     outline. In scrambled variants masks and parts are moved as the pixels are; the pose is that before.
-    shape, texture, tint, index: (n,) int64, -1 where the variant shows no shape or no texture. Silhouettes and contours
-    have no tint to be seen. sign: (n,) +1 where the figure is brighter, else -1.
+    shape, texture, index: (n,) int64, -1 where the variant shows no shape or no texture. hue: (n, 2) float64 in [0, 1), of
+    figure and ground; hue_id: (n, 2) int64, its bin. Silhouettes and contours show no hue, texture_frame no ground.
     pose: (n, 4) float64: centroid x (right) and y (down) in [0, 1] of the frame, scale, rotation in degrees anticlockwise.
     """
 
@@ -104,8 +110,8 @@ class Batch:
     mask: Tensor
     boundary: Tensor
     part: Tensor
-    tint: Tensor
-    sign: Tensor
+    hue: Tensor
+    hue_id: Tensor
     pose: Tensor
     index: Tensor
     delta: float
@@ -121,20 +127,19 @@ class Batch:
 class Drawn:
     """What items (n of them) have before they get a shape and a texture: draws that know nothing of the label.
 
-    u: (n, places) uniforms. pose, tint, sign: as of Batch. background: (n, h, w), random grey plus a weak 1/f field.
+    u: (n, places) uniforms. pose: as of Batch. grey: (n,) halfway between ground and figure. field: (n, 3, h, w) of the ground.
     """
 
     u: NDArray[np.float64]
     pose: NDArray[np.float64]
-    tint: NDArray[np.int64]
-    sign: NDArray[np.int64]
-    background: NDArray[np.float64]
+    grey: NDArray[np.float64]
+    field: NDArray[np.float64]
 
 
 def render(world: World, indices: Iterable[int], variant: str = "both") -> Batch:
     """The items `indices` (n of them, at least one, none negative) of `world` in one of VARIANTS (see variants.py).
 
-    An item's pose, background, tint and sign are the same in all variants. conflict: any K items in a row have all K
+    An item's pose and ground are the same in all variants, its hues in all but `both`. conflict: any K items in a row have all K
     shapes and all K textures, any K (K - 1) in a row each pair once; factorial and held_out likewise with K^2.
     Raises BadInput for an unknown variant, for indices that are empty or negative, and where patches do not fit the size.
     """
@@ -147,11 +152,11 @@ def render(world: World, indices: Iterable[int], variant: str = "both") -> Batch
     shape, texture = VARIANTS[variant].pair(index, len(shape_names))
     chunks = [slice(start, start + CHUNK) for start in range(0, len(index), CHUNK)]
     parts = [_render(world, index[rows], variant, shape[rows], texture[rows]) for rows in chunks]
-    image, mask, boundary, part, tint, sign, pose = (torch.cat(part) for part in zip(*parts, strict=True))
+    image, mask, boundary, part, hue, pose = (torch.cat(part) for part in zip(*parts, strict=True))
     label = {"shape": shape, "texture": texture, "pair": shape * len(texture_names) + texture}[VARIANTS[variant].label]
     return Batch(
         image=image, y=torch.from_numpy(label), shape=torch.from_numpy(shape), texture=torch.from_numpy(texture), mask=mask,
-        boundary=boundary, part=part, tint=tint, sign=sign, pose=pose, index=torch.from_numpy(index),
+        boundary=boundary, part=part, hue=hue, hue_id=hue_bin(hue), pose=pose, index=torch.from_numpy(index),
         delta=world.delta, c=world.c, shape_names=shape_names, texture_names=texture_names,
     )  # fmt: skip
 
@@ -168,21 +173,21 @@ def classes(world: World, variant: str = "both") -> tuple[str, ...]:
     return tuple(f"{shape}+{texture}" for shape, texture in zip(shape_names, texture_names, strict=True))
 
 
-def tints() -> NDArray[np.float64]:
-    """Channel factors of TINT_NAMES, (11, 3), at most 1, each row of RMS TINT_RMS."""
-    hue = 6 * np.arange(10)[:, None] / 10
-    # Full-saturation colours of the hue circle; a tint is white less a share of what its colour lacks.
-    colour = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
-    lack = 1 - colour
-    square, linear = np.sum(lack**2, axis=1), np.sum(lack, axis=1)
-    share = (linear - np.sqrt(linear**2 - 3 * square * (1 - TINT_RMS**2))) / square  # sum (1 - share * lack)^2 = 3 TINT_RMS^2
-    return np.concatenate([1 - share[:, None] * lack, np.full((1, 3), TINT_RMS)])
+def hue_rgb(hue: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What hues (...) in [0, 1) add to red, green and blue, (..., 3): no grey, and the same energy at every hue."""
+    return HUE * np.cos(2 * np.pi * (hue[..., None] - np.arange(3) / 3))
 
 
-# Uniforms of an item, by place: 0 to 3 pose (x, y, scale, rotation), 4 tint, 5 sign, 6 grey, then background, texture,
-# blob, and the textures of a mix. Later needs append to the end: earlier places, hence today's images, stay.
-_BACKGROUND = slice(7, 7 + 3 * textures.N_WAVES)
-_TEXTURE = slice(_BACKGROUND.stop, _BACKGROUND.stop + textures.N_UNIFORMS)
+def hue_bin(hue: Tensor) -> Tensor:
+    """The place in HUE_NAMES of hues in [0, 1), int64."""
+    return torch.floor(hue * len(HUE_NAMES) + 0.5).to(torch.int64) % len(HUE_NAMES)
+
+
+# Uniforms of an item, by place: 0 to 3 pose (x, y, scale, rotation), 4 and 5 hue of figure and ground, 6 grey, then the fields of
+# the ground, texture, blob, and the textures of a mix. Later needs append to the end: earlier places, hence today's images, stay.
+_HUE = slice(4, 6)
+_FIELDS = slice(7, 7 + 4 * 3 * textures.N_WAVES)
+_TEXTURE = slice(_FIELDS.stop, _FIELDS.stop + textures.N_UNIFORMS)
 _BLOB = slice(_TEXTURE.stop, _TEXTURE.stop + shapes.N_BLOB)
 
 
@@ -197,38 +202,59 @@ def draw(world: World, index: NDArray[np.int64], n_textures: int = 0) -> Drawn:
     scale = 1 + SCALE_JITTER * (2 * u[:, 2] - 1)
     room = 0.5 - shapes.REACH * scale
     pose = np.stack([0.5 + room * (2 * u[:, 0] - 1), 0.5 + room * (2 * u[:, 1] - 1), scale, world.rotation_deg * (2 * u[:, 3] - 1)], axis=1)
-    tint = np.floor(len(TINT_NAMES) * u[:, 4]).astype(np.int64)
-    sign = np.where(u[:, 5] < 0.5, -1, 1)
     grey = GREY[0] + (GREY[1] - GREY[0]) * u[:, 6]
-    background = grey[:, None, None] + world.background_rms * textures.power_law_field(u[:, _BACKGROUND], world.size)
-    return Drawn(u, pose, tint, sign, background)
+    return Drawn(u, pose, grey, ground_field(world, u[:, _FIELDS]))
+
+
+def ground_field(world: World, uniforms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 1/f fields of the ground, (n, 3, h, w), of uniforms (n, 4 * 3 * N_WAVES): one grey, and one in each channel."""
+    fields = textures.power_law_field(uniforms.reshape(-1, 3 * textures.N_WAVES), world.size)
+    fields = fields.reshape(len(uniforms), 4, world.size, world.size)
+    return world.background_rms * fields[:, :1] + FIELD_RMS * fields[:, 1:]
+
+
+def uniform_hues(drawn: Drawn) -> NDArray[np.float64]:
+    """Hues of figure and ground, (n, 2) in [0, 1), that tell nothing of the class."""
+    return drawn.u[:, _HUE]
+
+
+def class_hues(drawn: Drawn, shape: NDArray[np.int64], texture: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    """Hues of figure and ground, (n, 2) in [0, 1), scattered by HUE_SD classes about those of the item's texture and shape, ids (n,)."""
+    centre = np.stack([texture, 3 * shape + 2], axis=1)
+    return (centre + HUE_SD * ndtri(np.maximum(uniform_hues(drawn), 2**-60))) / n_classes % 1
 
 
 def field_of(world: World, drawn: Drawn, texture: NDArray[np.int64], names: tuple[str, ...]) -> NDArray[np.float64]:
     """The texture field (n, h, w) of each item: texture ids (n,) index `names`."""
-    field = np.empty_like(drawn.background)
+    field = np.empty((len(texture), world.size, world.size))
     for k in np.unique(texture):
         rows = texture == k
         field[rows] = textures.texture(names[k], drawn.u[rows][:, _TEXTURE], world.size, world.period_px)
     return field
 
 
-def compose(drawn: Drawn, figure: NDArray[np.float64], delta: float, fill: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Tinted pictures (n, 3, h, w): figure (n, h, w) in [0, 1] of contrast delta, filled with `fill` (n, h, w), on the background.
+def compose(
+    drawn: Drawn, figure: NDArray[np.float64], delta: float, fill: NDArray[np.float64], hues: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Pictures (n, 3, h, w): figure (n, h, w) in [0, 1], of contrast delta, filled with `fill` (n, h, w), on the ground.
 
-    In float64 throughout and rounded to uint8 once.
+    hues: (n, 2) in [0, 1), of figure and ground. In float64 throughout and rounded to uint8 once.
     """
-    grey_image = np.clip(drawn.background + figure * (drawn.sign[:, None, None] * delta + fill), 0, 1)
-    return np.rint(255 * grey_image[:, None] * tints()[drawn.tint][:, :, None, None]).astype(np.uint8)
+    base = (drawn.grey - delta / 2)[:, None, None, None]
+    in_figure, on_ground = np.moveaxis(hue_rgb(hues), 1, 0)[..., None, None]
+    ground = base + drawn.field + on_ground
+    covered = figure[:, None]
+    x = ground + covered * (base + delta + fill[:, None] + in_figure - ground)
+    return np.rint(255 * np.clip(x, 0, 1)).astype(np.uint8)
 
 
 def _render(
     world: World, index: NDArray[np.int64], variant: str, shape: NDArray[np.int64], texture: NDArray[np.int64]
 ) -> tuple[Tensor, ...]:
-    """One chunk: images, masks, boundaries, parts, tints, signs, poses."""
+    """One chunk: images, masks, boundaries, parts, hues, poses."""
     how, (shape_names, texture_names) = VARIANTS[variant], _names(world, variant)
     drawn = draw(world, index, len(texture_names) if how.fill == "mix" else 0)
-    delta, figure = world.delta, np.ones_like(drawn.background)
+    delta, figure = world.delta, np.ones((len(index), world.size, world.size))
     part = np.zeros(figure.shape, dtype=np.uint8)
     if how.figure == "frame":
         delta, boundary = 0.0, np.zeros(figure.shape, dtype=bool)
@@ -252,10 +278,11 @@ def _render(
         fill = world.c * textures.standardised(np.sum(fields, axis=0))
     else:
         fill = np.zeros_like(figure)
-    image = torch.from_numpy(compose(drawn, figure, delta, fill))
+    hues = class_hues(drawn, shape, texture, len(shape_names)) if how.hues == "class" else uniform_hues(drawn)
+    image = torch.from_numpy(compose(drawn, figure, delta, fill, hues))
     masks = [torch.from_numpy(mask) for mask in (figure > 0.5, boundary, part)]
     image, masks = finish(how, image, masks, index, world.seed, world.period_px)
-    return image, *masks, *(torch.from_numpy(array) for array in (drawn.tint, drawn.sign, drawn.pose))
+    return image, *masks, *(torch.from_numpy(array) for array in (hues, drawn.pose))
 
 
 def _names(world: World, variant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -263,7 +290,7 @@ def _names(world: World, variant: str) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 CALIBRATION_FILE = Path(__file__).with_name("calibration.json")  # written by `reprolib calibrate`
-MARGIN_SETS = {"shapetexture": 1.0, "shapetexture_2to1": 2.0, "shapetexture_1to2": 0.5}  # shape margin over texture margin
+MARGIN_SETS = {"shapetexture_2to1": 2.0, "shapetexture_1to1": 1.0, "shapetexture_1to2": 0.5}  # shape margin over texture margin
 
 
 def calibration() -> dict[str, Any]:
@@ -272,30 +299,24 @@ def calibration() -> dict[str, Any]:
     return told
 
 
-def _calibrated(name: str) -> World:
-    """The world of a margin set as calibrated; the default one before the first calibration."""
-    told = calibration().get("sets", {}).get(name, {})
-    return World(**{knob: told[knob] for knob in ("delta", "c", "rotation_deg", "background_rms") if knob in told})
+def _calibrated(name: str, knob: str, default: Any) -> Any:
+    return calibration().get("sets", {}).get(name, {}).get(knob, default)
 
+
+_GRATINGS = World(size=16, shapes=SHAPES[:4], textures=TEXTURES[:4], period_px=4.0, rotation_deg=20.0)
+_COUNTS = {"train": 8_000, "test": 2_000}
 
 # What `load` knows by name: the world (of its training split) and how many training and test images it has.
 WORLDS: dict[str, tuple[World, dict[str, int]]] = {
-    **{name: (_calibrated(name), {"train": 16_000, "test": 2_000}) for name in MARGIN_SETS},
-    "shapetexture_gratings": (World(size=16, shapes=SHAPES[:4], textures=TEXTURES[:4], period_px=4.0), {"train": 600, "test": 200}),
+    "shapetexture": (World(), _COUNTS),
+    **{name: (World(**{knob: _calibrated(name, knob, getattr(World, knob)) for knob in ("delta", "c")}), _COUNTS) for name in MARGIN_SETS},
+    "shapetexture_gratings": (_GRATINGS, {"train": 600, "test": 200}),
 }
 
-
-def _normaliser(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Those of a margin set as calibrated; before the first calibration those of the default world."""
-    told = calibration().get("sets", {}).get(name, {})
-    mean, std = told.get("mean", (0.4456, 0.4489, 0.4497)), told.get("std", (0.1350, 0.1338, 0.1337))
-    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
-
-
 # Mean and standard deviation per channel over the training split, in units of [0, 1] (a test computes them again).
-NORMALISERS = {
-    **{name: _normaliser(name) for name in MARGIN_SETS},
-    "shapetexture_gratings": ((0.4394, 0.4488, 0.4449), (0.1326, 0.1348, 0.1326)),
+NORMALISERS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    **{name: (tuple(_calibrated(name, "mean", (0.45,) * 3)), tuple(_calibrated(name, "std", (0.15,) * 3))) for name in WORLDS},
+    "shapetexture_gratings": ((0.4288, 0.4340, 0.4249), (0.1638, 0.1647, 0.1674)),
 }
 
 

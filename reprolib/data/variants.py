@@ -2,7 +2,8 @@
 
 | variant | shows | labelled by |
 |---|---|---|
-| both | shape k with texture k: what networks are trained on | k |
+| both | shape k with texture k, hues of the class: what networks are trained on | k |
+| both_uniform | shape k with texture k, uniform hues, as in every row below | k |
 | conflict | shape a with texture b != a, all pairs equally often | pair |
 | held_out | shapes and textures of no training set, crossed | pair |
 | factorial | every shape with every texture | pair |
@@ -11,8 +12,8 @@
 | silhouette, contour | black figure on white; its 1-px outline, white on black | shape |
 | texture_frame | the texture over the whole frame: no figure, hence no delta | texture |
 | texture_blob | the texture in a smooth irregular blob of the shapes' area, delta as in `both` | texture |
-| scrambled_2, scrambled_4 | `both` in 2 x 2 or 4 x 4 patches, moved by one fixed derangement | k |
-| lowpass, highpass, noisy | `both` blurred; what the blur takes away, on mid-grey; under normal noise | k |
+| scrambled_2, scrambled_4 | `both_uniform` in 2 x 2 or 4 x 4 patches, moved by one fixed derangement | k |
+| lowpass, highpass, noisy | `both_uniform` blurred; what the blur takes away, on mid-grey; under normal noise | k |
 
 The k of item i is i mod K throughout, so that variants of one index show the same class in the same pose.
 """
@@ -42,7 +43,7 @@ class Variant:
     """How a variant is made.
 
     pair: (indices (n,), number of classes) -> shape ids and texture ids (n,), -1 for none. label: what y says.
-    figure, fill, drawn: what is composed. patches: n of an n x n scramble, 1 for none.
+    figure, fill, drawn: what is composed. hues: those of the class, or uniform. patches: n of an n x n scramble, 1 for none.
     distorted: (images float64 (n, 3, h, w) in [0, 1], indices, world seed, period in px) -> distorted images.
     """
 
@@ -51,6 +52,7 @@ class Variant:
     figure: Literal["shape", "blob", "frame"] = "shape"
     fill: Literal["texture", "flat", "mix"] = "texture"
     drawn: Literal["composed", "silhouette", "contour"] = "composed"
+    hues: Literal["class", "uniform"] = "uniform"
     patches: int = 1
     distorted: Callable[[Tensor, Index, int, float], Tensor] | None = None
 
@@ -80,7 +82,8 @@ def _noisy(x: Tensor, index: Index, seed: int, period_px: float) -> Tensor:
 
 
 VARIANTS: dict[str, Variant] = {
-    "both": Variant(_same, "shape"),
+    "both": Variant(_same, "shape", hues="class"),
+    "both_uniform": Variant(_same, "shape"),
     "conflict": Variant(_different, "pair"),
     "held_out": Variant(_crossed, "pair"),
     "factorial": Variant(_crossed, "pair"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reprolib.data import margins, shapes
-from reprolib.data.shapetexture import SHAPES, TEXTURES, TINT_RMS, World, world_of
+from reprolib.data.shapetexture import FIELD_RMS, HUE, SHAPES, TEXTURES, World, world_of
 from reprolib.errors import BadInput
 
 WORLD = World()
@@ -29,15 +29,24 @@ def test_measured_margins_agree_with_the_closed_forms(world):
 
 def test_closed_form_of_the_texture_is_that_of_an_area_of_256_pixels():
     found = margins.measure(WORLD)
-    assert found.texture_energy_expected == pytest.approx(27.7 * TINT_RMS * WORLD.c, rel=0.002)
-    assert found.texture_expected == pytest.approx(19.6 * TINT_RMS * WORLD.c, rel=0.002)
+    assert found.texture_energy_expected == pytest.approx(27.7 * WORLD.c, rel=0.002)
+    assert found.texture_expected == pytest.approx(19.6 * WORLD.c, rel=0.002)
 
 
-def test_margins_are_proportional_to_their_own_contrast_and_ignore_the_other():
+def test_the_shape_margin_counts_hue_and_the_texture_margin_does_not():
+    found = margins.measure(WORLD)
+    assert found.shape == pytest.approx(8.4 * np.hypot(WORLD.delta, HUE), rel=0.04)
+    without = margins.measure(dataclasses.replace(WORLD, delta=0.01))  # hue and field alone tell figure from ground
+    assert without.shape > 0.4 * found.shape
+    assert without.texture == pytest.approx(found.texture, rel=0.02)
+
+
+def test_margins_grow_with_their_own_contrast_and_ignore_the_other():
     weak = dataclasses.replace(WORLD, delta=0.1, c=0.05)
     once, stronger_shape = margins.measure(weak), margins.measure(dataclasses.replace(weak, delta=0.2))
     stronger_texture = margins.measure(dataclasses.replace(weak, c=0.1))
-    assert stronger_shape.shape == pytest.approx(2 * once.shape, rel=0.02)
+    of_ground = HUE**2 + weak.background_rms**2 + FIELD_RMS**2
+    assert stronger_shape.shape == pytest.approx(once.shape * np.sqrt((0.2**2 + of_ground) / (0.1**2 + of_ground)), rel=0.02)
     assert stronger_shape.texture == pytest.approx(once.texture, rel=0.02)
     assert stronger_texture.texture == pytest.approx(2 * once.texture, rel=0.02)
     assert stronger_texture.shape == once.shape
@@ -84,9 +93,9 @@ def test_a_world_found_once_is_found_again():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: margins.measure(World(c=0.0)), "delta=0.2 and c=0.0 are given, allowed are two contrasts above 0"),
+        (lambda: margins.measure(World(c=0.0)), "delta=0.28 and c=0.0 are given, allowed are two contrasts above 0"),
         (lambda: margins.measure(WORLD, n=1), "n=1 is not allowed: give at least 2 draws"),
-        (lambda: margins.with_ratio(WORLD, 20), r"ratio=20 is outside \[1/8, 8\]"),
+        (lambda: margins.with_ratio(WORLD, 20), r"ratio=20 is outside \[1/4, 8\]"),
         (lambda: margins.world_at(WORLD, "2to2"), "margin set '2to2' is unknown, allowed are 2to1, 1to1, 1to2; did you mean"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Concept scenes cross shape, texture and tint, label every pixel exactly, and hold texture and object apart in a third."""
+"""Concept scenes cross shape, texture and colour, label every pixel exactly, and hold texture and object apart in a third."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ import torch
 
 from reprolib.data import scenes, shapes, shapetexture, textures
 from reprolib.data.scenes import CATEGORIES, Scenes, random_masks, render
-from reprolib.data.shapetexture import TINT_NAMES, TINT_RMS, World, tints, world_of
+from reprolib.data.shapetexture import HUE_NAMES, World, hue_bin, world_of
 from reprolib.errors import BadInput
 
 WORLD = World(seed=1)
@@ -38,7 +38,7 @@ def test_a_scene_depends_on_seed_and_index_only():
 
 
 @pytest.mark.parametrize(("n_shapes", "n_textures"), [(8, 8), (4, 4), (2, 2)])
-def test_shape_texture_and_tint_are_fully_crossed(n_shapes, n_textures):
+def test_shape_texture_and_colour_are_fully_crossed(n_shapes, n_textures):
     rounds = n_shapes * n_textures * 11
     for start in (0, 88, 176):
         triples = [scenes.crossing(j, n_shapes, n_textures) for j in range(start, start + rounds)]
@@ -50,7 +50,7 @@ def test_shape_texture_and_tint_are_fully_crossed(n_shapes, n_textures):
 
 
 def test_eight_hundred_scenes_show_every_triple():
-    """Read off the labels: the texture and tint of each object, or of the scene where they are held apart."""
+    """Read off the labels: the texture and colour of each object, or of the scene where they are held apart."""
     batch, seen = some(800), set()
     for i, kind in enumerate(batch.kind):
         labels = dict(zip(CATEGORIES, batch.labels[i], strict=True))
@@ -58,16 +58,16 @@ def test_eight_hundred_scenes_show_every_triple():
             if shape:
                 where = labels["object"] == shape
                 textured = where if kind in ("single", "several") else labels["texture"] > 0
-                (texture,), (tint,) = labels["texture"][textured].unique().tolist(), labels["colour"][where].unique().tolist()
-                seen.add((shape, texture, tint))
+                (texture,), (colour,) = labels["texture"][textured].unique().tolist(), labels["colour"][where].unique().tolist()
+                seen.add((shape, texture, colour))
     assert len(seen) == 8 * 8 * 11
 
 
-def test_scenes_are_those_of_version_1():
+def test_scenes_are_those_of_version_2():
     """A difference means that the scenes changed: raise `shapetexture.VERSION`, and then this hash."""
-    assert shapetexture.VERSION == 1
+    assert shapetexture.VERSION == 2
     batch = render(WORLD, range(60))
-    assert hashlib.sha256(batch.image.numpy().tobytes() + batch.labels.numpy().tobytes()).hexdigest()[:16] == "fc5cf909a0d4ef57"
+    assert hashlib.sha256(batch.image.numpy().tobytes() + batch.labels.numpy().tobytes()).hexdigest()[:16] == "290c25c01dc19255"
 
 
 def test_a_third_of_the_scenes_hold_texture_and_object_apart():
@@ -90,7 +90,7 @@ def test_every_pixel_has_one_colour_and_a_figure_never_that_of_its_ground():
     colour, figure = layer(batch, "colour"), (layer(batch, "object") > 0) | (layer(batch, "texture") > 0)
     figure[of_kind(batch, "frame")] &= layer(batch, "object")[of_kind(batch, "frame")] > 0
     assert colour.min() == 1
-    assert colour.max() == len(TINT_NAMES)
+    assert colour.max() == len(HUE_NAMES)
     for i, kind in enumerate(batch.kind):
         own, ground = set(colour[i][figure[i]].tolist()), set(colour[i][~figure[i]].tolist())
         assert (len(own), len(ground)) == (2 if kind == "several" else 1, 1)
@@ -98,16 +98,26 @@ def test_every_pixel_has_one_colour_and_a_figure_never_that_of_its_ground():
 
 
 def test_colour_labels_are_those_of_the_pixels():
-    """Away from outlines a pixel's channels stand as those of its tint."""
+    """The mean colour of each label's pixels has the hue of its bin, as far as the ground's field lets it."""
     batch = some()
-    tint = torch.from_numpy(tints())[layer(batch, "colour").long() - 1].permute(0, 3, 1, 2)
-    x = batch.image.double()
-    level = (x * tint).sum(dim=1, keepdim=True) / (3 * TINT_RMS**2)
-    off = (x - level * tint).abs().amax(dim=1)
-    colour = layer(batch, "colour").float()[:, None]
-    away = (torch.nn.functional.max_pool2d(colour, 3, 1, 1) == -torch.nn.functional.max_pool2d(-colour, 3, 1, 1))[:, 0]
-    assert (off[away] > 1).double().mean() < 1e-3  # the tip of a star may cover less than half of every pixel it lies on
-    assert (off[~away] > 1).double().mean() > 0.2
+    colour, x = layer(batch, "colour"), batch.image.double()
+    right = []
+    for i in range(len(batch)):
+        for label in colour[i].unique().tolist():
+            red, green, blue = x[i][:, colour[i] == label].mean(dim=1)
+            angle = torch.atan2((3**0.5) * (green - blue), 2 * red - green - blue) / (2 * torch.pi)
+            apart = (hue_bin(angle % 1) + 1 - label + 5) % 11 - 5
+            right.append(abs(int(apart)) <= 1)
+    assert len(right) > 2 * len(batch)
+    assert sum(right) / len(right) > 0.97
+
+
+def test_figures_are_brighter_than_the_ground():
+    batch = some()
+    for i, kind in enumerate(batch.kind):
+        x, figure = batch.image[i].double().mean(dim=0), layer(batch, "object")[i] > 0
+        ground = ~figure & (layer(batch, "texture")[i] == 0) if kind != "frame" else ~figure
+        assert x[figure].mean() - x[ground].mean() > 255 * 0.2
 
 
 def test_texture_labels_are_where_the_texture_is_and_nowhere_else():
@@ -129,7 +139,7 @@ def test_parts_lie_on_the_outlines_of_objects():
 
 
 def test_areas_of_shapes_and_textures_are_balanced():
-    """Over 528 scenes each shape, texture and tint covers its equal share, to a tenth."""
+    """Over 528 scenes each shape, texture and colour covers its equal share, to a tenth."""
     batch = some(528)
     for category, n in (("object", 8), ("texture", 8), ("colour", 11)):
         area = torch.stack([(layer(batch, category) == 1 + k).double().sum() for k in range(n)])
