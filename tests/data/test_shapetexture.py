@@ -302,7 +302,9 @@ def test_a_world_that_cannot_be_drawn_is_refused(change, message):
 
 
 def test_unknown_variants_and_bad_indices_are_refused():
-    with pytest.raises(BadInput, match="variant='conflicts' is unknown, allowed are both, both_uniform, conflict, .*; did you mean 'conflict'?"):
+    with pytest.raises(
+        BadInput, match="variant='conflicts' is unknown, allowed are both, both_uniform, conflict, .*; did you mean 'conflict'?"
+    ):
         render(WORLD, range(4), "conflicts")
     with pytest.raises(BadInput, match="indices are -1: allowed is at least one index, none below 0"):
         render(WORLD, [3, -1])
