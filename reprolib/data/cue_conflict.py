@@ -7,14 +7,13 @@ them by `images.shrink`: 96 = 3 x 32, 224 = 7 x 32. Licence: CC BY 4.0, ATTRIBUT
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 
-from reprolib.data import folders
+from reprolib.data.filesets import Root
 from reprolib.data.folders import FolderSet
 from reprolib.data.images import Images, pick
 from reprolib.errors import BadInput, nearest
@@ -42,8 +41,7 @@ IN_CIFAR10 = {
 
 
 def _set(name: str, title: str, folder: str) -> FolderSet:
-    scales = ("cifar", "gpu", "imagenet")
-    return FolderSet(name, title, f"cue-conflict/{folder}", None, {category: category for category in CATEGORIES}, scales)
+    return FolderSet(name, title, f"cue-conflict/{folder}", ("cifar", "gpu", "imagenet"), {category: category for category in CATEGORIES})
 
 
 STIMULI = _set("cue_conflict", "the cue-conflict set (1,280 stimuli, resized to 96 px)", "images_96")
@@ -70,15 +68,15 @@ class Stimuli:
         return len(self.images)
 
 
-def load(root: str | os.PathLike[str] | None = None) -> Stimuli:
+def load(root: Root = None) -> Stimuli:
     """All 1,280 stimuli, (n, 3, 96, 96), in the order of their shape categories, then of their file names.
 
     80 of them have one category for both cues; `conflicts` leaves these out. Raises MissingData and CorruptFile as
-    `folders.load` does.
+    `FolderSet.load` does.
     """
-    names = [_STEM.match(path.split("/")[1]) for path in folders.paths(STIMULI)]
+    names = [_STEM.match(path.split("/")[1]) for path in STIMULI.checksums()]
     shape, texture = zip(*(name.groups() for name in names if name), strict=True)
-    return Stimuli(folders.load(STIMULI, root), shape, texture)
+    return Stimuli(STIMULI.load(root=root), shape, texture)
 
 
 def conflicts(stimuli: Stimuli, categories: Collection[str] = CATEGORIES) -> Stimuli:

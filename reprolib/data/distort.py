@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -76,8 +76,9 @@ def lowpass(x: Tensor, sigma_px: float) -> Tensor:
     weights /= weights.sum()
     padded = F.pad(x, (reach,) * 4, mode="reflect")
     # Shifted copies are summed instead of a convolution, whose rounding depends on the size of the batch.
-    rows = _weighted(weights.tolist(), lambda i: padded[:, :, i : i + x.shape[2]])
-    return _weighted(weights.tolist(), lambda i: rows[:, :, :, i : i + x.shape[3]]).clamp_(0, 1)
+    nothing = x.new_zeros(())
+    rows = sum((weight * padded[:, :, i : i + x.shape[2]] for i, weight in enumerate(weights.tolist())), nothing)
+    return sum((weight * rows[:, :, :, i : i + x.shape[3]] for i, weight in enumerate(weights.tolist())), nothing).clamp_(0, 1)
 
 
 def highpass(x: Tensor, sigma_px: float) -> Tensor:
@@ -85,21 +86,15 @@ def highpass(x: Tensor, sigma_px: float) -> Tensor:
     return (x - lowpass(x, sigma_px) + 0.5).clamp_(0, 1)
 
 
-def gaussian_noise(x: Tensor, sigma: float, generator: torch.Generator | None = None, ids: Iterable[int] | None = None) -> Tensor:
+def gaussian_noise(x: Tensor, sigma: float, ids: Iterable[int]) -> Tensor:
     """The images plus independent normal noise of standard deviation sigma (units of [0, 1]) on every value, clipped.
 
-    generator: draws the noise, on its own device. ids instead: (n,) numbers that fix each image's noise (`unit_noise`).
-    Raises BadInput when sigma is negative, or not exactly one of generator and ids is given.
+    ids: (n,) numbers that fix each image's noise (`unit_noise`). Raises BadInput when sigma is negative, or ids are not one an image.
     """
     _check(x)
     if sigma < 0:
         raise BadInput(f"sigma={sigma} is negative: allowed is 0 or more, in units of [0, 1]")
-    if (generator is None) == (ids is None):
-        raise BadInput("give either a generator or ids for the noise: one of them, not both, says what is drawn")
-    if ids is not None:
-        drawn = unit_noise(ids, tuple(x.shape[1:]))
-    else:
-        drawn = torch.randn(x.shape, generator=generator, device=generator.device if generator else None)
+    drawn = unit_noise(ids, tuple(x.shape[1:]))
     if len(drawn) != len(x):
         raise BadInput(f"{len(drawn)} ids are given for {len(x)} images: allowed is one each")
     return (x + sigma * drawn.to(x)).clamp_(0, 1)
@@ -136,7 +131,7 @@ def corrupt(x: Tensor, family: str, strength: int, ids: Iterable[int]) -> Tensor
     _check(x)
     value, length = CORRUPTIONS[family][strength - 1], x.shape[3] / REFERENCE_PX
     if family == "noise":
-        return gaussian_noise(x, value, ids=ids)
+        return gaussian_noise(x, value, ids)
     if family == "blur":
         return lowpass(x, value * length)
     if family == "contrast":
@@ -183,21 +178,9 @@ def pixelate(x: Tensor, block_px: float) -> Tensor:
         overlap = (torch.minimum(edge[1:, None], pixel + 1) - torch.maximum(edge[:-1, None], pixel)).clamp(min=0)
         shown = overlap[((pixel + 0.5) * blocks / side).long()] * blocks / side  # (side, side): a pixel's share in a pixel shown
         lines = x.movedim(axis, 0)
-        summed = [_weighted([float(v) for v in row[row > 0]], _picked(lines, row.nonzero()[:, 0].tolist())) for row in shown]
+        summed = [sum((share * lines[i] for i, share in enumerate(row) if share > 0), x.new_zeros(())) for row in shown.tolist()]
         x = torch.stack(summed).movedim(0, axis)
     return x.contiguous().clamp_(0, 1)
-
-
-def _weighted(weights: list[float], part: Callable[[int], Tensor]) -> Tensor:
-    """The sum of weights[i] * part(i), added in this order whatever the shape of the parts."""
-    total = part(0) * weights[0]
-    for i in range(1, len(weights)):
-        total += part(i) * weights[i]
-    return total
-
-
-def _picked(lines: Tensor, places: list[int]) -> Callable[[int], Tensor]:
-    return lambda i: lines[places[i]]
 
 
 def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from reprolib.models.checkpoints import files, layouts
 from reprolib.models.networks import Network, build, weights_sha256
 from reprolib.models.public_networks import Ensemble, build_public, plan_of
 
-FORMAT = "reprolib public network 1"
+FORMAT = "reprolib public network 2"
 """Written into every card of `convert`; the number changes when its meaning does."""
 
 PathLike = str | os.PathLike[str]
