@@ -1,7 +1,7 @@
 """Pure operations on images in [0, 1]: patches moved, bands removed, noise added, masks drawn, and five graded corruptions.
 
 Every function takes float images x (n, c, h, w) in [0, 1] on any device, leaves them as they are, and returns new ones of
-the same shape, dtype and device, in [0, 1]. All raise BadInput when x is not floating or not four-dimensional. Nothing
+the same shape, dtype and device, in [0, 1]. All raise BadInput for other images. Nothing
 depends on which images share a batch.
 """
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from reprolib.boundary import checked_images
 from reprolib.data import shapes
 from reprolib.errors import BadInput, nearest
 
@@ -65,7 +66,7 @@ def lowpass(x: Tensor, sigma_px: float) -> Tensor:
 
     Raises BadInput when sigma_px is not above 0 or the kernel would reach beyond the image.
     """
-    _check(x)
+    x = checked_images(x)
     if not sigma_px > 0:
         raise BadInput(f"sigma_px={sigma_px} is not allowed: give a blur above 0 px")
     reach = math.ceil(KERNEL_SIGMAS * sigma_px)
@@ -91,7 +92,7 @@ def gaussian_noise(x: Tensor, sigma: float, ids: Iterable[int]) -> Tensor:
 
     ids: (n,) numbers that fix each image's noise (`unit_noise`). Raises BadInput when sigma is negative, or ids are not one an image.
     """
-    _check(x)
+    x = checked_images(x)
     if sigma < 0:
         raise BadInput(f"sigma={sigma} is negative: allowed is 0 or more, in units of [0, 1]")
     drawn = unit_noise(ids, tuple(x.shape[1:]))
@@ -128,7 +129,7 @@ def corrupt(x: Tensor, family: str, strength: int, ids: Iterable[int]) -> Tensor
         raise BadInput(f"family={family!r} is unknown, allowed are {', '.join(CORRUPTIONS)}{nearest(family, CORRUPTIONS)}")
     if strength not in (1, 2, 3):
         raise BadInput(f"strength={strength} is not allowed: give 1 (mild), 2 or 3 (strong)")
-    _check(x)
+    x = checked_images(x)
     value, length = CORRUPTIONS[family][strength - 1], x.shape[3] / REFERENCE_PX
     if family == "noise":
         return gaussian_noise(x, value, ids)
@@ -141,7 +142,7 @@ def corrupt(x: Tensor, family: str, strength: int, ids: Iterable[int]) -> Tensor
 
 def contrast(x: Tensor, factor: float) -> Tensor:
     """m + factor * (x - m), m the mean of each image over its pixels and channels. Raises BadInput outside [0, 1]."""
-    _check(x)
+    x = checked_images(x)
     if not 0 <= factor <= 1:
         raise BadInput(f"factor={factor} is outside [0, 1]: 1 leaves the image, 0 leaves its mean")
     mean = torch.stack([image.mean() for image in x]).view(-1, 1, 1, 1)  # one by one: a sum's rounding may depend on the batch
@@ -153,7 +154,7 @@ def jpeg(x: Tensor, quality: int) -> Tensor:
 
     Raises BadInput for another quality, or unless x has 1 or 3 channels.
     """
-    _check(x)
+    x = checked_images(x)
     if not 1 <= quality <= 95 or x.shape[1] not in (1, 3):
         raise BadInput(f"quality={quality} with {x.shape[1]} channels is not allowed: give a quality of 1 to 95 and 1 or 3 channels")
     eight_bits = (255 * x).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
@@ -167,7 +168,7 @@ def pixelate(x: Tensor, block_px: float) -> Tensor:
     Blocks count from the top left; the number of them along a side is side / block_px, rounded. A pixel takes the value of
     the block that holds its centre. Raises BadInput when a block is under 1 px or over half the image.
     """
-    _check(x)
+    x = checked_images(x)
     if not 1 <= block_px <= min(x.shape[2:]) / 2:
         raise BadInput(f"block_px={block_px} is outside [1, {min(x.shape[2:]) / 2}]: give a block of 1 px up to half the image")
     for axis in (2, 3):
@@ -188,11 +189,6 @@ def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return np.asarray(Image.open(file)).reshape(image.shape)
-
-
-def _check(x: Tensor) -> None:
-    if not x.is_floating_point() or x.ndim != 4:
-        raise BadInput(f"x is {x.dtype} of shape {tuple(x.shape)}: allowed are floating images (n, c, h, w) in [0, 1]; divide uint8 by 255")
 
 
 def _checked_mask(mask: Tensor) -> Tensor:

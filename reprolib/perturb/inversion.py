@@ -68,7 +68,8 @@ def invert(
     most 5 * steps * step. keep: "last" or "best" iterate. Costs one forward and one backward a step.
     Raises BadInput for an unknown layer or shapes that differ.
     """
-    _check_images(target, start)
+    if target.shape != start.shape or target.dim() != 4:
+        raise BadInput(f"target {tuple(target.shape)} and start {tuple(start.shape)} must be images of one shape (n, c, h, w)")
 
     def code(x: Tensor) -> Tensor:
         return representation(model, x, pool, layer, straight_through)
@@ -158,8 +159,3 @@ def _distance_to(code: Code, wanted: Tensor, distance: CodeDistance = relative_d
         return distance(there, wanted[index])  # d_rep refuses anything but fp32 and fp64
 
     return objective
-
-
-def _check_images(target: Tensor, start: Tensor) -> None:
-    if target.shape != start.shape or target.dim() != 4:
-        raise BadInput(f"target {tuple(target.shape)} and start {tuple(start.shape)} must be images of one shape (n, c, h, w)")
