@@ -110,13 +110,12 @@ def unit_noise(ids: Iterable[int], shape: tuple[int, ...], seed: int = 0) -> Ten
 
 def silhouette(mask: Tensor) -> Tensor:
     """Masks (n, h, w) bool as black figures on white, (n, 3, h, w) float32. Raises BadInput for other masks."""
-    return (~_checked_mask(mask)).float()[:, None].expand(-1, 3, -1, -1).contiguous()
+    return 1 - _figures(mask)
 
 
 def contour(mask: Tensor) -> Tensor:
     """Inner outlines, 1 px wide, of masks (n, h, w) bool, white on black, (n, 3, h, w) float32. Raises BadInput for other masks."""
-    outline = torch.from_numpy(shapes.boundary(_checked_mask(mask).cpu().numpy())).to(mask.device)
-    return outline.float()[:, None].expand(-1, 3, -1, -1).contiguous()
+    return _figures(mask, outlines=True)
 
 
 def corrupt(x: Tensor, family: str, strength: int, ids: Iterable[int]) -> Tensor:
@@ -191,7 +190,9 @@ def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(file)).reshape(image.shape)
 
 
-def _checked_mask(mask: Tensor) -> Tensor:
+def _figures(mask: Tensor, outlines: bool = False) -> Tensor:
+    """The masks, or their outlines, white on black, (n, 3, h, w)."""
     if mask.dtype != torch.bool or mask.ndim != 3:
         raise BadInput(f"mask is {mask.dtype} of shape {tuple(mask.shape)}: allowed are bool masks (n, h, w)")
-    return mask
+    shown = torch.from_numpy(shapes.boundary(mask.cpu().numpy())).to(mask.device) if outlines else mask
+    return shown.float()[:, None].expand(-1, 3, -1, -1).contiguous()

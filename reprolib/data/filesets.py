@@ -35,6 +35,8 @@ class FileSet:
     normaliser: ClassVar[tuple[Channels, Channels] | None] = None  # of the training split; None for a set that nothing is trained on
     is_fetchable: ClassVar[bool] = False
     algorithm: ClassVar[str]
+    get: ClassVar[str]  # how to get the files, up to the word "into"
+    cure: ClassVar[str]  # what to do about a broken file
 
     def checksums(self) -> Mapping[str, str]:
         """Path below the set's folder to its checksum."""
@@ -46,11 +48,8 @@ class FileSet:
 
     def how(self, base: str | os.PathLike[str] = "data") -> str:
         """How to get the set into its place below `base`, in one line."""
-        raise NotImplementedError
-
-    def cure(self, file: Path) -> str:
-        """What to do about a broken file."""
-        raise NotImplementedError
+        get = self.get.format(name=self.name)
+        return f"{get} into {os.path.join(base, self.folder)}, or name the folder that holds {self.folder} in REPROLIB_DATA"
 
     def fingerprint(self) -> str:
         """A content key over the known checksums: known without reading the files, which are refused when they differ."""
@@ -75,14 +74,15 @@ class FileSet:
 
     def content(self, file: Path, expected: str) -> bytes:
         """The bytes of one file of the set. Raises CorruptFile unless it is there and has the expected checksum."""
+        cure = self.cure.format(name=self.name, folder=file.parent)
         if not file.is_file():
-            raise CorruptFile(f"{file} is missing while its folder is there (expected {self.algorithm} {expected}): {self.cure(file)}")
+            raise CorruptFile(f"{file} is missing while its folder is there (expected {self.algorithm} {expected}): {cure}")
         content = file.read_bytes()
         found = hashlib.new(self.algorithm, content, usedforsecurity=False).hexdigest()
         if found != expected:
             raise CorruptFile(
                 f"{file} has {self.algorithm} {found}, expected {expected}: it is truncated ({len(content)} bytes) or altered, "
-                f"and was not opened; {self.cure(file)}"
+                f"and was not opened; {cure}"
             )
         return content
 
@@ -105,6 +105,8 @@ class Published(FileSet):
     splits = ("train", "test")
     is_fetchable = True
     algorithm = "md5"
+    get = "`reprolib data fetch {name}`, or put the official files"
+    cure = "delete {folder} and put the official files there again, or run `reprolib data fetch {name}`"
 
     def checksums(self) -> Mapping[str, str]:
         """The official md5 of every file."""
@@ -113,14 +115,6 @@ class Published(FileSet):
     def places(self, root: Root = None) -> list[Path]:
         """See `FileSet.places`."""
         return [place for base in store.data_roots(root) for place in (base / self.folder, base / self.bare)]
-
-    def how(self, base: str | os.PathLike[str] = "data") -> str:
-        """See `FileSet.how`."""
-        return f"`reprolib data fetch {self.name}`, or put {self._by_hand(base)}, or name its place in REPROLIB_DATA"
-
-    def cure(self, file: Path) -> str:
-        """See `FileSet.cure`."""
-        return f"delete {file.parent} and put the official files there again, or run `reprolib data fetch {self.name}`"
 
     def download(self, own: Path) -> None:
         """Write the official files into the folder `own`, over what is broken there."""
@@ -151,12 +145,9 @@ class Published(FileSet):
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             raise MissingData(
                 f"{self.title} could not be downloaded from {url} ({error}): fetch it where there is a network and put "
-                f"{self._by_hand(store.root() / 'data')}; the scales smoke and laptop work without it"
+                f"the official files into {store.root() / 'data' / self.folder}; the scales smoke and laptop work without it"
             ) from error
         except RuntimeError as error:
             raise CorruptFile(f"{file} is not the official file (expected md5 {md5}): delete it and fetch again") from error
         except OSError as error:
             raise StorageError(f"cannot write {self.title} to {file} ({error}): make room there and fetch again") from error
-
-    def _by_hand(self, base: str | os.PathLike[str]) -> str:
-        return f"{self.bare} into {os.path.join(base, self.folder.removesuffix(f'/{self.bare}'))}"

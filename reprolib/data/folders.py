@@ -10,7 +10,6 @@ resized to 96 px JPEG and are shrunk here to 32 px. They are for asking about ot
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +36,8 @@ class FolderSet(FileSet):
     size_px: int | None = None
     splits = ("test",)
     algorithm = "sha256"
+    get = "put the files that reprolib/data/checksums/{name}.sha256 lists"
+    cure = "put the original file there again (`sha256sum -c` with reprolib/data/checksums/{name}.sha256 shows every broken one)"
 
     def checksums(self) -> dict[str, str]:
         """Path below the set's folder to sha256, in the order of the images, by class folder, then by name: what `sha256sum -c` reads."""
@@ -46,17 +47,6 @@ class FolderSet(FileSet):
     def fingerprint(self) -> str:
         """See `FileSet.fingerprint`; the size counts too."""
         return store.content_key({"set": self.name, "sha256": self.checksums(), "size_px": self.size_px, "resize": "area"})
-
-    def how(self, base: str | os.PathLike[str] = "data") -> str:
-        """See `FileSet.how`."""
-        return (
-            f"put the files that reprolib/data/checksums/{self.name}.sha256 lists into {os.path.join(base, self.folder)}, or name the "
-            f"folder that holds {self.folder} in REPROLIB_DATA"
-        )
-
-    def cure(self, file: Path) -> str:
-        """See `FileSet.cure`."""
-        return f"put the original file there again (`sha256sum -c` with reprolib/data/checksums/{self.name}.sha256 shows every broken one)"
 
     def load(self, split: str = "test", root: Root = None) -> Images:
         """All images of the set, (n, 3, size, size), in the order of `checksums`, labelled by their folder; other files are ignored."""
@@ -103,16 +93,8 @@ TINY_IMAGENET_20 = FolderSet(
 )
 
 _TEXTURES = (
-    "banded",
-    "blotchy",
-    "braided",
-    "bubbly",
-    "bumpy",
-    "chequered",
-    "cobwebbed",
-    "cracked",
-    "crosshatched",
-    "crystalline",
+    *("banded", "blotchy", "braided", "bubbly", "bumpy"),
+    *("chequered", "cobwebbed", "cracked", "crosshatched", "crystalline"),
 )
 TEXTURES = FolderSet(
     name="textures",

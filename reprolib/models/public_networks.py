@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from reprolib.errors import BadInput
 from reprolib.models.networks import ConvBN, ConvNet, Network, Residual, relu
 
-FAMILIES = ("resnet", "alexnet", "googlenet", "oval")
 IDENTITY = ((0.0,) * 3, (1.0,) * 3)  # the normaliser until the weights are filled in
 
 
@@ -60,16 +59,9 @@ class Plan:
 
 
 def plan_of(described: Mapping[str, Any]) -> Plan:
-    """The plan that `Plan.describe` wrote down; raises BadInput for anything else."""
-    try:
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
-        plan = Plan(**values)
-        numbers = (plan.n_classes, plan.stem_px, *plan.widths, *plan.n_blocks)
-        if plan.family in FAMILIES and all(isinstance(n, int) and n > 0 for n in numbers):
-            return plan
-    except (TypeError, AttributeError):
-        pass
-    raise BadInput(f"{described!r} does not describe a public network: allowed families are {', '.join(FAMILIES)}, all numbers above 0")
+    """The plan that `Plan.describe` wrote down; raises TypeError for anything else."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
+    return Plan(**values)
 
 
 RESNET20 = Plan("resnet", 10, (16, 32, 64), (3, 3, 3))
@@ -194,10 +186,14 @@ _FAMILIES = {"resnet": PublicResNet, "alexnet": _alexnet, "googlenet": GoogLeNet
 def build_public(plan: Plan) -> Network:
     """The network of a plan, without storage for its weights (on the meta device): load a state with `assign=True`.
 
-    Draws no random numbers. Raises BadInput when the plan's widths do not fit its family.
+    Draws no random numbers. Raises BadInput when the plan's numbers do not fit its family.
     """
     needed = {"resnet": len(plan.n_blocks), "alexnet": 7, "googlenet": 0, "oval": 3}.get(plan.family, -1)
-    if len(plan.widths) != needed or (plan.family == "resnet" and needed == 0):
-        raise BadInput(f"{len(plan.widths)} widths do not make a {plan.family!r}: allowed are {', '.join(FAMILIES)} with all their widths")
+    numbers = (plan.n_classes, plan.stem_px, *plan.widths, *plan.n_blocks)
+    is_whole = all(isinstance(n, int) and n > 0 for n in numbers)
+    if len(plan.widths) != needed or not is_whole or (plan.family == "resnet" and needed == 0):
+        raise BadInput(
+            f"{plan} does not make a public network: allowed are {', '.join(_FAMILIES)} with all their widths, all numbers above 0"
+        )
     with torch.device("meta"):
         return _FAMILIES[plan.family](plan)

@@ -59,10 +59,6 @@ def _tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> to
     return torch._utils._rebuild_tensor(storage, offset, size, stride)  # without the hooks a file may name
 
 
-def _parameter(data: torch.Tensor, *rest: Any) -> torch.Tensor:
-    return data
-
-
 def _dtype(code: Any, *rest: Any) -> np.dtype:
     if not (isinstance(code, str) and re.fullmatch(r"[biufc]\d{1,2}", code)):
         raise pickle.UnpicklingError(f"numpy scalars of type {code!r} are not read")
@@ -99,8 +95,8 @@ _MEANT: dict[str, Callable[..., Any]] = {
     "torch.Size": torch.Size,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_parameter": lambda data, *rest: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *rest: data,
     "numpy.dtype": _ScalarType,
     "numpy.core.multiarray.scalar": _scalar,
     "numpy._core.multiarray.scalar": _scalar,
