@@ -135,41 +135,31 @@ def corrupt(x: Tensor, family: str, strength: int, ids: Iterable[int]) -> Tensor
     if family == "blur":
         return lowpass(x, value * length)
     if family == "contrast":
-        return contrast(x, value)
-    return jpeg(x, int(value)) if family == "jpeg" else pixelate(x, value * length)
+        return _contrast(x, value)
+    return _jpeg(x, int(value)) if family == "jpeg" else _pixelate(x, value * length)
 
 
-def contrast(x: Tensor, factor: float) -> Tensor:
-    """m + factor * (x - m), m the mean of each image over its pixels and channels. Raises BadInput outside [0, 1]."""
-    x = checked_images(x)
-    if not 0 <= factor <= 1:
-        raise BadInput(f"factor={factor} is outside [0, 1]: 1 leaves the image, 0 leaves its mean")
+def _contrast(x: Tensor, factor: float) -> Tensor:
+    """m + factor * (x - m), m the mean of each image over its pixels and channels."""
     mean = torch.stack([image.mean() for image in x]).view(-1, 1, 1, 1)  # one by one: a sum's rounding may depend on the batch
     return (mean + factor * (x - mean)).clamp_(0, 1)
 
 
-def jpeg(x: Tensor, quality: int) -> Tensor:
-    """Images rounded to 8 bits, encoded as JPEG of `quality` (1 to 95, chroma 4:2:0) and decoded, on the CPU.
-
-    Raises BadInput for another quality, or unless x has 1 or 3 channels.
-    """
-    x = checked_images(x)
-    if not 1 <= quality <= 95 or x.shape[1] not in (1, 3):
-        raise BadInput(f"quality={quality} with {x.shape[1]} channels is not allowed: give a quality of 1 to 95 and 1 or 3 channels")
+def _jpeg(x: Tensor, quality: int) -> Tensor:
+    """Images rounded to 8 bits, encoded as JPEG of `quality` (1 to 95, chroma 4:2:0) and decoded, on the CPU."""
+    if x.shape[1] not in (1, 3):
+        raise BadInput(f"images of {x.shape[1]} channels are not allowed: a JPEG has 1 or 3 channels")
     eight_bits = (255 * x).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     decoded = np.stack([_through_jpeg(image, quality) for image in eight_bits])
     return (torch.from_numpy(decoded).permute(0, 3, 1, 2).to(x.device).to(x.dtype) / 255).contiguous()
 
 
-def pixelate(x: Tensor, block_px: float) -> Tensor:
+def _pixelate(x: Tensor, block_px: float) -> Tensor:
     """Each image averaged over blocks of block_px pixels (at least 1, not always whole), then shown at its size again.
 
     Blocks count from the top left; the number of them along a side is side / block_px, rounded. A pixel takes the value of
-    the block that holds its centre. Raises BadInput when a block is under 1 px or over half the image.
+    the block that holds its centre.
     """
-    x = checked_images(x)
-    if not 1 <= block_px <= min(x.shape[2:]) / 2:
-        raise BadInput(f"block_px={block_px} is outside [1, {min(x.shape[2:]) / 2}]: give a block of 1 px up to half the image")
     for axis in (2, 3):
         side = x.shape[axis]
         blocks = round(side / block_px)

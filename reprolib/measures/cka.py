@@ -146,7 +146,6 @@ class MinibatchCKA:
     ) -> None:
         """Add a batch of features: one tensor (n, ...) a layer, in the same order every time. ids as in `update_grams`."""
         self._check_layers(xs, ys)
-        _check_rows(len(xs[0]), len(xs[0] if ys is None else ys[0]))
         grams_x = [gram(x, name) for x, name in zip(xs, self.names_x, strict=True)]
         grams_y = None if ys is None else [gram(y, name) for y, name in zip(ys, self.names_y or (), strict=True)]
         self.update_grams(grams_x, grams_y, ids, ids_y)

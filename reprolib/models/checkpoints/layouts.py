@@ -204,10 +204,10 @@ def _resnet(state: Mapping[str, Tensor]) -> Layout:
     def name_in_file(ours: str) -> str:
         if found := re.fullmatch(r"stem\.(conv|bn)\.(.+)", ours):
             return f"{found[1]}{underscore}1.{found[2]}"
-        if found := re.fullmatch(r"stages\.(\d+)\.(\d+)\.convs\.(\d+)\.(conv|bn)\.(.+)", ours):
-            return block(int(found[1]), int(found[2]), f"{found[4]}{underscore}{int(found[3]) + 1}.{found[5]}")
-        if found := re.fullmatch(r"stages\.(\d+)\.(\d+)\.shortcut\.(conv|bn)\.(.+)", ours):
-            return block(int(found[1]), int(found[2]), f"{shortcut}.{int(found[3] == 'bn')}.{found[4]}")
+        if found := re.fullmatch(r"stages\.(\d+)\.(\d+)\.(?:convs\.(\d+)|shortcut)\.(conv|bn)\.(.+)", ours):
+            s, b, i, kind, rest = found.groups()
+            inside = f"{shortcut}.{int(kind == 'bn')}" if i is None else f"{kind}{underscore}{int(i) + 1}"
+            return block(int(s), int(b), f"{inside}.{rest}")
         return ours.replace("linear.", f"{head}.", 1)
 
     return Layout(plan, name_in_file, ("EhanW/advrob-cifar10", *_IMAGENET) if is_ehanw else None)
