@@ -133,8 +133,7 @@ class AdversarialAccuracy:
 
     def describe(self) -> dict[str, float | int | str]:
         """Plain values for a network's card."""
-        fields = ("value", "gradient_zero_share", "norm", "eps", "step", "steps", "restarts", "n")
-        return {name: getattr(self, name) for name in fields} | {"start": "random", "loss": "cross-entropy"}
+        return {name: value for name, value in vars(self).items() if name != "correct"} | {"start": "random", "loss": "cross-entropy"}
 
 
 def adversarial_accuracy(
