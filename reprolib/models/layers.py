@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reprolib.errors import BadInput, nearest
 from reprolib.models.networks import ConvBN, Network
@@ -79,16 +79,10 @@ def fold_batch_norm(network: Network) -> Network:
     The same function up to rounding, and faster. A folded copy has no BatchNorm left to hook, and its parameters do not
     require gradients.
     """
-    folded = copy.deepcopy(network)
+    folded = copy.deepcopy(network).eval()
     for module in folded.modules():
         if isinstance(module, ConvBN) and isinstance(module.bn, nn.BatchNorm2d):
-            conv, bn = module.conv, module.bn
-            assert bn.running_mean is not None
-            assert bn.running_var is not None
-            conv.weight, conv.bias = fuse_conv_bn_weights(
-                conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
-            )
-            module.bn = nn.Identity()
+            module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
     return folded.eval().requires_grad_(False)
 
 

@@ -11,6 +11,7 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -129,12 +130,9 @@ def load_tensors_only(content: bytes) -> Any:
     Raises pickle.UnpicklingError, RuntimeError, EOFError and others when the file is damaged, and UnpicklingError for a
     TorchScript archive, which is code.
     """
-    if content.startswith(b"PK"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of what is looked for here
-            names = torch._C.PyTorchFileReader(io.BytesIO(content)).get_all_records()
-        if "constants.pkl" in names:
-            raise pickle.UnpicklingError("it is a TorchScript archive, which is code")
+    names = zipfile.ZipFile(io.BytesIO(content)).namelist() if content.startswith(b"PK") else []
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise pickle.UnpicklingError("it is a TorchScript archive, which is code")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch looks for the source of stubs that stand for modules
         return torch.load(io.BytesIO(content), map_location="cpu", pickle_module=_Restricted, weights_only=False)
