@@ -249,6 +249,7 @@ def test_the_readme_says_what_the_committed_results_say(finding: str, scale: str
 def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -> None:
     floors = [
         "errors",
+        "boundary",
         "store",
         "code_hash",
         "provenance",

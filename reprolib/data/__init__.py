@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from reprolib.data.images import Images
-from reprolib.data.registry import NAMES, SPLITS, fetch, fingerprint, load, normaliser, status
+from reprolib.data.registry import NAMES, fetch, fingerprint, load, normaliser, status
 
-__all__ = ["NAMES", "SPLITS", "Images", "fetch", "fingerprint", "load", "normaliser", "status"]
+__all__ = ["NAMES", "Images", "fetch", "fingerprint", "load", "normaliser", "status"]

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import urllib.error
 from pathlib import Path
 
 import torch
 
-from reprolib import store
+from reprolib.data.filesets import Published, Root
 from reprolib.data.images import Images, images
-from reprolib.data.official import Official
-from reprolib.errors import CorruptFile, MissingData, StorageError
-
-FOLDER = "cifar-10-batches-py"
 
 # The md5 that torchvision checks (torchvision.datasets.CIFAR10); the folder holds Python pickles, so only these may be read.
 MD5 = {
@@ -31,49 +25,25 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
 
-OFFICIAL = Official("cifar10", "CIFAR-10", "cifar10", Path(FOLDER), MD5)
-fingerprint, places, find, check = OFFICIAL.fingerprint, OFFICIAL.places, OFFICIAL.find, OFFICIAL.check
+class _Cifar10(Published):
+    bare, md5, normaliser = "cifar-10-batches-py", MD5, (MEAN, STD)
 
+    def load(self, split: str, root: Root = None) -> Images:
+        """The 50,000 training ("train") or 10,000 test ("test") images, (n, 3, 32, 32), in the official order."""
+        from torchvision.datasets import CIFAR10  # only here: it takes seconds to import, and most runs need nothing of it
 
-def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
-    """The 50,000 training ("train") or 10,000 test ("test") images, (n, 3, 32, 32), in the official order.
+        official = CIFAR10(root=str(self.check(self.existing(root)).parent), train=split == "train", download=False)
+        pixels = torch.from_numpy(official.data).permute(0, 3, 1, 2)
+        return images(pixels, torch.tensor(official.targets), tuple(official.classes), self.name)
 
-    Raises MissingData when no folder is found and CorruptFile when a file is not the official one.
-    """
-    from torchvision.datasets import CIFAR10  # only here: it takes seconds to import, and most runs need nothing of it
+    def download(self, own: Path) -> None:
+        """See `Published.download`."""
+        from torchvision.datasets import CIFAR10  # only here, as above
 
-    folder = OFFICIAL.checked(root)
-    official = CIFAR10(root=str(folder.parent), train=split == "train", download=False)
-    pixels = torch.from_numpy(official.data).permute(0, 3, 1, 2)
-    return images(pixels, torch.tensor(official.targets), tuple(official.classes), "cifar10")
-
-
-def fetch() -> Path:
-    """Download CIFAR-10 into `data/cifar10/` by torchvision, unless an intact copy is found; returns its folder.
-
-    Raises MissingData when there is no network, CorruptFile when what came is not the official archive, StorageError when
-    it cannot be written.
-    """
-    from torchvision.datasets import CIFAR10  # only here: it takes seconds to import, and most runs need nothing of it
-
-    if (found := OFFICIAL.intact()) is not None:
-        return found
-    target = OFFICIAL.own.parent
-    archive = target / CIFAR10.filename
-    with store.lock(archive):
-        try:  # torchvision writes over what is broken there
-            CIFAR10(root=str(target), train=True, download=True)
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            raise MissingData(
-                f"CIFAR-10 could not be downloaded from {CIFAR10.url} ({error}): fetch it where there is a network and put the "
-                f"folder {FOLDER} into {target}; the scales smoke and laptop work without it"
-            ) from error
-        except RuntimeError as error:
-            raise CorruptFile(
-                f"{archive} is not the official archive (expected md5 {CIFAR10.tgz_md5}): delete it and fetch again"
-            ) from error
-        except OSError as error:
-            raise StorageError(f"cannot write CIFAR-10 into {target} ({error}): make room there and fetch again") from error
+        archive = own.parent / CIFAR10.filename
+        with self.downloading(CIFAR10.url, archive, CIFAR10.tgz_md5):
+            CIFAR10(root=str(own.parent), train=True, download=True)
         archive.unlink(missing_ok=True)
-    check(OFFICIAL.own)
-    return OFFICIAL.own
+
+
+CIFAR10 = _Cifar10("cifar10", "CIFAR-10", "cifar10/cifar-10-batches-py")

@@ -7,14 +7,12 @@ them by `images.shrink`: 96 = 3 x 32, 224 = 7 x 32. Licence: CC BY 4.0, ATTRIBUT
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 
-from reprolib.data import folders
+from reprolib.data.filesets import Root
 from reprolib.data.folders import FolderSet
 from reprolib.data.images import Images, pick
 from reprolib.errors import BadInput, nearest
@@ -42,8 +40,7 @@ IN_CIFAR10 = {
 
 
 def _set(name: str, title: str, folder: str) -> FolderSet:
-    scales = ("cifar", "gpu", "imagenet")
-    return FolderSet(name, title, f"cue-conflict/{folder}", None, {category: category for category in CATEGORIES}, scales)
+    return FolderSet(name, title, f"cue-conflict/{folder}", ("cifar", "gpu", "imagenet"), {category: category for category in CATEGORIES})
 
 
 STIMULI = _set("cue_conflict", "the cue-conflict set (1,280 stimuli, resized to 96 px)", "images_96")
@@ -52,33 +49,34 @@ SILHOUETTES = _set(
     "silhouettes", "the set of filled silhouettes (160 at 224 px) that belongs to the cue-conflict stimuli", "filled-silhouettes_224"
 )
 
-_STEM = re.compile(r"([a-z]+)\d+-([a-z]+)\d+\.")
-
 
 @dataclass(frozen=True)
 class Stimuli:
     """Cue-conflict images with both their categories.
 
-    images: (n, 3, h, w), labelled by shape. shape, texture: n category names each, one of CATEGORIES.
+    images: (n, 3, h, w), labelled by shape. texture: n category names, each one of CATEGORIES.
     """
 
     images: Images
-    shape: tuple[str, ...]
     texture: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """The category of each shape, as `texture`."""
+        return tuple(self.images.classes[y] for y in self.images.y)
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def load(root: str | os.PathLike[str] | None = None) -> Stimuli:
+def load(root: Root = None) -> Stimuli:
     """All 1,280 stimuli, (n, 3, 96, 96), in the order of their shape categories, then of their file names.
 
     80 of them have one category for both cues; `conflicts` leaves these out. Raises MissingData and CorruptFile as
-    `folders.load` does.
+    `FolderSet.load` does.
     """
-    names = [_STEM.match(path.split("/")[1]) for path in folders.paths(STIMULI)]
-    shape, texture = zip(*(name.groups() for name in names if name), strict=True)
-    return Stimuli(folders.load(STIMULI, root), shape, texture)
+    stems = [path.rpartition("-")[2].partition(".")[0] for path in STIMULI.checksums()]  # of "cat/cat10-oven2.jpg" "oven2"
+    return Stimuli(STIMULI.load(root=root), tuple(stem.rstrip("0123456789") for stem in stems))
 
 
 def conflicts(stimuli: Stimuli, categories: Collection[str] = CATEGORIES) -> Stimuli:
@@ -89,11 +87,7 @@ def conflicts(stimuli: Stimuli, categories: Collection[str] = CATEGORIES) -> Sti
     _check(categories)
     pairs = enumerate(zip(stimuli.shape, stimuli.texture, strict=True))
     kept = [i for i, (shape, texture) in pairs if shape != texture and shape in categories and texture in categories]
-    return Stimuli(
-        pick(stimuli.images, torch.tensor(kept, dtype=torch.int64)),
-        tuple(stimuli.shape[i] for i in kept),
-        tuple(stimuli.texture[i] for i in kept),
-    )
+    return Stimuli(pick(stimuli.images, torch.tensor(kept, dtype=torch.int64)), tuple(stimuli.texture[i] for i in kept))
 
 
 def of(source: Images, categories: Collection[str]) -> Images:

@@ -1,7 +1,7 @@
 """Pure operations on images in [0, 1]: patches moved, bands removed, noise added, masks drawn, and five graded corruptions.
 
 Every function takes float images x (n, c, h, w) in [0, 1] on any device, leaves them as they are, and returns new ones of
-the same shape, dtype and device, in [0, 1]. All raise BadInput when x is not floating or not four-dimensional. Nothing
+the same shape, dtype and device, in [0, 1]. All raise BadInput for other images. Nothing
 depends on which images share a batch.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from reprolib.boundary import checked_images
 from reprolib.data import shapes
 from reprolib.errors import BadInput, nearest
 
@@ -65,7 +66,7 @@ def lowpass(x: Tensor, sigma_px: float) -> Tensor:
 
     Raises BadInput when sigma_px is not above 0 or the kernel would reach beyond the image.
     """
-    _check(x)
+    x = checked_images(x)
     if not sigma_px > 0:
         raise BadInput(f"sigma_px={sigma_px} is not allowed: give a blur above 0 px")
     reach = math.ceil(KERNEL_SIGMAS * sigma_px)
@@ -76,8 +77,9 @@ def lowpass(x: Tensor, sigma_px: float) -> Tensor:
     weights /= weights.sum()
     padded = F.pad(x, (reach,) * 4, mode="reflect")
     # Shifted copies are summed instead of a convolution, whose rounding depends on the size of the batch.
-    rows = _weighted(weights.tolist(), lambda i: padded[:, :, i : i + x.shape[2]])
-    return _weighted(weights.tolist(), lambda i: rows[:, :, :, i : i + x.shape[3]]).clamp_(0, 1)
+    nothing = x.new_zeros(())
+    rows = sum((weight * padded[:, :, i : i + x.shape[2]] for i, weight in enumerate(weights.tolist())), nothing)
+    return sum((weight * rows[:, :, :, i : i + x.shape[3]] for i, weight in enumerate(weights.tolist())), nothing).clamp_(0, 1)
 
 
 def highpass(x: Tensor, sigma_px: float) -> Tensor:
@@ -85,21 +87,15 @@ def highpass(x: Tensor, sigma_px: float) -> Tensor:
     return (x - lowpass(x, sigma_px) + 0.5).clamp_(0, 1)
 
 
-def gaussian_noise(x: Tensor, sigma: float, generator: torch.Generator | None = None, ids: Iterable[int] | None = None) -> Tensor:
+def gaussian_noise(x: Tensor, sigma: float, ids: Iterable[int]) -> Tensor:
     """The images plus independent normal noise of standard deviation sigma (units of [0, 1]) on every value, clipped.
 
-    generator: draws the noise, on its own device. ids instead: (n,) numbers that fix each image's noise (`unit_noise`).
-    Raises BadInput when sigma is negative, or not exactly one of generator and ids is given.
+    ids: (n,) numbers that fix each image's noise (`unit_noise`). Raises BadInput when sigma is negative, or ids are not one an image.
     """
-    _check(x)
+    x = checked_images(x)
     if sigma < 0:
         raise BadInput(f"sigma={sigma} is negative: allowed is 0 or more, in units of [0, 1]")
-    if (generator is None) == (ids is None):
-        raise BadInput("give either a generator or ids for the noise: one of them, not both, says what is drawn")
-    if ids is not None:
-        drawn = unit_noise(ids, tuple(x.shape[1:]))
-    else:
-        drawn = torch.randn(x.shape, generator=generator, device=generator.device if generator else None)
+    drawn = unit_noise(ids, tuple(x.shape[1:]))
     if len(drawn) != len(x):
         raise BadInput(f"{len(drawn)} ids are given for {len(x)} images: allowed is one each")
     return (x + sigma * drawn.to(x)).clamp_(0, 1)
@@ -114,13 +110,12 @@ def unit_noise(ids: Iterable[int], shape: tuple[int, ...], seed: int = 0) -> Ten
 
 def silhouette(mask: Tensor) -> Tensor:
     """Masks (n, h, w) bool as black figures on white, (n, 3, h, w) float32. Raises BadInput for other masks."""
-    return (~_checked_mask(mask)).float()[:, None].expand(-1, 3, -1, -1).contiguous()
+    return 1 - _figures(mask)
 
 
 def contour(mask: Tensor) -> Tensor:
     """Inner outlines, 1 px wide, of masks (n, h, w) bool, white on black, (n, 3, h, w) float32. Raises BadInput for other masks."""
-    outline = torch.from_numpy(shapes.boundary(_checked_mask(mask).cpu().numpy())).to(mask.device)
-    return outline.float()[:, None].expand(-1, 3, -1, -1).contiguous()
+    return _figures(mask, outlines=True)
 
 
 def corrupt(x: Tensor, family: str, strength: int, ids: Iterable[int]) -> Tensor:
@@ -133,48 +128,38 @@ def corrupt(x: Tensor, family: str, strength: int, ids: Iterable[int]) -> Tensor
         raise BadInput(f"family={family!r} is unknown, allowed are {', '.join(CORRUPTIONS)}{nearest(family, CORRUPTIONS)}")
     if strength not in (1, 2, 3):
         raise BadInput(f"strength={strength} is not allowed: give 1 (mild), 2 or 3 (strong)")
-    _check(x)
+    x = checked_images(x)
     value, length = CORRUPTIONS[family][strength - 1], x.shape[3] / REFERENCE_PX
     if family == "noise":
-        return gaussian_noise(x, value, ids=ids)
+        return gaussian_noise(x, value, ids)
     if family == "blur":
         return lowpass(x, value * length)
     if family == "contrast":
-        return contrast(x, value)
-    return jpeg(x, int(value)) if family == "jpeg" else pixelate(x, value * length)
+        return _contrast(x, value)
+    return _jpeg(x, int(value)) if family == "jpeg" else _pixelate(x, value * length)
 
 
-def contrast(x: Tensor, factor: float) -> Tensor:
-    """m + factor * (x - m), m the mean of each image over its pixels and channels. Raises BadInput outside [0, 1]."""
-    _check(x)
-    if not 0 <= factor <= 1:
-        raise BadInput(f"factor={factor} is outside [0, 1]: 1 leaves the image, 0 leaves its mean")
+def _contrast(x: Tensor, factor: float) -> Tensor:
+    """m + factor * (x - m), m the mean of each image over its pixels and channels."""
     mean = torch.stack([image.mean() for image in x]).view(-1, 1, 1, 1)  # one by one: a sum's rounding may depend on the batch
     return (mean + factor * (x - mean)).clamp_(0, 1)
 
 
-def jpeg(x: Tensor, quality: int) -> Tensor:
-    """Images rounded to 8 bits, encoded as JPEG of `quality` (1 to 95, chroma 4:2:0) and decoded, on the CPU.
-
-    Raises BadInput for another quality, or unless x has 1 or 3 channels.
-    """
-    _check(x)
-    if not 1 <= quality <= 95 or x.shape[1] not in (1, 3):
-        raise BadInput(f"quality={quality} with {x.shape[1]} channels is not allowed: give a quality of 1 to 95 and 1 or 3 channels")
+def _jpeg(x: Tensor, quality: int) -> Tensor:
+    """Images rounded to 8 bits, encoded as JPEG of `quality` (1 to 95, chroma 4:2:0) and decoded, on the CPU."""
+    if x.shape[1] not in (1, 3):
+        raise BadInput(f"images of {x.shape[1]} channels are not allowed: a JPEG has 1 or 3 channels")
     eight_bits = (255 * x).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     decoded = np.stack([_through_jpeg(image, quality) for image in eight_bits])
     return (torch.from_numpy(decoded).permute(0, 3, 1, 2).to(x.device).to(x.dtype) / 255).contiguous()
 
 
-def pixelate(x: Tensor, block_px: float) -> Tensor:
+def _pixelate(x: Tensor, block_px: float) -> Tensor:
     """Each image averaged over blocks of block_px pixels (at least 1, not always whole), then shown at its size again.
 
     Blocks count from the top left; the number of them along a side is side / block_px, rounded. A pixel takes the value of
-    the block that holds its centre. Raises BadInput when a block is under 1 px or over half the image.
+    the block that holds its centre.
     """
-    _check(x)
-    if not 1 <= block_px <= min(x.shape[2:]) / 2:
-        raise BadInput(f"block_px={block_px} is outside [1, {min(x.shape[2:]) / 2}]: give a block of 1 px up to half the image")
     for axis in (2, 3):
         side = x.shape[axis]
         blocks = round(side / block_px)
@@ -183,21 +168,9 @@ def pixelate(x: Tensor, block_px: float) -> Tensor:
         overlap = (torch.minimum(edge[1:, None], pixel + 1) - torch.maximum(edge[:-1, None], pixel)).clamp(min=0)
         shown = overlap[((pixel + 0.5) * blocks / side).long()] * blocks / side  # (side, side): a pixel's share in a pixel shown
         lines = x.movedim(axis, 0)
-        summed = [_weighted([float(v) for v in row[row > 0]], _picked(lines, row.nonzero()[:, 0].tolist())) for row in shown]
+        summed = [sum((share * lines[i] for i, share in enumerate(row) if share > 0), x.new_zeros(())) for row in shown.tolist()]
         x = torch.stack(summed).movedim(0, axis)
     return x.contiguous().clamp_(0, 1)
-
-
-def _weighted(weights: list[float], part: Callable[[int], Tensor]) -> Tensor:
-    """The sum of weights[i] * part(i), added in this order whatever the shape of the parts."""
-    total = part(0) * weights[0]
-    for i in range(1, len(weights)):
-        total += part(i) * weights[i]
-    return total
-
-
-def _picked(lines: Tensor, places: list[int]) -> Callable[[int], Tensor]:
-    return lambda i: lines[places[i]]
 
 
 def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -207,12 +180,9 @@ def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(file)).reshape(image.shape)
 
 
-def _check(x: Tensor) -> None:
-    if not x.is_floating_point() or x.ndim != 4:
-        raise BadInput(f"x is {x.dtype} of shape {tuple(x.shape)}: allowed are floating images (n, c, h, w) in [0, 1]; divide uint8 by 255")
-
-
-def _checked_mask(mask: Tensor) -> Tensor:
+def _figures(mask: Tensor, outlines: bool = False) -> Tensor:
+    """The masks, or their outlines, white on black, (n, 3, h, w)."""
     if mask.dtype != torch.bool or mask.ndim != 3:
         raise BadInput(f"mask is {mask.dtype} of shape {tuple(mask.shape)}: allowed are bool masks (n, h, w)")
-    return mask
+    shown = torch.from_numpy(shapes.boundary(mask.cpu().numpy())).to(mask.device) if outlines else mask
+    return shown.float()[:, None].expand(-1, 3, -1, -1).contiguous()

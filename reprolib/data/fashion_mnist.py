@@ -6,20 +6,14 @@ Licence: MIT, copyright 2017 Zalando SE. The files are read packed: the md5s tha
 from __future__ import annotations
 
 import gzip
-import os
-import urllib.error
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reprolib import store
+from reprolib.data.filesets import Published, Root
 from reprolib.data.images import Images, images
-from reprolib.data.official import Official
-from reprolib.errors import CorruptFile, MissingData, StorageError
-
-FOLDER = Path("FashionMNIST") / "raw"
 
 SOURCE = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 """The authors' repository: torchvision knows a mirror without https only."""
@@ -38,59 +32,35 @@ STD = (0.3530,)
 
 SIZE_PX = 28
 
-_PREFIX = {"train": "train", "test": "t10k"}
-_DIMENSIONS = {"images": 3, "labels": 1}
+
+class _FashionMnist(Published):
+    bare, md5, normaliser = "FashionMNIST/raw", MD5, (MEAN, STD)
+
+    def load(self, split: str, root: Root = None) -> Images:
+        """The 60,000 training ("train") or 10,000 test ("test") images, (n, 1, 28, 28), in the official order.
+
+        `images.as_rgb` makes them fit networks of three channels.
+        """
+        from torchvision.datasets import FashionMNIST  # only here: it takes seconds to import, and most runs need nothing of it
+
+        folder, prefix = self.check(self.existing(root)), {"train": "train", "test": "t10k"}[split]
+        pixels = _idx(folder / f"{prefix}-images-idx3-ubyte.gz", n_dimensions=3).view(-1, 1, SIZE_PX, SIZE_PX)
+        labels = _idx(folder / f"{prefix}-labels-idx1-ubyte.gz", n_dimensions=1)
+        return images(pixels, labels, tuple(FashionMNIST.classes), self.name)
+
+    def download(self, own: Path) -> None:
+        """See `Published.download`."""
+        from torchvision.datasets.utils import download_url  # not its class: it hides whether the network failed or the file was another
+
+        for name, md5 in MD5.items():
+            with self.downloading(f"{SOURCE}{name}", own / name, md5):
+                download_url(f"{SOURCE}{name}", root=str(own), filename=name, md5=md5)
 
 
-OFFICIAL = Official("fashion_mnist", "Fashion-MNIST", "fashion-mnist", FOLDER, MD5)
-fingerprint, places, find, check = OFFICIAL.fingerprint, OFFICIAL.places, OFFICIAL.find, OFFICIAL.check
-
-
-def load(split: str, root: str | os.PathLike[str] | None = None) -> Images:
-    """The 60,000 training ("train") or 10,000 test ("test") images, (n, 1, 28, 28), in the official order.
-
-    `images.as_rgb` makes them fit networks of three channels. Raises MissingData when no folder is found and CorruptFile
-    when a file is not the official one.
-    """
-    from torchvision.datasets import FashionMNIST  # only here: it takes seconds to import, and most runs need nothing of it
-
-    folder = OFFICIAL.checked(root)
-    pixels = _read(folder, split, "images").view(-1, 1, SIZE_PX, SIZE_PX)
-    return images(pixels, _read(folder, split, "labels"), tuple(FashionMNIST.classes), "fashion_mnist")
-
-
-def fetch() -> Path:
-    """Download Fashion-MNIST into `data/fashion-mnist/` from its authors over https, unless an intact copy is found; returns its folder.
-
-    Raises MissingData when there is no network, CorruptFile when what came is not an official file, StorageError when it
-    cannot be written.
-    """
-    from torchvision.datasets.utils import download_url
-
-    if (found := OFFICIAL.intact()) is not None:
-        return found
-    own = OFFICIAL.own
-    for name, md5 in MD5.items():
-        url = f"{SOURCE}{name}"
-        try:
-            with store.lock(own):
-                # Not by torchvision's class: it hides whether the network failed or the file was another.
-                download_url(url, root=str(own), filename=name, md5=md5)
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            raise MissingData(
-                f"Fashion-MNIST could not be downloaded from {url} ({error}): fetch its four .gz files where there is a network "
-                f"and put them into {own}; the scales smoke and laptop work without it"
-            ) from error
-        except RuntimeError as error:
-            raise CorruptFile(f"{own / name} is not the official file (expected md5 {md5}): delete it and fetch again") from error
-        except OSError as error:
-            raise StorageError(f"cannot write Fashion-MNIST into {own} ({error}): make room there and fetch again") from error
-    check(own)
-    return own
-
-
-def _read(folder: Path, split: str, what: str) -> Tensor:
+def _idx(path: Path, n_dimensions: int) -> Tensor:
     """The bytes of an idx file behind its header (a magic number and one size per dimension, 4 bytes each), flat."""
-    dimensions = _DIMENSIONS[what]
-    with gzip.open(folder / f"{_PREFIX[split]}-{what}-idx{dimensions}-ubyte.gz") as file:
-        return torch.from_numpy(np.frombuffer(file.read(), np.uint8)[4 + 4 * dimensions :].copy())
+    with gzip.open(path) as file:
+        return torch.from_numpy(np.frombuffer(file.read(), np.uint8)[4 + 4 * n_dimensions :].copy())
+
+
+FASHION_MNIST = _FashionMnist("fashion_mnist", "Fashion-MNIST", "fashion-mnist/FashionMNIST/raw")

@@ -9,11 +9,9 @@ resized to 96 px JPEG and are shrunk here to 32 px. They are for asking about ot
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,27 +19,48 @@ import torch
 from PIL import Image
 
 from reprolib import store
+from reprolib.data.filesets import FileSet, Root
 from reprolib.data.images import Images, images, shrink
-from reprolib.errors import CorruptFile, MissingData
 
 CHECKSUMS = Path(__file__).parent / "checksums"
 
 
 @dataclass(frozen=True)
-class FolderSet:
-    """Where a set of class folders lies and what it holds.
+class FolderSet(FileSet):
+    """A set of image files to look at, not to train on, that has to be put into its place by hand.
 
-    name: as `data.load` knows it. title: as a sentence names it, resized copies labelled so. folder: its path below a data
-    root. size_px: to which its square images are shrunk by area (None: as they are). classes: folder name to class name,
-    in the order of labels. scales: those that need it.
+    classes: folder name to class name, in the order of labels. size_px: to which its square images are shrunk by area (None: as they are).
     """
 
-    name: str
-    title: str
-    folder: str
-    size_px: int | None
-    classes: Mapping[str, str]
-    scales: tuple[str, ...] = ("cifar", "gpu")
+    classes: Mapping[str, str] = field(default_factory=dict)
+    size_px: int | None = None
+    splits = ("test",)
+    algorithm = "sha256"
+    get = "put the files that reprolib/data/checksums/{name}.sha256 lists"
+    cure = "put the original file there again (`sha256sum -c` with reprolib/data/checksums/{name}.sha256 shows every broken one)"
+
+    def checksums(self) -> dict[str, str]:
+        """Path below the set's folder to sha256, in the order of the images, by class folder, then by name: what `sha256sum -c` reads."""
+        lines = (CHECKSUMS / f"{self.name}.sha256").read_text(encoding="utf-8").splitlines()
+        return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+
+    def fingerprint(self) -> str:
+        """See `FileSet.fingerprint`; the size counts too."""
+        return store.content_key({"set": self.name, "sha256": self.checksums(), "size_px": self.size_px, "resize": "area"})
+
+    def load(self, split: str = "test", root: Root = None) -> Images:
+        """All images of the set, (n, 3, size, size), in the order of `checksums`, labelled by their folder; other files are ignored."""
+        folder, listed, folders = self.existing(root), self.checksums(), list(self.classes)
+        pixels = torch.stack([_decoded(self.content(folder / path, checksum)) for path, checksum in listed.items()])
+        labels = torch.tensor([folders.index(path.split("/")[0]) for path in listed])
+        whole = images(pixels, labels, tuple(self.classes.values()), self.name)
+        return whole if self.size_px is None else shrink(whole, self.size_px)
+
+
+def _decoded(content: bytes) -> torch.Tensor:
+    """An image file as (3, h, w) uint8; grey ones repeat their channel."""
+    with Image.open(io.BytesIO(content)) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
 TINY_IMAGENET_20 = FolderSet(
@@ -74,16 +93,8 @@ TINY_IMAGENET_20 = FolderSet(
 )
 
 _TEXTURES = (
-    "banded",
-    "blotchy",
-    "braided",
-    "bubbly",
-    "bumpy",
-    "chequered",
-    "cobwebbed",
-    "cracked",
-    "crosshatched",
-    "crystalline",
+    *("banded", "blotchy", "braided", "bubbly", "bumpy"),
+    *("chequered", "cobwebbed", "cracked", "crosshatched", "crystalline"),
 )
 TEXTURES = FolderSet(
     name="textures",
@@ -92,92 +103,3 @@ TEXTURES = FolderSet(
     size_px=32,
     classes={name: name for name in _TEXTURES},
 )
-
-
-def checksums(wanted: FolderSet) -> dict[str, str]:
-    """Path below the set's folder to sha256, in the order of the images: what `sha256sum -c` reads."""
-    lines = (CHECKSUMS / f"{wanted.name}.sha256").read_text(encoding="utf-8").splitlines()
-    return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
-
-
-def fingerprint(wanted: FolderSet) -> str:
-    """A content key over the known sha256s and the size: known without reading the images, which are refused when they differ."""
-    return store.content_key({"set": wanted.name, "sha256": checksums(wanted), "size_px": wanted.size_px, "resize": "area"})
-
-
-def places(wanted: FolderSet, root: str | os.PathLike[str] | None = None) -> list[Path]:
-    """The folders that are looked into, in order: below `root` when given, then below `$REPROLIB_DATA` and `data/`."""
-    return [base / wanted.folder for base in store.data_roots(root)]
-
-
-def find(wanted: FolderSet, root: str | os.PathLike[str] | None = None) -> Path | None:
-    """The first of `places` that exists (its files are not checked), or None."""
-    return next((place for place in places(wanted, root) if place.is_dir()), None)
-
-
-def how(wanted: FolderSet, place: str | None = None) -> str:
-    """How to get the set into `place` (below `data/` by default), in one line: nobody offers exactly these files for download."""
-    return (
-        f"put the files that reprolib/data/checksums/{wanted.name}.sha256 lists into {place or f'data/{wanted.folder}'}, or name the "
-        f"folder that holds {wanted.folder} in REPROLIB_DATA"
-    )
-
-
-def paths(wanted: FolderSet) -> list[str]:
-    """Every file of the set, below its folder, in the order of the images: by class folder, then by name."""
-    return list(checksums(wanted))
-
-
-def check(wanted: FolderSet, root: str | os.PathLike[str] | None = None) -> Path:
-    """The set's folder, once every file in it is the known one; nothing is decoded. Raises as `load` does."""
-    folder = _folder(wanted, root)
-    for path, digest in checksums(wanted).items():
-        _known_bytes(folder / path, digest, wanted)
-    return folder
-
-
-def load(wanted: FolderSet, root: str | os.PathLike[str] | None = None) -> Images:
-    """All images of the set, (n, 3, size, size), in the order of `paths`, labelled by their folder.
-
-    Files that are not listed are ignored. Raises MissingData when the folder is found nowhere, and CorruptFile when a
-    file is missing or not the known one; such a file is not decoded.
-    """
-    folder = _folder(wanted, root)
-    pixels = [_decoded(_known_bytes(folder / path, digest, wanted)) for path, digest in checksums(wanted).items()]
-    folders = list(wanted.classes)
-    labels = torch.tensor([folders.index(path.split("/")[0]) for path in paths(wanted)])
-    whole = images(torch.stack(pixels), labels, tuple(wanted.classes.values()), wanted.name)
-    return whole if wanted.size_px is None else shrink(whole, wanted.size_px)
-
-
-def _folder(wanted: FolderSet, root: str | os.PathLike[str] | None) -> Path:
-    """Where the set is, or the error that says what is not here, where to put it, and which scales work without it."""
-    found = find(wanted, root)
-    if found is None:
-        title, place = wanted.title[:1].upper() + wanted.title[1:], str(store.root() / "data" / wanted.folder)
-        raise MissingData(
-            f"{title} is not here: {how(wanted, place)}; the scales smoke and laptop work without it "
-            f"(looked into {', '.join(map(str, store.data_roots(root)))})"
-        )
-    return found
-
-
-def _known_bytes(path: Path, expected: str, wanted: FolderSet) -> bytes:
-    """The bytes of a file, once its sha256 is the known one."""
-    listed = f"reprolib/data/checksums/{wanted.name}.sha256"
-    cure = f"put the original file there again (`sha256sum -c` with {listed} shows every broken one)"
-    if not path.is_file():
-        raise CorruptFile(f"{path} is missing while its set is there (expected sha256 {expected}): {cure}")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise CorruptFile(
-            f"{path} has sha256 {found}, expected {expected}: it is truncated ({len(content)} bytes) or altered, and was not decoded; {cure}"
-        )
-    return content
-
-
-def _decoded(content: bytes) -> torch.Tensor:
-    """An image file as (3, h, w) uint8; grey ones repeat their channel."""
-    with Image.open(io.BytesIO(content)) as picture:
-        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from reprolib.errors import BadInput, nearest
+from reprolib.errors import BadInput
 from reprolib.measures.gram import LEAST_SAMPLES, VANISHING, centred, check_finite, gram, u_centred
 
-RAGGED = ("weight", "drop")
 CONSTANT = "constant over every batch: none of its units ever changed"
 DEGENERATE = "no two examples of a batch differ in it beyond one outlier, so its HSIC is 0: larger batches may help"
 
@@ -122,8 +121,7 @@ def flat_grams(grams: Sequence[Tensor], names: Sequence[str] = ()) -> FlatGrams:
 class MinibatchCKA:
     """CKA of all layers of one network with each other, or with another's; memory grows with layers x n^2, not with images.
 
-    n_layers_y: absent for a network with itself. names_x, names_y: of the layers, for messages. ragged: batches of another
-    size than the first count with weight n (n - 3) ("weight"), or smaller ones are left out and counted in `n_dropped` ("drop").
+    n_layers_y: absent for a network with itself. names_x, names_y: of the layers, for messages. A batch of n counts with weight n (n - 3).
     """
 
     def __init__(
@@ -133,14 +131,9 @@ class MinibatchCKA:
         *,
         names_x: Sequence[str] | None = None,
         names_y: Sequence[str] | None = None,
-        ragged: str = "weight",
     ) -> None:
-        if ragged not in RAGGED:
-            raise BadInput(f"ragged={ragged!r} is not allowed; allowed: {', '.join(RAGGED)}{nearest(ragged, RAGGED)}")
-        self.ragged, self.n_dropped = ragged, 0
         self.names_x = _names(n_layers_x, names_x, "x")
         self.names_y = None if n_layers_y is None else _names(n_layers_y, names_y, "y")
-        self._first = 0  # examples in the first batch
         self._kept: list[tuple[int, Array, Array, Array, str]] = []
         self._varies = [np.zeros(n_layers_x, dtype=bool), np.zeros(n_layers_y or n_layers_x, dtype=bool)]
 
@@ -153,7 +146,6 @@ class MinibatchCKA:
     ) -> None:
         """Add a batch of features: one tensor (n, ...) a layer, in the same order every time. ids as in `update_grams`."""
         self._check_layers(xs, ys)
-        _check_rows(len(xs[0]), len(xs[0] if ys is None else ys[0]))
         grams_x = [gram(x, name) for x, name in zip(xs, self.names_x, strict=True)]
         grams_y = None if ys is None else [gram(y, name) for y, name in zip(ys, self.names_y or (), strict=True)]
         self.update_grams(grams_x, grams_y, ids, ids_y)
@@ -174,13 +166,7 @@ class MinibatchCKA:
         n, n_y = (one.n if isinstance(one, FlatGrams) else len(one[0]) for one in (xs, xs if ys is None else ys))
         _check_rows(n, n_y)
         _check_same_examples(n, ids, ids_y)
-        if self.ragged == "drop" and n < self._first:
-            self.n_dropped += 1
-            return
-        _check_count(n, self.ragged)
-        if self.ragged == "drop" and self._first and n > self._first:
-            raise BadInput(f"a batch of {n} follows one of {self._first}: ragged='drop' takes equal batches and a smaller remainder")
-        self._first = self._first or n
+        _check_count(n)
         a = self._flat(xs, self.names_x, 0)
         if ys is None:
             cross = a @ a.T
@@ -257,10 +243,9 @@ def _check_rows(n_x: int, n_y: int) -> None:
         raise BadInput(f"x has {n_x} rows, y has {n_y}: give features of the same examples in the same order")
 
 
-def _check_count(n: int, ragged: str = "drop") -> None:
+def _check_count(n: int) -> None:
     if n < LEAST_SAMPLES:
-        cure = " or ragged='drop'" if ragged == "weight" else ""
-        raise BadInput(f"n={n} examples: the unbiased HSIC needs at least {LEAST_SAMPLES}; give larger batches{cure}")
+        raise BadInput(f"n={n} examples: the unbiased HSIC needs at least {LEAST_SAMPLES}; give larger batches")
 
 
 def _check_same_examples(n: int, ids: Sequence[Hashable] | None, ids_y: Sequence[Hashable] | None) -> None:

@@ -18,26 +18,12 @@ from reprolib.errors import BadInput
 TOP_SHARE = 0.01
 
 
-def pc1_share(gram: Tensor) -> float:
-    """Share of the layer's variance on its first principal component, in (0, 1]."""
-    _check_square([gram])
-    total = float(gram.trace())
-    return float(_first(gram)[0]) / total if total > 0 else math.nan
-
-
-def pc1_cosine(gram: Tensor, other: Tensor) -> float:
-    """|cos| between the first components of two layers, as the scores they give to the same n examples, in [0, 1]."""
-    _check_square([gram, other])
-    if not (gram.trace() > 0 and other.trace() > 0):
-        return math.nan
-    return float((_first(gram)[1] @ _first(other)[1]).abs())
-
-
 def without_pc1(gram: Tensor) -> Tensor:
     """The Gram of the features with their first principal component removed."""
     _check_square([gram])
-    value, scores = _first(gram)
-    return gram - value * torch.outer(scores, scores)
+    values, vectors = torch.linalg.eigh(gram)
+    scores = vectors[:, -1]
+    return gram - values[-1].clamp_min(0) * torch.outer(scores, scores)
 
 
 def top_points_share(gram: Tensor, share: float = TOP_SHARE) -> float:
@@ -65,12 +51,6 @@ def without_points(gram: Tensor, points: Tensor) -> Tensor:
     rest = gram[kept][:, kept]
     rest = rest - rest.mean(dim=0)
     return rest - rest.mean(dim=1, keepdim=True)
-
-
-def _first(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalue and its unit eigenvector (n,)."""
-    values, vectors = torch.linalg.eigh(gram)
-    return values[-1].clamp_min(0), vectors[:, -1]
 
 
 def _count(n: int, share: float) -> int:

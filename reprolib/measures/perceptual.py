@@ -28,7 +28,7 @@ def relative_distance(r: Tensor, r_target: Tensor) -> Tensor:
     r, r_target: (n, ...), flattened per example. Returns (n,), non-negative; it is not symmetric.
     Source: Engstrom et al. 2019 (arXiv 1906.00945), the image inversion notebook.
     """
-    _check_pair(r, r_target, "r", "r_target", dims=None)
+    _check_pair(r, r_target, "r", "r_target", is_image=False)
     difference, target = (r - r_target).flatten(1), r_target.flatten(1)
     return difference.norm(dim=1) / target.norm(dim=1).clamp_min(1e-12)
 
@@ -38,7 +38,7 @@ def random_pair_median(r: Tensor, n_pairs: int = 1000, generator: torch.Generato
 
     r: (n, ...), n >= 2, codes of n images. generator: a CPU generator; the global one when absent.
     """
-    _check_float(r, "r")
+    _check(r, "r", is_image=False)
     n = len(r)
     if n < 2:
         raise BadInput(f"r holds {n} codes: a pair needs at least 2; give the codes of more images")
@@ -55,7 +55,7 @@ def pixel_correlation(a: Tensor, b: Tensor) -> Tensor:
     Returns values in [-1, 1]; 0 where one image is constant in every channel: the correlation is undefined there, and a
     featureless image must not count as a likeness.
     """
-    _check_pair(a, b, "a", "b")
+    _check_pair(a, b)
     return _correlation(a, b)
 
 
@@ -65,8 +65,7 @@ def edge_correlation(a: Tensor, b: Tensor) -> Tensor:
     The gradient is Sobel's, its magnitude taken over the channels jointly; positions whose window leaves the image are left
     out. Sides of at least 3 px. Returns values in [-1, 1]; 0 where one image has no edge, or the same everywhere.
     """
-    _check_pair(a, b, "a", "b")
-    _check_side(a, 3)
+    _check_pair(a, b, least_px=3)
     return _correlation(_gradient_magnitude(a), _gradient_magnitude(b))
 
 
@@ -76,7 +75,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     Averaged over the positions whose whole window lies inside the image, with the window's variance as a population variance.
     The window of an image with a side under 11 px is cut to the largest odd side that fits. Returns values in [-1, 1]; 1 for equals.
     """
-    _check_pair(a, b, "a", "b")
+    _check_pair(a, b)
     radius = min(SSIM_RADIUS_PX, (min(a.shape[-2:]) - 1) // 2)
     kernel = _gaussian(SSIM_SIGMA_PX, radius, a)
     mean_a, mean_b = _separable(a, kernel), _separable(b, kernel)
@@ -95,7 +94,7 @@ def lowpass_mse(a: Tensor, b: Tensor, sigma_px: float = 1.5) -> Tensor:
     sigma_px: standard deviation at a side of 32 px, scaled with the shorter side; 0 gives the plain mean squared difference.
     The border repeats its last pixel; the Gaussian is cut at 4 sigma.
     """
-    _check_pair(a, b, "a", "b")
+    _check_pair(a, b)
     if not (math.isfinite(sigma_px) and sigma_px >= 0):
         raise BadInput(f"sigma_px={sigma_px} is not allowed: give a finite width of at least 0, e.g. 1.5")
     difference = a - b  # blurring is linear, so once is enough
@@ -120,8 +119,9 @@ def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tenso
         raise BadInput("features_a has no layers: give at least one map")
     distances = []
     for layer, (one, other) in enumerate(zip(features_a, features_b, strict=True)):
-        _check_pair(one, other, f"features_a[{layer}]", f"features_b[{layer}]", dims=None)
-        squared = (_unit_channels(one) - _unit_channels(other)).square().sum(dim=1)
+        _check_pair(one, other, f"features_a[{layer}]", f"features_b[{layer}]", is_image=False)
+        one, other = (maps / (maps.norm(dim=1, keepdim=True) + 1e-10) for maps in (one, other))
+        squared = (one - other).square().sum(dim=1)
         distances.append(squared.flatten(1).mean(dim=1) if squared.dim() > 1 else squared)
     return torch.stack(distances).mean(dim=0)
 
@@ -144,8 +144,8 @@ def radial_spectrum(delta: Tensor) -> tuple[Tensor, Tensor]:
     delta: (n, c, h, w), sides of at least 8 px; each channel's mean is removed, channels are summed. Returns the rings' mean
     frequencies in cycles per pixel (rings,) and their power (n, rings), zero for a constant.
     """
+    _check(delta, "delta", least_px=8)
     power, frequency = _power_spectrum(delta)
-    _check_side(delta, 8)
     side = min(delta.shape[-2:])
     ring = (frequency * side).round().long()
     n_rings = side // 2
@@ -176,8 +176,7 @@ def spectrum_slope(delta: Tensor) -> Tensor:
 
 def _power_spectrum(delta: Tensor) -> tuple[Tensor, Tensor]:
     """(n, h, w) power summed over channels, exactly zero for a constant; and (h, w) radial frequency in cycles per pixel."""
-    _check_float(delta, "delta")
-    _check_images(delta, "delta")
+    _check(delta, "delta")
     height, width = delta.shape[-2:]
     power = torch.fft.fft2(_centred(delta)).abs().square().sum(dim=1)
     vertical = torch.fft.fftfreq(height, dtype=delta.dtype, device=delta.device)
@@ -222,34 +221,23 @@ def _separable(images: Tensor, vertical: Tensor, horizontal: Tensor | None = Non
     return flat.reshape(n, c, *flat.shape[-2:])
 
 
-def _unit_channels(maps: Tensor) -> Tensor:
-    return maps / (maps.norm(dim=1, keepdim=True) + 1e-10)
-
-
-def _check_float(x: Tensor, name: str) -> None:
+def _check(x: Tensor, name: str, is_image: bool = True, least_px: int = 1) -> None:
+    """Raise BadInput unless x is float32 or float64, not empty, and images with sides of at least least_px where they should be."""
     if x.dtype not in (torch.float32, torch.float64):
         cure = "divide by 255" if x.dtype == torch.uint8 else f"call {name}.float()"
         raise BadInput(f"{name} is {x.dtype}: float32 or float64 is needed; {cure}")
     if not x.numel():
         raise BadInput(f"{name} of shape {tuple(x.shape)} is empty: give at least one image")
-
-
-def _check_images(x: Tensor, name: str) -> None:
-    if x.dim() != 4:
+    if is_image and x.dim() != 4:
         raise BadInput(f"{name} has shape {tuple(x.shape)}: (n, c, h, w) is needed; for one image use {name}[None]")
+    if is_image and min(x.shape[-2:]) < least_px:
+        raise BadInput(f"images of {x.shape[-2]} x {x.shape[-1]} px are too small: sides of at least {least_px} px are needed")
 
 
-def _check_side(x: Tensor, least: int) -> None:
-    if min(x.shape[-2:]) < least:
-        raise BadInput(f"images of {x.shape[-2]} x {x.shape[-1]} px are too small: sides of at least {least} px are needed")
-
-
-def _check_pair(a: Tensor, b: Tensor, name_a: str, name_b: str, dims: int | None = 4) -> None:
-    """Two tensors of the same shape, float dtype and at least one example; images too unless `dims` is None."""
-    _check_float(a, name_a)
-    _check_float(b, name_b)
-    if dims is not None:
-        _check_images(a, name_a)
+def _check_pair(a: Tensor, b: Tensor, name_a: str = "a", name_b: str = "b", is_image: bool = True, least_px: int = 1) -> None:
+    """Two tensors of the same shape, each as `_check` asks."""
+    _check(a, name_a, is_image, least_px)
+    _check(b, name_b, is_image, least_px)
     if a.dim() < 2:
         raise BadInput(f"{name_a} has shape {tuple(a.shape)}: (n, ...) with at least two dimensions is needed")
     if a.shape != b.shape:

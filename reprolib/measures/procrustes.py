@@ -20,34 +20,32 @@ ROWS_PER_DIMENSION = 10
 SHUFFLES = 5
 
 
-def procrustes_distance(x: Tensor, y: Tensor) -> float:
-    """2 - 2 ||A' B||_* for the centred representations A, B of Frobenius norm 1: 0 when one is a rotation (and scaling) of the other.
-
-    x: (n, p), y: (n, q), rows aligned. Returns a value in [0, 2]. Raises BadInput when the row counts differ or a side is constant.
-    """
-    a, b = _normalised([x], "x"), _normalised([y], "y")
-    _check_rows(a, b, 0)
-    return 2 - 2 * _nuclear(a, b)[0, 0]
-
-
 def procrustes_similarity(
     xs: Sequence[Tensor], ys: Sequence[Tensor] | None = None, shuffles: int = SHUFFLES, generator: torch.Generator | None = None
 ) -> NDArray[np.float64]:
-    """1 - distance / 2 of every pair of layers of one batch, minus its mean over row shuffles of the second side: (Lx, Ly).
+    """||A' B||_* of every pair of layers of one batch, minus its mean over row shuffles of the second side: (Lx, Ly).
 
+    A, B: the centred representations, of Frobenius norm 1; 2 - 2 ||A' B||_* is their squared distance after the best rotation.
     xs, ys: one tensor (n, p) a layer, spatially averaged; ys absent: xs with itself. About 0 for independent layers; below 1
     for equal ones. The same shuffles serve all pairs. generator: a CPU generator; a fixed one unless given. shuffles=0 gives
     the plain similarity. Raises BadInput when n < 10 p for some layer, or one is constant.
     """
     a = _normalised(xs, "x")
     b = a if ys is None else _normalised(ys, "y")
-    _check_rows(a, b, ROWS_PER_DIMENSION)
+    n, widest = len(a[0]), max(one.shape[1] for one in (*a, *b))
+    for one in (*a, *b):
+        if len(one) != n:
+            raise BadInput(f"layers have {n} and {len(one)} rows: give features of the same examples in the same order")
+    if n < ROWS_PER_DIMENSION * widest:
+        raise BadInput(
+            f"n={n} examples of {widest} dimensions: Procrustes needs n >= {ROWS_PER_DIMENSION * widest} ({ROWS_PER_DIMENSION} a dimension), "
+            "or any two representations look alike; give a larger batch, or features averaged over positions"
+        )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     symmetric = ys is None
     found = _nuclear(a, b, symmetric)
     if shuffles < 1:
         return found
-    n = len(a[0])
     orders = [torch.randperm(n, generator=generator).to(a[0].device) for _ in range(shuffles)]
     return found - np.mean([_nuclear(a, [one[order] for one in b], symmetric) for order in orders], axis=0)
 
@@ -66,7 +64,7 @@ def _normalised(layers: Sequence[Tensor], side: str) -> list[Tensor]:
     return found
 
 
-def _nuclear(a: Sequence[Tensor], b: Sequence[Tensor], symmetric: bool = False) -> NDArray[np.float64]:
+def _nuclear(a: Sequence[Tensor], b: Sequence[Tensor], symmetric: bool) -> NDArray[np.float64]:
     """||A_i' B_j||_*, the sum of singular values, of every pair: (La, Lb); one product for all pairs.
 
     symmetric: only pairs i <= j are taken, and stand for (j, i) too: of shuffled rows, one of two equally good draws.
@@ -80,16 +78,3 @@ def _nuclear(a: Sequence[Tensor], b: Sequence[Tensor], symmetric: bool = False) 
             else:
                 found[i, j] = float(torch.linalg.svdvals(block).sum())
     return found
-
-
-def _check_rows(a: Sequence[Tensor], b: Sequence[Tensor], per_dimension: int) -> None:
-    n = len(a[0])
-    for one in (*a, *b):
-        if len(one) != n:
-            raise BadInput(f"layers have {n} and {len(one)} rows: give features of the same examples in the same order")
-    widest = max(one.shape[1] for one in (*a, *b))
-    if n < per_dimension * widest:
-        raise BadInput(
-            f"n={n} examples of {widest} dimensions: Procrustes needs n >= {per_dimension * widest} ({per_dimension} a dimension), "
-            "or any two representations look alike; give a larger batch, or features averaged over positions"
-        )

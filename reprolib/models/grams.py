@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
+from reprolib.boundary import checked_images
 from reprolib.errors import BadInput, nearest
 from reprolib.measures.cka import MinibatchCKA
 from reprolib.measures.gram import full_precision, gram
@@ -22,8 +23,7 @@ PIXELS = "pixels"
 """The images themselves, as a layer."""
 POOLED = "pooled"
 """The last post-activation map of a `Network`, averaged over its positions."""
-LAYER_SETS = ("activations", "blocks", "modules")
-LISTED = (nn.Conv2d, nn.modules.batchnorm._BatchNorm, nn.ReLU, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Linear)  # the reference's list
+LAYER_SETS = ("activations", "blocks")
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 T = TypeVar("T")
@@ -32,8 +32,7 @@ T = TypeVar("T")
 def layer_set(network: Network, name: str = "activations") -> tuple[str, ...]:
     """Names of the layers to compare, in execution order.
 
-    "activations": every post-activation map and the pooled features; "blocks": stem and block outputs instead of all maps;
-    "modules": also the output of every convolution, BatchNorm, ReLU, average pooling and linear module.
+    "activations": every post-activation map and the pooled features; "blocks": stem and block outputs instead of all maps.
     """
     if name not in LAYER_SETS:
         raise BadInput(f"layer set {name!r} is unknown; allowed: {', '.join(LAYER_SETS)}{nearest(name, LAYER_SETS)}")
@@ -41,8 +40,7 @@ def layer_set(network: Network, name: str = "activations") -> tuple[str, ...]:
     if name == "blocks":
         last = {layer.rpartition(".")[0]: layer for layer in maps}  # of several maps of a block the last one stays
         maps = tuple(layer for layer in maps if "." not in layer or last[layer.rpartition(".")[0]] == layer)
-    modules = [path for path, module in network.named_modules() if isinstance(module, LISTED)] if name == "modules" else []
-    return (*modules, *maps, POOLED)
+    return (*maps, POOLED)
 
 
 @overload
@@ -59,14 +57,19 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
     are as before afterwards, also after an error. Raises BadInput for images outside [0, 1], unknown layers, layers that never
     ran, and data-parallel wrappers.
     """
-    check_images(x)
-    _check_unwrapped(model)
+    x = checked_images(x)
+    for path, module in model.named_modules():
+        if isinstance(module, WRAPPERS):
+            where = f" at {path!r}" if path else ""
+            raise BadInput(f"{type(module).__name__}{where} splits batches over devices and mixes their order: give its .module")
     maps = (*model.layer_names, POOLED) if isinstance(model, Network) and model.layer_names else ()
     paths = dict(model.named_modules())
     if layers is None:
         layers = maps or [path for path, module in paths.items() if path and not any(module.children())]
-    _check_known(layers, (PIXELS, *maps, *(path for path in paths if path)))
-    wanted = set(layers)
+    wanted, allowed = set(layers), (PIXELS, *maps, *(path for path in paths if path))
+    for name in layers:
+        if name not in allowed:
+            raise BadInput(f"layer {name!r} is unknown; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
     found: dict[str, Any] = {}
     runs: dict[str, int] = {}
 
@@ -105,7 +108,7 @@ def minibatch_cka(
 ) -> MinibatchCKA:
     """CKA of all layers of a model, or between two models on the same images; batches: images (n, c, h, w) in [0, 1].
 
-    reduce: from a layer's output to its Gram, e.g. `pooled_gram`. Raises BadInput when there is no batch, or when a batch
+    reduce: from a layer's output to its Gram. Raises BadInput when there is no batch, or when a batch
     runs through other layers than the first.
     """
     found: MinibatchCKA | None = None
@@ -126,20 +129,6 @@ def spatial_mean(x: Tensor) -> Tensor:
     return x.flatten(2).mean(dim=2) if x.ndim > 2 else x.clone()
 
 
-def pooled_gram(x: Tensor) -> Tensor:
-    """The centred Gram of the spatially averaged output."""
-    return gram(spatial_mean(x))
-
-
-def check_images(x: Tensor) -> None:
-    """Raise BadInput unless x is a batch of images (n, c, h, w), floating point, in [0, 1]: the mistake is often a factor of 255."""
-    if x.ndim != 4 or not x.is_floating_point():
-        raise BadInput(f"images are {x.dtype} of shape {tuple(x.shape)}: give floats (n, c, h, w) in [0, 1] (bytes divided by 255)")
-    low, high = (float(end) for end in torch.aminmax(x)) if x.numel() else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):
-        raise BadInput(f"images lie in [{low:.4g}, {high:.4g}], not in [0, 1]: divide bytes by 255, do not normalise, clamp what was moved")
-
-
 def _run_maps(network: Network, x: Tensor, wanted: set[str], found: Mapping[str, Any], keep: Callable[[str, object], None]) -> None:
     """Every map is reduced before the network runs on, and it runs no further than what is wanted.
 
@@ -154,16 +143,3 @@ def _run_maps(network: Network, x: Tensor, wanted: set[str], found: Mapping[str,
     if POOLED in wanted:
         keep(POOLED, last.mean(dim=(2, 3)))
     network.linear(last.mean(dim=(2, 3)))  # a hook on it may be waiting
-
-
-def _check_unwrapped(model: nn.Module) -> None:
-    for path, module in model.named_modules():
-        if isinstance(module, WRAPPERS):
-            where = f" at {path!r}" if path else ""
-            raise BadInput(f"{type(module).__name__}{where} splits batches over devices and mixes their order: give its .module")
-
-
-def _check_known(layers: Sequence[str], allowed: Sequence[str]) -> None:
-    for name in layers:
-        if name not in allowed:
-            raise BadInput(f"layer {name!r} is unknown; allowed: {', '.join(allowed)}{nearest(name, allowed)}")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reprolib.errors import BadInput, nearest
 from reprolib.models.networks import ConvBN, Network
@@ -26,23 +26,14 @@ def features(network: Network, x: Tensor, layers: Sequence[str]) -> dict[str, Te
     layers: names out of `network.layer_names`, "last", or "pooled" (the globally pooled code, (n, n_features)).
     Stops after the deepest one asked for. Raises BadInput for an unknown name.
     """
-    allowed = (*network.layer_names, LAST, "pooled")
-    for name in layers:
-        if name not in allowed:
-            raise BadInput(f"layer {name!r} is not in {network.architecture}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
-    final = network.layer_names[-1]
-    wanted = {final if name in (LAST, "pooled") else name for name in layers}
+    wanted = {name: _map_of(network, name, (LAST, "pooled")) for name in layers}
     found: dict[str, Tensor] = {}
     for name, value in network.maps(x):
-        if name in wanted:
+        if name in wanted.values():
             found[name] = value
-            if len(found) == len(wanted):
+            if len(found) == len(set(wanted.values())):
                 break
-    if "pooled" in layers:
-        found["pooled"] = found[final].mean(dim=(2, 3))
-    if LAST in layers:
-        found[LAST] = found[final]
-    return {name: found[name] for name in layers}
+    return {name: found[layer].mean(dim=(2, 3)) if name == "pooled" else found[layer] for name, layer in wanted.items()}
 
 
 def representation(network: Network, x: Tensor, pool: int = 1, layer: str = LAST, straight_through: bool = False) -> Tensor:
@@ -52,12 +43,7 @@ def representation(network: Network, x: Tensor, pool: int = 1, layer: str = LAST
     gradients to units that are off. Source: Engstrom et al. 2019 (arXiv 1906.00945); "fake ReLU": MadryLab/robustness.
     Raises BadInput when the map is smaller than pool x pool or the layer is unknown.
     """
-    if layer != LAST and layer not in network.layer_names:
-        raise BadInput(
-            f"layer {layer!r} is not in {network.architecture}; allowed: {', '.join((*network.layer_names, LAST))}"
-            f"{nearest(layer, network.layer_names)}"
-        )
-    wanted = network.layer_names[-1] if layer == LAST else layer
+    wanted = _map_of(network, layer, (LAST,))
     value = next(value for name, value in network.maps(x, straight_through) if name == wanted)
     if not 1 <= pool <= min(value.shape[2:]):
         what = f"larger than the {value.shape[2]} x {value.shape[3]} map of {wanted}" if pool > 0 else "no number of positions a side"
@@ -65,6 +51,14 @@ def representation(network: Network, x: Tensor, pool: int = 1, layer: str = LAST
     if value.shape[2:] == (pool, pool):
         return value.flatten(1)  # one position each: averaging would copy the map, forward and backward
     return F.adaptive_avg_pool2d(value, pool).flatten(1)
+
+
+def _map_of(network: Network, name: str, of_last: tuple[str, ...]) -> str:
+    """The map that a layer's name stands for; of_last: names that stand for the last map."""
+    allowed = (*network.layer_names, *of_last)
+    if name not in allowed:
+        raise BadInput(f"layer {name!r} is not in {network.architecture}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
+    return network.layer_names[-1] if name in of_last else name
 
 
 @contextlib.contextmanager
@@ -85,16 +79,10 @@ def fold_batch_norm(network: Network) -> Network:
     The same function up to rounding, and faster. A folded copy has no BatchNorm left to hook, and its parameters do not
     require gradients.
     """
-    folded = copy.deepcopy(network)
+    folded = copy.deepcopy(network).eval()
     for module in folded.modules():
         if isinstance(module, ConvBN) and isinstance(module.bn, nn.BatchNorm2d):
-            conv, bn = module.conv, module.bn
-            assert bn.running_mean is not None
-            assert bn.running_var is not None
-            conv.weight, conv.bias = fuse_conv_bn_weights(
-                conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
-            )
-            module.bn = nn.Identity()
+            module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
     return folded.eval().requires_grad_(False)
 
 

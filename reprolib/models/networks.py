@@ -8,8 +8,9 @@ are this project's (small enough for a laptop).
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -47,9 +48,9 @@ class _StraightThroughReLU(torch.autograd.Function):
         return gradient
 
 
-def straight_through_relu(x: Tensor) -> Tensor:
-    """ReLU whose gradient is the identity ("fake ReLU" in MadryLab/robustness)."""
-    return _StraightThroughReLU.apply(x)
+def relu(x: Tensor, straight_through: bool = False) -> Tensor:
+    """ReLU; straight_through: with the identity as its gradient ("fake ReLU" in MadryLab/robustness)."""
+    return _StraightThroughReLU.apply(x) if straight_through else F.relu(x)
 
 
 class Network(nn.Module):
@@ -59,15 +60,17 @@ class Network(nn.Module):
     `n_features` (length of the globally pooled code). The last named map is the one before global pooling.
     """
 
-    architecture: str
-    n_classes: int
-    n_features: int
-    layer_names: tuple[str, ...]
-    normaliser: Normaliser
-    linear: nn.Linear
     card: dict[str, Any]  # of networks that come from the zoo, as is
     sha256: str  # of the weights
     normaliser_source: str  # of public checkpoints
+    linear: nn.Linear  # a subclass makes it last: the order of the modules is that in which weights are drawn
+
+    def __init__(
+        self, architecture: str, n_classes: int, n_features: int, layer_names: Sequence[str], mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.architecture, self.n_classes, self.n_features, self.layer_names = architecture, n_classes, n_features, tuple(layer_names)
+        self.normaliser = Normaliser(mean, std)
 
     def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, post-activation map) for images x (n, c, h, w), in execution order.
@@ -95,6 +98,31 @@ class ConvBN(nn.Module):
         return self.bn(self.conv(x))
 
 
+class Residual(Network):
+    """What residual networks compute: a stem, blocks of convolutions with a shortcut, global pooling, a linear head."""
+
+    stem: ConvBN
+    pools: bool = False  # whether a max-pool follows the stem
+
+    def named_blocks(self) -> Iterator[tuple[str, Sequence[nn.Module], nn.Module]]:
+        """Yield (name, convolutions, shortcut) of each block, in execution order."""
+        raise TypeError(f"{type(self).__name__} must define named_blocks()")
+
+    def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """See `Network.maps`."""
+        x = F.relu(self.stem(self.normaliser(x)))
+        yield "stem", x
+        x = F.max_pool2d(x, 3, 2, 1) if self.pools else x
+        for name, convs, shortcut in self.named_blocks():
+            inner = x
+            for i, conv in enumerate(convs[:-1]):
+                inner = F.relu(conv(inner))
+                yield f"{name}.relu{i + 1}", inner
+            last = f"{name}.relu{len(convs)}"
+            x = relu(convs[-1](inner) + shortcut(x), straight_through and last == self.layer_names[-1])
+            yield last, x
+
+
 class _Block(nn.Module):
     """Two 3x3 convolutions and a shortcut (1x1 convolution where the shape changes), post-activation."""
 
@@ -104,17 +132,9 @@ class _Block(nn.Module):
         self.second = ConvBN(n_out, n_out, 3)
         self.shortcut = nn.Identity() if stride == 1 and n_in == n_out else ConvBN(n_in, n_out, 1, stride)
 
-    def inner(self, x: Tensor) -> Tensor:
-        """The map after the first ReLU."""
-        return F.relu(self.first(x))
 
-    def outer(self, x: Tensor, inner: Tensor) -> Tensor:
-        """The sum before the last ReLU."""
-        return self.second(inner) + self.shortcut(x)
-
-
-class ResNet(Network):
-    """A residual network: stem, stages of blocks (the first block of each later stage halves the map), pooling, linear.
+class ResNet(Residual):
+    """A residual network of ours: stem, stages of blocks (the first block of each later stage halves the map).
 
     stem: (kernel px, stride). widths: channels a stage. n_blocks: blocks a stage.
     """
@@ -129,116 +149,62 @@ class ResNet(Network):
         widths: Sequence[int],
         n_blocks: int,
     ) -> None:
-        super().__init__()
-        kernel, stride = stem
-        self.architecture, self.n_classes, self.n_features = architecture, n_classes, widths[-1]
-        self.normaliser = Normaliser(mean, std)
-        self.stem = ConvBN(len(mean), widths[0], kernel, stride)
-        blocks: list[_Block] = []
+        names = [f"stage{s + 1}.block{b + 1}" for s in range(len(widths)) for b in range(n_blocks)]
+        layer_names = ("stem", *(f"{name}.{part}" for name in names for part in ("relu1", "relu2")))
+        super().__init__(architecture, n_classes, widths[-1], layer_names, mean, std)
+        self._names = names
+        self.stem = ConvBN(len(mean), widths[0], *stem)
+        self.blocks = nn.ModuleList()
         n_in = widths[0]
         for stage, width in enumerate(widths):
             for block in range(n_blocks):
-                blocks.append(_Block(n_in, width, 2 if stage > 0 and block == 0 else 1))
+                self.blocks.append(_Block(n_in, width, 2 if stage > 0 and block == 0 else 1))
                 n_in = width
-        self.blocks = nn.ModuleList(blocks)
         self.linear = nn.Linear(n_in, n_classes)
-        places = [f"stage{s + 1}.block{b + 1}" for s in range(len(widths)) for b in range(n_blocks)]
-        self._places = places
-        self.layer_names = ("stem", *(f"{place}.{relu}" for place in places for relu in ("relu1", "relu2")))
         _initialise(self)
 
-    def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """See `Network.maps`."""
-        x = F.relu(self.stem(self.normaliser(x)))
-        yield "stem", x
-        for i, (place, module) in enumerate(zip(self._places, self.blocks, strict=True)):
-            block = cast(_Block, module)
-            inner = block.inner(x)
-            yield f"{place}.relu1", inner
-            outer = block.outer(x, inner)
-            x = straight_through_relu(outer) if straight_through and i == len(self.blocks) - 1 else F.relu(outer)
-            yield f"{place}.relu2", x
+    def named_blocks(self) -> Iterator[tuple[str, Sequence[nn.Module], nn.Module]]:
+        """See `Residual.named_blocks`."""
+        for name, block in zip(self._names, cast(Iterable[_Block], self.blocks), strict=True):
+            yield name, (block.first, block.second), block.shortcut
 
 
-class TinyCNN(Network):
-    """Three 3x3 convolutions of 16, 32, 64 channels with BatchNorm, the last two of stride 2; global pooling, linear."""
+class ConvNet(Network):
+    """Convolutions, then hidden dense layers, a ReLU after each, then global pooling and linear; dense layers count as maps of 1 x 1.
 
-    def __init__(
-        self, architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], widths: Sequence[int] = (16, 32, 64)
-    ) -> None:
-        super().__init__()
-        self.architecture, self.n_classes, self.n_features = architecture, n_classes, widths[-1]
-        self.normaliser = Normaliser(mean, std)
-        channels = (len(mean), *widths)
-        self.convs = nn.ModuleList(ConvBN(channels[i], channels[i + 1], 3, 1 if i == 0 else 2) for i in range(len(widths)))
-        self.linear = nn.Linear(widths[-1], n_classes)
-        self.layer_names = tuple(f"conv{i + 1}" for i in range(len(widths)))
-        _initialise(self)
-
-    def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """See `Network.maps`."""
-        x = self.normaliser(x)
-        for i, (name, conv) in enumerate(zip(self.layer_names, self.convs, strict=True)):
-            before = conv(x)
-            x = straight_through_relu(before) if straight_through and i == len(self.convs) - 1 else F.relu(before)
-            yield name, x
-
-
-class LeNet(Network):
-    """conv5x5-pool-conv5x5-pool-dense-dense with ReLU and max-pooling, then linear. Widths: LeCun et al. 1998 (LeNet-5).
-
-    No BatchNorm. The maps are those before pooling; dense layers count as maps of 1 x 1.
+    convs: the modules, in order. dense: the length of what the first dense layer is given, and the widths of the dense layers; or
+    nothing. pool: what a map goes through on its way on, given the number of its convolution; maps are those before it.
     """
 
-    def __init__(self, architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], size_px: int) -> None:
-        super().__init__()
-        side = ((size_px - 4) // 2 - 4) // 2
-        if side < 1:
-            raise BadInput(f"size_px={size_px} is too small for lenet: images of at least 16 px a side")
-        self.architecture, self.n_classes, self.n_features = architecture, n_classes, 84
-        self.normaliser = Normaliser(mean, std)
-        self.convs = nn.ModuleList([nn.Conv2d(len(mean), 6, 5), nn.Conv2d(6, 16, 5)])
-        self.dense = nn.ModuleList([nn.Linear(16 * side * side, 120), nn.Linear(120, 84)])
-        self.linear = nn.Linear(84, n_classes)
-        self.layer_names = ("conv1", "conv2", "dense1", "dense2")
-        _initialise(self)
+    def __init__(
+        self,
+        architecture: str,
+        n_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        convs: Sequence[nn.Module],
+        dense: Sequence[int] = (),
+        n_features: int = 0,
+        pool: Callable[[Tensor, int], Tensor] = lambda x, conv: x,
+    ) -> None:
+        names = [f"conv{i + 1}" for i in range(len(convs))] + [f"dense{i + 1}" for i in range(len(dense) - 1)]
+        super().__init__(architecture, n_classes, n_features or dense[-1], names, mean, std)
+        self.convs = nn.ModuleList(convs)
+        self.dense = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(dense))
+        self.linear = nn.Linear(self.n_features, n_classes)
+        self._pool = pool
 
     def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
         """See `Network.maps`."""
         x = self.normaliser(x)
-        for name, conv in zip(self.layer_names, self.convs, strict=False):
-            x = F.relu(conv(x))
+        for i, conv in enumerate(self.convs):
+            name = self.layer_names[i]
+            x = relu(conv(x), straight_through and name == self.layer_names[-1])
             yield name, x
-            x = F.max_pool2d(x, 2)
-        yield from _dense_maps(x, self.dense, self.layer_names[2:], straight_through)
-
-
-class MLP(Network):
-    """Two hidden layers of 256 with ReLU on the pixels, then linear; its layers count as maps of 1 x 1."""
-
-    def __init__(
-        self, architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], size_px: int, width: int = 256
-    ) -> None:
-        super().__init__()
-        self.architecture, self.n_classes, self.n_features = architecture, n_classes, width
-        self.normaliser = Normaliser(mean, std)
-        self.dense = nn.ModuleList([nn.Linear(len(mean) * size_px * size_px, width), nn.Linear(width, width)])
-        self.linear = nn.Linear(width, n_classes)
-        self.layer_names = ("dense1", "dense2")
-        _initialise(self)
-
-    def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """See `Network.maps`."""
-        yield from _dense_maps(self.normaliser(x), self.dense, self.layer_names, straight_through)
-
-
-def _dense_maps(x: Tensor, dense: nn.ModuleList, names: Sequence[str], straight_through: bool) -> Iterator[tuple[str, Tensor]]:
-    """Yield (name, (n, width, 1, 1)) of each dense layer after its ReLU; x: images or maps."""
-    x = x.flatten(1)
-    for name, layer in zip(names, dense, strict=True):
-        before = layer(x)
-        x = straight_through_relu(before) if straight_through and name == names[-1] else F.relu(before)
-        yield name, x[:, :, None, None]
+            x = self._pool(x, i)
+        for name, layer in zip(self.layer_names[len(self.convs) :], self.dense, strict=True):
+            x = relu(layer(x.flatten(1)), straight_through and name == self.layer_names[-1])
+            yield name, x[:, :, None, None]
 
 
 _RESNETS: dict[str, dict[str, object]] = {
@@ -261,12 +227,12 @@ def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequenc
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if architecture == "tinycnn":
-            return TinyCNN(architecture, n_classes, mean, std)
         if architecture in _RESNETS:
             return ResNet(architecture, n_classes, mean, std, **_RESNETS[architecture])  # type: ignore[arg-type]
-        if architecture in ("lenet", "mlp"):
-            return (LeNet if architecture == "lenet" else MLP)(architecture, n_classes, mean, std, size_px)
+        if architecture in ("tinycnn", "lenet", "mlp"):
+            network = _convnet(architecture, n_classes, mean, std, size_px)
+            _initialise(network)
+            return network
     raise BadInput(f"architecture {architecture!r} is unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}")
 
 
@@ -282,6 +248,21 @@ def state_sha256(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _convnet(architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], size_px: int) -> ConvNet:
+    """The architectures without shortcuts; their weights are drawn here."""
+    if architecture == "tinycnn":  # BatchNorm; the last two of stride 2
+        convs = [ConvBN(len(mean), 16, 3), ConvBN(16, 32, 3, 2), ConvBN(32, 64, 3, 2)]
+        return ConvNet(architecture, n_classes, mean, std, convs, n_features=64)
+    if architecture == "mlp":
+        return ConvNet(architecture, n_classes, mean, std, [], (len(mean) * size_px * size_px, 256, 256))
+    side = ((size_px - 4) // 2 - 4) // 2
+    if side < 1:
+        raise BadInput(f"size_px={size_px} is too small for lenet: images of at least 16 px a side")
+    # LeNet-5 (LeCun et al. 1998), with ReLU and max-pooling, without BatchNorm
+    plain = [nn.Conv2d(len(mean), 6, 5), nn.Conv2d(6, 16, 5)]
+    return ConvNet(architecture, n_classes, mean, std, plain, (16 * side * side, 120, 84), pool=lambda x, conv: F.max_pool2d(x, 2))
 
 
 def _initialise(network: nn.Module) -> None:

@@ -8,7 +8,7 @@ EhanW/advrob-cifar10 (ResNet-20), oval-group/oval-bab (two convolutions, two lin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprolib.errors import BadInput
-from reprolib.models.networks import ConvBN, Network, Normaliser, straight_through_relu
+from reprolib.models.networks import ConvBN, ConvNet, Network, Residual, relu
 
-FAMILIES = ("resnet", "alexnet", "googlenet", "oval")
+IDENTITY = ((0.0,) * 3, (1.0,) * 3)  # the normaliser until the weights are filled in
 
 
 @dataclass(frozen=True)
@@ -59,56 +59,40 @@ class Plan:
 
 
 def plan_of(described: Mapping[str, Any]) -> Plan:
-    """The plan that `Plan.describe` wrote down; raises BadInput for anything else."""
-    try:
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
-        plan = Plan(**values)
-        numbers = (plan.n_classes, plan.stem_px, *plan.widths, *plan.n_blocks)
-        if plan.family in FAMILIES and all(isinstance(n, int) and n > 0 for n in numbers):
-            return plan
-    except (TypeError, AttributeError):
-        pass
-    raise BadInput(f"{described!r} does not describe a public network: allowed families are {', '.join(FAMILIES)}, all numbers above 0")
+    """The plan that `Plan.describe` wrote down; raises TypeError for anything else."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
+    return Plan(**values)
 
 
 RESNET20 = Plan("resnet", 10, (16, 32, 64), (3, 3, 3))
 """The CIFAR ResNet-20 of the pair that is shown beside ours."""
 
 
-class PublicResNet(Network):
+class PublicResNet(Residual):
     """A residual network with basic or bottleneck blocks, CIFAR stem (3 px) or ImageNet stem (7 px, stride 2, max-pool)."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        _head(self, plan, n_features=plan.widths[-1] * (4 if plan.is_bottleneck else 1))
-        self._pools = plan.stem_px == 7
-        self.stem = ConvBN(3, plan.widths[0], plan.stem_px, 2 if self._pools else 1)
+        growth, n_convs = (4, 3) if plan.is_bottleneck else (1, 2)
+        places = [f"stage{s + 1}.block{b + 1}" for s, n_blocks in enumerate(plan.n_blocks) for b in range(n_blocks)]
+        names = ("stem", *(f"{place}.relu{i + 1}" for place in places for i in range(n_convs)))
+        super().__init__(plan.architecture, plan.n_classes, growth * plan.widths[-1], names, *IDENTITY)
+        self.pools = plan.stem_px == 7
+        self.stem = ConvBN(3, plan.widths[0], plan.stem_px, 2 if self.pools else 1)
         self.stages = nn.ModuleList()
         n_in = plan.widths[0]
-        names = ["stem"]
         for s, (width, n_blocks) in enumerate(zip(plan.widths, plan.n_blocks, strict=True)):
             stage = nn.ModuleList()
             for b in range(n_blocks):
                 stage.append(_Block(n_in, width, 2 if s > 0 and b == 0 else 1, plan.is_bottleneck))
-                n_in = width * (4 if plan.is_bottleneck else 1)
-                names += [f"stage{s + 1}.block{b + 1}.relu{i + 1}" for i in range(3 if plan.is_bottleneck else 2)]
+                n_in = growth * width
             self.stages.append(stage)
-        self.layer_names = tuple(names)
+        self.linear = nn.Linear(n_in, plan.n_classes)
 
-    def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """See `Network.maps`."""
-        x = F.relu(self.stem(self.normaliser(x)))
-        yield "stem", x
-        x = F.max_pool2d(x, 3, 2, 1) if self._pools else x
-        blocks = [(s, b, cast(_Block, block)) for s, stage in enumerate(self.stages) for b, block in enumerate(cast(nn.ModuleList, stage))]
-        for s, b, block in blocks:
-            inner = x
-            for i, conv in enumerate(block.convs[:-1]):
-                inner = F.relu(conv(inner))
-                yield f"stage{s + 1}.block{b + 1}.relu{i + 1}", inner
-            outer = block.convs[-1](inner) + block.shortcut(x)
-            x = straight_through_relu(outer) if straight_through and block is blocks[-1][2] else F.relu(outer)
-            yield f"stage{s + 1}.block{b + 1}.relu{len(block.convs)}", x
+    def named_blocks(self) -> Iterator[tuple[str, Sequence[nn.Module], nn.Module]]:
+        """See `Residual.named_blocks`."""
+        for s, stage in enumerate(cast(Iterable[Iterable[_Block]], self.stages)):
+            for b, block in enumerate(stage):
+                yield f"stage{s + 1}.block{b + 1}", [*block.convs], block.shortcut
 
 
 class _Block(nn.Module):
@@ -124,77 +108,39 @@ class _Block(nn.Module):
         self.shortcut = nn.Identity() if stride == 1 and n_in == n_out else ConvBN(n_in, n_out, 1, stride)
 
 
-class _ConvsAndLinears(Network):
-    """Convolutions with biases, then hidden linear layers, a ReLU after each; linear codes are maps of 1 x 1 positions."""
+def _alexnet(plan: Plan) -> ConvNet:
+    """Five convolutions, two hidden dense layers; the code R is the second one's (4,096 numbers)."""
+    a, b, c, d, e, *hidden = plan.widths
+    convs = [nn.Conv2d(3, a, 11, 4, 2), nn.Conv2d(a, b, 5, padding=2)]
+    convs += [nn.Conv2d(n_in, n_out, 3, padding=1) for n_in, n_out in ((b, c), (c, d), (d, e))]
 
-    def __init__(self, plan: Plan, convs: Sequence[nn.Conv2d], n_flat: int, hidden: Sequence[int]) -> None:
-        super().__init__()
-        _head(self, plan, n_features=hidden[-1])
-        self.convs = nn.ModuleList(convs)
-        self.hidden = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in zip((n_flat, *hidden[:-1]), hidden, strict=True))
-        self.layer_names = (
-            *(f"conv{i + 1}" for i in range(len(convs))),
-            *(f"linear{i + 1}" for i in range(len(hidden))),
-        )
-
-    def between(self, x: Tensor, conv: int) -> Tensor:
-        """What stands after the ReLU of the convolution of that number: pooling, or nothing."""
-        return x
-
-    def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """See `Network.maps`; the maps of linear layers are (n, c, 1, 1)."""
-        x = self.normaliser(x)
-        for i, conv in enumerate(self.convs):
-            x = F.relu(conv(x))
-            yield f"conv{i + 1}", x
-            x = self.between(x, i)
-        x = x.flatten(1)
-        for i, linear in enumerate(self.hidden):
-            before = linear(x)
-            x = straight_through_relu(before) if straight_through and i == len(self.hidden) - 1 else F.relu(before)
-            yield f"linear{i + 1}", x[:, :, None, None]
-
-
-class AlexNet(_ConvsAndLinears):
-    """Five convolutions, two hidden linear layers; the code R is the second one's (4,096 numbers)."""
-
-    def __init__(self, plan: Plan) -> None:
-        a, b, c, d, e, *hidden = plan.widths
-        convs = [
-            nn.Conv2d(3, a, 11, 4, 2),
-            nn.Conv2d(a, b, 5, padding=2),
-            nn.Conv2d(b, c, 3, padding=1),
-            nn.Conv2d(c, d, 3, padding=1),
-            nn.Conv2d(d, e, 3, padding=1),
-        ]
-        super().__init__(plan, convs, e * 36, hidden)
-
-    def between(self, x: Tensor, conv: int) -> Tensor:
-        """Max-pooling after convolutions 1, 2 and 5, then averaging to 6 x 6 positions."""
+    def pool(x: Tensor, conv: int) -> Tensor:
         x = F.max_pool2d(x, 3, 2) if conv in (0, 1, 4) else x
         return F.adaptive_avg_pool2d(x, 6) if conv == 4 else x
 
+    return ConvNet(plan.architecture, plan.n_classes, *IDENTITY, convs, (e * 36, *hidden), pool=pool)
 
-class OvalCNN(_ConvsAndLinears):
-    """Two 4x4 convolutions of stride 2 and one hidden linear layer, without BatchNorm, for 32 px images."""
 
-    def __init__(self, plan: Plan) -> None:
-        a, b, *hidden = plan.widths
-        super().__init__(plan, [nn.Conv2d(3, a, 4, 2, 1), nn.Conv2d(a, b, 4, 2, 1)], b * 64, hidden)
+def _oval(plan: Plan) -> ConvNet:
+    """Two 4x4 convolutions of stride 2 and one hidden dense layer, without BatchNorm, for 32 px images."""
+    a, b, *hidden = plan.widths
+    convs = [nn.Conv2d(3, a, 4, 2, 1), nn.Conv2d(a, b, 4, 2, 1)]
+    return ConvNet(plan.architecture, plan.n_classes, *IDENTITY, convs, (b * 64, *hidden))
 
 
 class GoogLeNet(Network):
     """torchvision's GoogLeNet without its auxiliary heads; the maps are those after its convolutions and its nine modules."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        _head(self, plan, n_features=1024)
         import torchvision  # only here: it takes a second, and a gigabyte of modules that nothing else needs
 
-        self.body = torchvision.models.GoogLeNet(num_classes=1, aux_logits=False, init_weights=False)
+        body = torchvision.models.GoogLeNet(num_classes=1, aux_logits=False, init_weights=False)
+        self._steps = tuple(name for name, _ in body.named_children() if name.startswith(("conv", "maxpool", "inception")))
+        names = [name for name in self._steps if not name.startswith("maxpool")]
+        super().__init__(plan.architecture, plan.n_classes, 1024, names, *IDENTITY)
+        self.body = body
         self.body.fc = nn.Identity()
-        self._steps = tuple(name for name, _ in self.body.named_children() if name.startswith(("conv", "maxpool", "inception")))
-        self.layer_names = tuple(name for name in self._steps if not name.startswith("maxpool"))
+        self.linear = nn.Linear(1024, plan.n_classes)
 
     def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
         """See `Network.maps`."""
@@ -209,7 +155,7 @@ class GoogLeNet(Network):
 def _inception_straight_through(module: Any, x: Tensor) -> Tensor:
     """An inception module whose last ReLUs pass gradients to units that are off."""
     ends = [(module.branch1, x), *((branch[1], branch[0](x)) for branch in (module.branch2, module.branch3, module.branch4))]
-    return straight_through_relu(torch.cat([end.bn(end.conv(value)) for end, value in ends], dim=1))
+    return relu(torch.cat([end.bn(end.conv(value)) for end, value in ends], dim=1), straight_through=True)
 
 
 class Ensemble(Network):
@@ -219,12 +165,10 @@ class Ensemble(Network):
     """
 
     def __init__(self, members: Sequence[Network]) -> None:
-        super().__init__()
         if len({member.n_classes for member in members}) != 1:
             raise BadInput(f"the members of an ensemble have {[member.n_classes for member in members]} classes: they must agree")
+        super().__init__("+".join(member.architecture for member in members), members[0].n_classes, 0, (), *IDENTITY)
         self.members = nn.ModuleList(members)
-        self.architecture = "+".join(member.architecture for member in members)
-        self.n_classes, self.n_features, self.layer_names = members[0].n_classes, 0, ()
 
     def maps(self, x: Tensor, straight_through: bool = False) -> Iterator[tuple[str, Tensor]]:
         """Raises BadInput: an ensemble has no maps."""
@@ -236,23 +180,20 @@ class Ensemble(Network):
         return votes.logsumexp(dim=0) - math.log(len(votes))
 
 
-_FAMILIES = {"resnet": PublicResNet, "alexnet": AlexNet, "googlenet": GoogLeNet, "oval": OvalCNN}
+_FAMILIES = {"resnet": PublicResNet, "alexnet": _alexnet, "googlenet": GoogLeNet, "oval": _oval}
 
 
 def build_public(plan: Plan) -> Network:
     """The network of a plan, without storage for its weights (on the meta device): load a state with `assign=True`.
 
-    Draws no random numbers. Raises BadInput when the plan's widths do not fit its family.
+    Draws no random numbers. Raises BadInput when the plan's numbers do not fit its family.
     """
     needed = {"resnet": len(plan.n_blocks), "alexnet": 7, "googlenet": 0, "oval": 3}.get(plan.family, -1)
-    if len(plan.widths) != needed or (plan.family == "resnet" and needed == 0):
-        raise BadInput(f"{len(plan.widths)} widths do not make a {plan.family!r}: allowed are {', '.join(FAMILIES)} with all their widths")
+    numbers = (plan.n_classes, plan.stem_px, *plan.widths, *plan.n_blocks)
+    is_whole = all(isinstance(n, int) and n > 0 for n in numbers)
+    if len(plan.widths) != needed or not is_whole or (plan.family == "resnet" and needed == 0):
+        raise BadInput(
+            f"{plan} does not make a public network: allowed are {', '.join(_FAMILIES)} with all their widths, all numbers above 0"
+        )
     with torch.device("meta"):
         return _FAMILIES[plan.family](plan)
-
-
-def _head(network: Network, plan: Plan, n_features: int) -> None:
-    """What every public network has: its id, its normaliser (filled when the weights are) and its linear head."""
-    network.architecture, network.n_classes, network.n_features = plan.architecture, plan.n_classes, n_features
-    network.normaliser = Normaliser((0.0,) * 3, (1.0,) * 3)
-    network.linear = nn.Linear(n_features, plan.n_classes)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reprolib.boundary import checked_images
 from reprolib.errors import BadInput
 from reprolib.models.layers import eval_mode, fold_batch_norm
 from reprolib.models.networks import Network
@@ -56,16 +57,6 @@ def ball(norm: str, eps: float, n_pixels: int) -> Constraint:
     return LinfBall(eps) if norm == "linf" else L2Ball(eps)
 
 
-def in_range(x: Tensor) -> Tensor:
-    """Images x clipped to [0, 1]; raises BadInput when they lie outside by more than rounding (1e-6)."""
-    low, high = x.min().item(), x.max().item()
-    if low < -1e-6 or high > 1 + 1e-6:
-        raise BadInput(
-            f"images lie in [{low:g}, {high:g}]: radii are in pixel units of [0, 1]; divide uint8 images by 255, and do not normalise"
-        )
-    return x.clamp(0, 1)
-
-
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -84,7 +75,7 @@ def pgd(
     highest loss). The model is attacked in eval mode and handed back in the mode it was in; its parameters get no `.grad`.
     Raises BadInput for a radius that is not in pixel units, FloatingPointError for a loss that is not finite.
     """
-    x = in_range(x)
+    x = checked_images(x)
     constraint = ball(norm, eps, x[0].numel())
     if steps < 1 or restarts < 1:
         raise BadInput(f"steps={steps}, restarts={restarts}: both must be at least 1")
@@ -142,8 +133,7 @@ class AdversarialAccuracy:
 
     def describe(self) -> dict[str, float | int | str]:
         """Plain values for a network's card."""
-        fields = ("value", "gradient_zero_share", "norm", "eps", "step", "steps", "restarts", "n")
-        return {name: getattr(self, name) for name in fields} | {"start": "random", "loss": "cross-entropy"}
+        return {name: value for name, value in vars(self).items() if name != "correct"} | {"start": "random", "loss": "cross-entropy"}
 
 
 def adversarial_accuracy(
@@ -165,7 +155,7 @@ def adversarial_accuracy(
     (bf16 where `precision` says so); the verdict on each adversarial image comes from the network itself in fp32, and images
     that flip back are attacked once more in fp32 before they count as withstood. An upper bound on robust accuracy.
     """
-    x = in_range(x)
+    x = checked_images(x)
     step = 2.5 * eps / steps if step is None else step
     constraint = ball(norm, eps, x[0].numel())
     generator = torch.Generator().manual_seed(seed)

@@ -114,10 +114,6 @@ class Stepper:
         scaled = gradient / per_sample(gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
         return scaled / per_sample(scaled.flatten(1).norm(dim=1).clamp_min(1.0), scaled)
 
-    def reach(self, steps: int) -> float:
-        """An upper bound of the Euclidean path length of `steps` normalised steps ("l2")."""
-        return sum(self.length(k, steps) for k in range(steps)) / (1 - self.momentum)
-
 
 @dataclass(frozen=True)
 class Moved:

@@ -34,21 +34,17 @@ class Interpolation:
     zero_gradient: Tensor
 
 
-def mixing_weights(n_points: int = N_POINTS) -> Tensor:
-    """Weights (n_points,) of the right end: evenly from 0 to 1, both included. Raises BadInput for fewer than two."""
-    if n_points < 2:
-        raise BadInput(f"n_points={n_points} is not allowed: a way between two images has at least its 2 ends")
-    return torch.linspace(0, 1, n_points)
-
-
 def mixed(left: Tensor, right: Tensor, n_points: int = N_POINTS) -> Tensor:
     """(1 - weight) left + weight right, per weight: (n, ...) twice to (n, n_points, ...); the ends exactly.
 
-    Of images this is the bare cross-fade, of codes what `interpolate` inverts.
+    Of images this is the bare cross-fade, of codes what `interpolate` inverts. Weights run evenly from 0 to 1, both included.
+    Raises BadInput for fewer than two, and for shapes that differ.
     """
+    if n_points < 2:
+        raise BadInput(f"n_points={n_points} is not allowed: a way between two images has at least its 2 ends")
     if left.shape != right.shape:
         raise BadInput(f"left {tuple(left.shape)} and right {tuple(right.shape)} must be equal in shape: give both ends of every pair")
-    weight = mixing_weights(n_points).to(left).view(1, -1, *[1] * (left.dim() - 1))
+    weight = torch.linspace(0, 1, n_points).to(left).view(1, -1, *[1] * (left.dim() - 1))
     return (1 - weight) * left.unsqueeze(1) + weight * right.unsqueeze(1)
 
 

@@ -8,7 +8,7 @@ inverting one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from reprolib.errors import BadInput
 from reprolib.measures.perceptual import relative_distance
 from reprolib.models.layers import LAST, eval_mode, representation
 from reprolib.models.networks import Network
-from reprolib.perturb.engine import Box, Objective, Stepper, minimise
+from reprolib.perturb.engine import Box, Stepper, minimise
 
 MOMENTUM = 0.9
 """Of the normalised gradient, as in the public inversion code of Jones et al. (UAI 2022)."""
@@ -68,16 +68,17 @@ def invert(
     most 5 * steps * step. keep: "last" or "best" iterate. Costs one forward and one backward a step.
     Raises BadInput for an unknown layer or shapes that differ.
     """
-    _check_images(target, start)
+    if target.shape != start.shape or target.dim() != 4:
+        raise BadInput(f"target {tuple(target.shape)} and start {tuple(start.shape)} must be images of one shape (n, c, h, w)")
 
     def code(x: Tensor) -> Tensor:
         return representation(model, x, pool, layer, straight_through)
 
     with torch.no_grad(), eval_mode(model), torch.autocast(target.device.type, enabled=False):
         wanted = code(target.float())
-    objective = _distance_to(code, wanted)
     with eval_mode(model), torch.autocast(target.device.type, enabled=False):
-        return minimise(objective, start.float(), start.float(), Box(), stepper(step), steps, keep).x
+        start = start.float()
+        return minimise(lambda x, index: relative_distance(code(x), wanted[index]), start, start, Box(), stepper(step), steps, keep).x
 
 
 def follow(
@@ -101,27 +102,35 @@ def follow(
     reached = {tau: torch.zeros(len(start), dtype=torch.bool, device=start.device) for tau in thresholds}
     at = {tau: start.clone() for tau in thresholds}
     at_distance = {tau: torch.zeros(len(start), device=start.device) for tau in thresholds}
-    seen = _Seen()
+    looked, trajectory, frames = list[int](), list[Tensor](), list[Tensor]()
+    distance = torch.empty(0)
+
+    def lowered(x: Tensor, index: Tensor) -> Tensor:
+        nonlocal distance
+        there = code(x)
+        loss = objective(there, wanted[index])
+        with torch.no_grad():
+            distance = (loss.detach() if objective is relative_distance else relative_distance(there, wanted[index])).float()
+        return loss
 
     def observe(k: int, x: Tensor, loss: Tensor) -> None:
-        loss = seen.last = loss if objective is relative_distance else seen.distance
         for tau in thresholds:
-            now = (loss <= tau) & ~reached[tau]
+            now = (distance <= tau) & ~reached[tau]
             if k == 0:
-                at_distance[tau] = loss.clone()
+                at_distance[tau] = distance.clone()
             if bool(now.any()):  # at most once a sample
-                at[tau][now], at_distance[tau][now] = x[now], loss[now]
+                at[tau][now], at_distance[tau][now] = x[now], distance[now]
                 reached[tau] |= now
         if k % every == 0 or k == steps:
-            seen.steps.append(k)
-            seen.losses.append(loss.cpu())
+            looked.append(k)
+            trajectory.append(distance.cpu())
             if keep_frames:
-                seen.frames.append((x * 255).round().to(torch.uint8).cpu())
+                frames.append((x * 255).round().to(torch.uint8).cpu())
 
     with torch.autocast(start.device.type, enabled=False):
-        moved = minimise(_distance_to(code, wanted, objective, seen), start, start, Box(), stepper(step), steps, "last", observe)
-    frames = torch.stack(seen.frames) if keep_frames else torch.empty(0, dtype=torch.uint8)
-    return Inversion(moved.x, seen.last, reached, at, at_distance, seen.steps, torch.stack(seen.losses), frames, moved.zero_gradient)
+        moved = minimise(lowered, start, start, Box(), stepper(step), steps, "last", observe)
+    kept = torch.stack(frames) if keep_frames else torch.empty(0, dtype=torch.uint8)
+    return Inversion(moved.x, distance, reached, at, at_distance, looked, torch.stack(trajectory), kept, moved.zero_gradient)
 
 
 def stepper(step: float) -> Stepper:
@@ -138,28 +147,3 @@ def noise_start(shape: Sequence[int], seed: int) -> Tensor:
 def network_code(network: nn.Module, pool: int, layer: str = LAST, straight_through: bool = True) -> Code:
     """R of a network in eval mode as a function of images; see `reprolib.models.layers.representation`."""
     return lambda x: representation(network, x, pool, layer, straight_through)  # type: ignore[arg-type]
-
-
-@dataclass
-class _Seen:
-    steps: list[int] = field(default_factory=list)
-    losses: list[Tensor] = field(default_factory=list)
-    frames: list[Tensor] = field(default_factory=list)
-    distance: Tensor = field(default_factory=lambda: torch.empty(0))
-    last: Tensor = field(default_factory=lambda: torch.empty(0))
-
-
-def _distance_to(code: Code, wanted: Tensor, distance: CodeDistance = relative_distance, seen: _Seen | None = None) -> Objective:
-    def objective(x: Tensor, index: Tensor) -> Tensor:
-        there = code(x)
-        if seen is not None and distance is not relative_distance:
-            with torch.no_grad():
-                seen.distance = relative_distance(there, wanted[index])
-        return distance(there, wanted[index])  # d_rep refuses anything but fp32 and fp64
-
-    return objective
-
-
-def _check_images(target: Tensor, start: Tensor) -> None:
-    if target.shape != start.shape or target.dim() != 4:
-        raise BadInput(f"target {tuple(target.shape)} and start {tuple(start.shape)} must be images of one shape (n, c, h, w)")

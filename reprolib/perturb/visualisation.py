@@ -7,7 +7,7 @@ paper's R), and the last ReLU passes gradient to units that are off. Everything 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def add_feature(code: Code, units: Tensor, images: Tensor, radius: float, steps:
     images = _checked(code, units, images)
     moved = _climb(code, units, images, L2Ball(radius), stepper(radius / BALL_STEPS), steps)
     found = _raised(code, units, images, at_norm(moved.x, images, radius), moved.zero_gradient)
-    return Raised(found.x, found.value, found.norm, (found.norm / radius - 1).abs() <= NORM_TOLERANCE, found.zero_gradient)
+    return replace(found, reached=(found.norm / radius - 1).abs() <= NORM_TOLERANCE)
 
 
 def add_until(code: Code, units: Tensor, images: Tensor, cap: Tensor, steps: int = 100, step: float = 0.05) -> Raised:
@@ -89,8 +89,7 @@ def add_until(code: Code, units: Tensor, images: Tensor, cap: Tensor, steps: int
             there = _value_at(code, torch.lerp(images, moved.x, per_sample(middle, images)), units) >= cap
             low, high = torch.where(there, low, middle), torch.where(there & reached, middle, high)
     shortest = torch.lerp(images, moved.x, per_sample(high, images))
-    found = _raised(code, units, images, shortest, moved.zero_gradient & ~reached)
-    return Raised(found.x, found.value, found.norm, reached, found.zero_gradient)
+    return replace(_raised(code, units, images, shortest, moved.zero_gradient & ~reached), reached=reached)
 
 
 def at_norm(moved: Tensor, reference: Tensor, norm: float) -> Tensor:

@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 import torch
 
-from reprolib.data import cue_conflict, folders
+from reprolib.data import cue_conflict
 from reprolib.data.cue_conflict import CATEGORIES, IN_CIFAR10, Stimuli
+from reprolib.data.folders import FolderSet
 from reprolib.data.images import images
 from reprolib.errors import BadInput
 
@@ -15,13 +16,13 @@ from reprolib.errors import BadInput
 def stimuli(monkeypatch):
     """All 1,280 stimuli by name; the pixels of stimulus i say i."""
 
-    def numbered(wanted, root=None):
-        number = torch.arange(len(folders.paths(wanted)))
+    def numbered(wanted, split="test", root=None):
+        number = torch.arange(len(wanted.checksums()))
         x = torch.stack([number // 256, number % 256, number * 0], dim=1).to(torch.uint8)[:, :, None, None]
-        y = torch.tensor([CATEGORIES.index(path.split("/")[0]) for path in folders.paths(wanted)])
+        y = torch.tensor([CATEGORIES.index(path.split("/")[0]) for path in wanted.checksums()])
         return images(x, y, CATEGORIES, wanted.name)
 
-    monkeypatch.setattr(folders, "load", numbered)
+    monkeypatch.setattr(FolderSet, "load", numbered)
     return cue_conflict.load()
 
 
@@ -36,7 +37,7 @@ def test_every_category_is_80_times_a_shape_and_80_times_a_texture(stimuli):
 
 
 def test_names_say_shape_then_texture(stimuli):
-    i = folders.paths(cue_conflict.STIMULI).index("cat/cat10-oven2.jpg")
+    i = list(cue_conflict.STIMULI.checksums()).index("cat/cat10-oven2.jpg")
     assert (stimuli.shape[i], stimuli.texture[i]) == ("cat", "oven")
     assert [CATEGORIES[y] for y in stimuli.images.y] == list(stimuli.shape)
 
@@ -68,7 +69,7 @@ def test_categories_in_cifar10_are_named_as_it_names_them():
 
 @pytest.mark.parametrize("wanted", [cue_conflict.EDGES, cue_conflict.SILHOUETTES])
 def test_70_edges_and_70_silhouettes_are_of_those_classes(stimuli, wanted):
-    kept = cue_conflict.of(folders.load(wanted), IN_CIFAR10)
+    kept = cue_conflict.of(wanted.load(), IN_CIFAR10)
     assert Counter(CATEGORIES[y] for y in kept.y) == dict.fromkeys(IN_CIFAR10, 10)
     assert kept.classes == CATEGORIES
 

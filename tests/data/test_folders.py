@@ -13,7 +13,7 @@ from reprolib import data, store
 from reprolib.data import cue_conflict, folders
 from reprolib.errors import BadInput, CorruptFile, MissingData
 
-TOY = folders.FolderSet("toy", "the toy set (resized to 2 px)", "toy-set/val", 2, {"n2": "bee", "n1": "ant"})
+TOY = folders.FolderSet("toy", "the toy set (resized to 2 px)", "toy-set/val", classes={"n2": "bee", "n1": "ant"}, size_px=2)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def toy(tmp_path, monkeypatch):
 
 def test_images_come_in_the_listed_order_labelled_by_their_folder(toy):
     _, pictures = toy
-    found = folders.load(dataclasses.replace(TOY, size_px=None))
+    found = dataclasses.replace(TOY, size_px=None).load()
     for image, pixels in zip(found.x, pictures.values(), strict=True):
         rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
         assert np.array_equal(image.permute(1, 2, 0).numpy(), rgb)
@@ -49,7 +49,7 @@ def test_images_come_in_the_listed_order_labelled_by_their_folder(toy):
 def test_images_are_shrunk_by_area(toy):
     _, pictures = toy
     cells = pictures["n2/c.png"].astype(float).reshape(2, 2, 2, 2, 3).mean(axis=(1, 3))
-    found = folders.load(TOY).x[2].permute(1, 2, 0).numpy()
+    found = TOY.load().x[2].permute(1, 2, 0).numpy()
     assert found.shape == (2, 2, 3)
     assert np.array_equal(found, np.floor(cells + 0.5))
 
@@ -60,31 +60,31 @@ def test_jpeg_files_are_decoded_too(toy, tmp_path):
     Image.new("RGB", (4, 4), (200, 100, 50)).save(buffer, "JPEG", quality=95, subsampling=0)
     (folder / "n1" / "d.JPEG").write_bytes(buffer.getvalue())
     (tmp_path / "toy.sha256").write_text(f"{hashlib.sha256(buffer.getvalue()).hexdigest()}  n1/d.JPEG\n")
-    found = folders.load(TOY).x[0].float()
+    found = TOY.load().x[0].float()
     assert (found - torch.tensor([200.0, 100.0, 50.0]).view(3, 1, 1)).abs().max() <= 3
 
 
 def test_files_that_are_not_listed_are_ignored(toy):
     folder, _ = toy
-    before = folders.load(TOY).sha256
+    before = TOY.load().sha256
     (folder / "n1" / "Thumbs.db").write_bytes(b"not an image")
     (folder / "n3").mkdir()
-    assert folders.load(TOY).sha256 == before
+    assert TOY.load().sha256 == before
 
 
 def test_a_given_root_comes_before_the_environment_and_the_environment_before_data(toy, tmp_path):
     own, given = store.root() / "data" / TOY.folder, tmp_path / "given" / TOY.folder
     for folder in (own, given):
         folder.mkdir(parents=True)
-    assert folders.places(TOY, tmp_path / "given") == [given, toy[0], own]
-    assert (folders.find(TOY), folders.find(TOY, tmp_path / "given")) == (toy[0], given)
+    assert TOY.places(tmp_path / "given") == [given, toy[0], own]
+    assert (TOY.find(), TOY.find(tmp_path / "given")) == (toy[0], given)
 
 
-@pytest.mark.parametrize("function", [folders.load, folders.check])
+@pytest.mark.parametrize("function", [TOY.load, TOY.fetch])
 def test_missing_set_is_one_sentence_with_place_list_and_scales(toy, monkeypatch, function):
     monkeypatch.delenv("REPROLIB_DATA")
     with pytest.raises(MissingData) as caught:
-        function(TOY)
+        function()
     message = str(caught.value)
     assert message.startswith(
         "The toy set (resized to 2 px) is not here: put the files that reprolib/data/checksums/toy.sha256 lists into "
@@ -95,32 +95,32 @@ def test_missing_set_is_one_sentence_with_place_list_and_scales(toy, monkeypatch
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("function", [folders.load, folders.check])
+@pytest.mark.parametrize("function", [TOY.load, TOY.fetch])
 def test_altered_file_is_refused_with_its_sha256_and_not_decoded(toy, monkeypatch, function):
     folder, _ = toy
     path = folder / "n1" / "b.png"
     path.write_bytes(path.read_bytes()[:-1])
     monkeypatch.setattr(folders, "_decoded", lambda content: pytest.fail("decoded"))
-    expected = folders.checksums(TOY)["n1/b.png"]
+    expected = TOY.checksums()["n1/b.png"]
     with pytest.raises(CorruptFile, match=rf"b\.png has sha256 .*expected {expected}: .*altered.*put the original file there again"):
-        function(TOY)
+        function()
 
 
 def test_missing_file_is_named(toy):
     (toy[0] / "n2" / "c.png").unlink()
-    with pytest.raises(CorruptFile, match=r"c\.png is missing while its set is there .*: put the original file there again"):
-        folders.load(TOY)
+    with pytest.raises(CorruptFile, match=r"c\.png is missing while its folder is there .*: put the original file there again"):
+        TOY.load()
 
 
-def test_check_returns_the_folder_of_an_intact_set(toy):
-    assert folders.check(TOY) == toy[0]
+def test_fetch_returns_the_folder_of_an_intact_set(toy):
+    assert TOY.fetch() == toy[0]
 
 
 def test_fingerprint_changes_with_a_file_and_with_the_size(toy, tmp_path):
-    before = folders.fingerprint(TOY)
-    assert folders.fingerprint(dataclasses.replace(TOY, size_px=4)) != before
+    before = TOY.fingerprint()
+    assert dataclasses.replace(TOY, size_px=4).fingerprint() != before
     (tmp_path / "toy.sha256").write_text((tmp_path / "toy.sha256").read_text().replace("a.png", "z.png"))
-    assert folders.fingerprint(TOY) != before
+    assert TOY.fingerprint() != before
 
 
 SHIPPED = [folders.TINY_IMAGENET_20, folders.TEXTURES, cue_conflict.STIMULI, cue_conflict.EDGES, cue_conflict.SILHOUETTES]
@@ -129,7 +129,7 @@ PER_CLASS = {"tiny_imagenet_20": 50, "textures": 40, "cue_conflict": 80, "edges"
 
 @pytest.mark.parametrize("wanted", SHIPPED, ids=lambda wanted: wanted.name)
 def test_lists_of_checksums_hold_every_class_equally_and_in_order(wanted):
-    listed = folders.checksums(wanted)
+    listed = wanted.checksums()
     assert all(len(digest) == 64 and int(digest, 16) for digest in listed.values())
     assert len(set(listed.values())) == len(listed)
     in_folder = [path.split("/")[0] for path in listed]
@@ -138,7 +138,7 @@ def test_lists_of_checksums_hold_every_class_equally_and_in_order(wanted):
 
 @pytest.mark.parametrize("wanted", SHIPPED, ids=lambda wanted: wanted.name)
 def test_the_real_sets_have_their_counts_and_sizes(wanted):
-    if folders.find(wanted) is None:
+    if wanted.find() is None:
         pytest.skip(f"{wanted.folder} is not here: name the folder that holds it in REPROLIB_DATA to run this test")
     found = data.load(wanted.name, "test")
     side = {"cue_conflict": 96, "edges": 224, "silhouettes": 224}.get(wanted.name, 32)

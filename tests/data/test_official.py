@@ -17,16 +17,18 @@ from torchvision.datasets import CIFAR10, FashionMNIST
 
 from reprolib import data, store
 from reprolib.data import cifar10, fashion_mnist
+from reprolib.data.filesets import Published
 from reprolib.errors import CorruptFile, MissingData, StorageError
 
 
 @dataclass(frozen=True)
 class Set:
-    """A set in miniature: its module, its folder below data/, what writes its files, who downloads it, and one of its files."""
+    """A set in miniature: its source and module, its folder below data/, what writes its files, who downloads it, and one of its files."""
 
     name: str
     title: str
     own: str
+    source: Published
     module: ModuleType
     write: Callable[[Path], None]
     download: str
@@ -51,9 +53,12 @@ def write_fashion_mnist(folder):
         (folder / f"{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(struct.pack(">2i", 0x801, n) + labels))
 
 
-CIFAR = Set("cifar10", "CIFAR-10", "cifar10", cifar10, write_cifar10, "torchvision.datasets.CIFAR10.download", "test_batch", 5)
+CIFAR = Set(
+    "cifar10", "CIFAR-10", "cifar10", cifar10.CIFAR10, cifar10, write_cifar10, "torchvision.datasets.CIFAR10.download", "test_batch", 5
+)
 FASHION = Set(
-    "fashion_mnist", "Fashion-MNIST", "fashion-mnist", fashion_mnist, write_fashion_mnist, "torchvision.datasets.utils.download_url",
+    "fashion_mnist", "Fashion-MNIST", "fashion-mnist", fashion_mnist.FASHION_MNIST, fashion_mnist, write_fashion_mnist,
+    "torchvision.datasets.utils.download_url",
     "t10k-labels-idx1-ubyte.gz", 3,
 )  # fmt: skip
 
@@ -74,7 +79,7 @@ def each(request):
 @pytest.fixture
 def official(each, roots, monkeypatch):
     """The folder of a miniature in the official layout, with its own md5s in the place of the official ones."""
-    folder = roots / "repository" / "data" / each.own / each.module.FOLDER
+    folder = roots / "repository" / "data" / each.own / each.source.bare
     folder.mkdir(parents=True)
     each.write(folder)
     md5 = {path.name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for path in folder.iterdir()}
@@ -128,14 +133,14 @@ def test_loading_writes_nothing(each, official):
 
 
 def test_a_given_root_comes_before_the_environment_and_the_environment_before_data(each, official, roots, monkeypatch):
-    assert each.module.find() == official
-    named = roots / "named" / each.module.FOLDER
+    assert each.source.find() == official
+    named = roots / "named" / each.source.bare
     named.mkdir(parents=True)
     monkeypatch.setenv("REPROLIB_DATA", str(roots / "named"))
-    assert each.module.find() == named
-    given = roots / "given" / each.own / each.module.FOLDER
+    assert each.source.find() == named
+    given = roots / "given" / each.own / each.source.bare
     given.mkdir(parents=True)
-    assert each.module.find(roots / "given") == given
+    assert each.source.find(roots / "given") == given
 
 
 def test_missing_set_is_one_sentence_with_place_and_scales(each, roots):
@@ -196,7 +201,7 @@ def test_fetch_returns_an_intact_copy_without_downloading(each, official, monkey
 
 
 def test_fetch_leaves_a_broken_copy_elsewhere_to_its_owner(each, official, roots, monkeypatch):
-    named = roots / "named" / each.module.FOLDER
+    named = roots / "named" / each.source.bare
     named.parent.mkdir(parents=True)
     official.rename(named)
     (named / each.file).write_bytes(b"")
@@ -232,7 +237,7 @@ def test_fetch_mends_a_broken_copy_of_its_own(each, official, monkeypatch):
     [
         (urllib.error.URLError("no route"), MissingData, "could not be downloaded .*no route.*the scales smoke and laptop work without it"),
         (ConnectionResetError("reset"), MissingData, "could not be downloaded"),
-        (RuntimeError("File not found or corrupted."), CorruptFile, r"is not the official (archive|file) .expected md5 [0-9a-f]{32}"),
+        (RuntimeError("File not found or corrupted."), CorruptFile, r"is not the official file .expected md5 [0-9a-f]{32}"),
         (OSError(28, "No space left on device"), StorageError, "cannot write {title} .*No space left"),
     ],
 )
@@ -251,7 +256,7 @@ def test_md5s_are_the_published_ones():
     ("each", "first"), [(CIFAR, [3, 8, 8, 0, 6]), (FASHION, [9, 2, 1, 1, 6])], indirect=["each"], ids=["cifar10", "fashion_mnist"]
 )
 def test_the_real_set_has_its_counts_and_its_normaliser(each, first):
-    if each.module.find() is None:
+    if each.source.find() is None:
         pytest.skip(f"{each.title} is not here: name its place in REPROLIB_DATA to run this test")
     train, test = data.load(each.name, "train"), data.load(each.name, "test")
     assert torch.bincount(train.y).tolist() == [len(train) // 10] * 10

@@ -200,16 +200,9 @@ def test_trap_18_the_matrix_of_a_network_is_symmetric_with_a_unit_diagonal_and_t
     assert np.array_equal(found, gathered(batches).matrix())
 
 
-def test_a_ragged_batch_weighs_as_many_pairs_as_it_has_or_is_left_out():
-    batches = [layers_of(n, seed) for seed, n in enumerate((16, 16, 6, 3))]
-    weighted = gathered(batches[:3])
-    assert (weighted.ragged, weighted.n_dropped) == ("weight", 0)
-    assert np.abs(weighted.matrix() - cka_by_traces(batches[:3], batches[:3])).max() < 1e-5
-    dropped = gathered(batches, ragged="drop")
-    assert (dropped.ragged, dropped.n_dropped) == ("drop", 2)
-    assert np.array_equal(dropped.matrix(), gathered(batches[:2]).matrix())
-    with pytest.raises(BadInput, match="a batch of 20 follows one of 16: ragged='drop' takes equal batches and a smaller remainder"):
-        dropped.update(layers_of(20))
+def test_a_ragged_batch_weighs_as_many_pairs_as_it_has():
+    batches = [layers_of(n, seed) for seed, n in enumerate((16, 16, 6))]
+    assert np.abs(gathered(batches).matrix() - cka_by_traces(batches, batches)).max() < 1e-5
 
 
 def test_the_batches_give_the_matrix_of_any_draw_of_them():
@@ -273,7 +266,7 @@ def test_trap_04_the_smallest_batch_gives_a_number_and_smaller_ones_are_refused(
     with pytest.raises(BadInput, match="^n=3 examples: the unbiased HSIC needs at least 4; give larger batches$"):
         cka(x[:3], y[:3])
     found = MinibatchCKA(1)
-    with pytest.raises(BadInput, match="^n=3 examples: the unbiased HSIC needs at least 4; give larger batches or ragged='drop'$"):
+    with pytest.raises(BadInput, match="^n=3 examples: the unbiased HSIC needs at least 4; give larger batches$"):
         found.update([x[:3]])
 
 
@@ -314,7 +307,6 @@ def test_trap_02_different_images_on_the_two_sides_are_refused():
         (lambda: cka(normal(5, 3), normal(6, 3)), "x has 5 rows, y has 6: give features of the same examples in the same order"),
         (lambda: MinibatchCKA(0), "0 layers and 0 names for x: give at least one layer, and a name each"),
         (lambda: MinibatchCKA(2, names_x=["stem"]), "2 layers and 1 names for x: give at least one layer, and a name each"),
-        (lambda: MinibatchCKA(2, ragged="drp"), "ragged='drp' is not allowed; allowed: weight, drop; did you mean 'drop'?"),
         (lambda: MinibatchCKA(2).matrix(), "no batch was added yet: call update() first"),
         (
             lambda: MinibatchCKA(2).update([normal(5, 3)]),

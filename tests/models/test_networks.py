@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from reprolib.errors import BadInput
-from reprolib.models.networks import ARCHITECTURES, Network, Normaliser, build, straight_through_relu
+from reprolib.models.networks import ARCHITECTURES, Network, Normaliser, build, relu
 
 MEAN, STD = problems.MEAN, problems.STD
 
@@ -201,7 +201,7 @@ def test_an_unknown_architecture_is_refused_with_the_nearest():
 
 def test_the_straight_through_relu_is_a_relu_whose_gradient_is_the_identity():
     x = torch.linspace(-2, 2, 9, requires_grad=True)
-    out = straight_through_relu(x)
+    out = relu(x, straight_through=True)
     assert torch.equal(out, torch.relu(x))
     weights = torch.arange(9.0)
     assert torch.equal(torch.autograd.grad(out @ weights, x)[0], weights)

@@ -99,17 +99,13 @@ def test_building_draws_no_random_numbers():
 
 
 @pytest.mark.parametrize(
-    "described",
-    [{}, {"family": "vgg", "n_classes": 10}, {"family": "oval", "n_classes": 0}, {"family": "oval", "n_classes": 10, "colour": 1}],
+    "plan", [Plan("vgg", 10), Plan("oval", 10, (16, 32)), Plan("oval", 0, (16, 32, 100)), Plan("oval", 10, (16, -1, 100))]
 )
-def test_a_description_of_no_plan_is_refused(described):
-    with pytest.raises(BadInput, match="does not describe a public network: allowed families are resnet, alexnet, googlenet, oval"):
-        plan_of(described)
-
-
-def test_widths_that_do_not_fit_the_family_are_refused():
-    with pytest.raises(BadInput, match="2 widths do not make a 'oval'"):
-        build_public(Plan("oval", 10, (16, 32)))
+def test_a_plan_of_no_network_is_refused(plan):
+    with pytest.raises(
+        BadInput, match="does not make a public network: allowed are resnet, alexnet, googlenet, oval with all their widths"
+    ):
+        build_public(plan)
 
 
 def test_an_ensemble_gives_the_log_of_the_mean_probability():

@@ -266,7 +266,7 @@ def test_equal_generators_give_equal_attacks_and_no_global_draw_is_made():
 
 
 @pytest.mark.parametrize(
-    ("x", "words"), [(torch.full((2, 3, 8, 8), 200.0), r"lie in \[200, 200\].*divide uint8"), (torch.full((2, 3, 8, 8), -0.5), "-0.5")]
+    ("x", "words"), [(torch.full((2, 3, 8, 8), 200.0), r"lie in \[200, 200\].*divide bytes"), (torch.full((2, 3, 8, 8), -0.5), "-0.5")]
 )
 def test_images_that_are_not_in_the_box_are_refused(x: torch.Tensor, words: str) -> None:
     model, y = problems.network(), torch.zeros(2, dtype=torch.long)

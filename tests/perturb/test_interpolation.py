@@ -6,7 +6,7 @@ import torch
 
 from reprolib.errors import BadInput
 from reprolib.models.layers import fold_batch_norm
-from reprolib.perturb.interpolation import interpolate, mixed, mixing_weights
+from reprolib.perturb.interpolation import interpolate, mixed
 from reprolib.perturb.inversion import network_code, noise_start
 
 
@@ -19,8 +19,9 @@ def starts(n: int = 2, side: int = 8):
 
 
 def test_the_weights_run_evenly_from_one_end_to_the_other():
-    assert mixing_weights().tolist() == pytest.approx([j / 9 for j in range(10)])
-    assert mixing_weights(2).tolist() == [0, 1]
+    black, white = torch.zeros(1, 1), torch.ones(1, 1)
+    assert mixed(black, white).flatten().tolist() == pytest.approx([j / 9 for j in range(10)])
+    assert mixed(black, white, 2).flatten().tolist() == [0, 1]
 
 
 def test_a_cross_fade_has_the_images_at_its_ends_and_moves_by_equal_steps():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reprolib.errors import BadInput
-from reprolib.models.networks import TinyCNN, build
+from reprolib.models.networks import ConvNet, build
 from reprolib.scales import Schedule
 from reprolib.training.loop import Progress, choose_precision, estimate_batch_norm, learning_rate, radius_share, train
 from reprolib.training.recipes import recipe
@@ -31,7 +31,7 @@ def images() -> tuple[Tensor, Tensor]:
 
 def trained(
     images: tuple[Tensor, Tensor], recipe_id: str = "std", schedule: Schedule = SCHEDULE, state: Path | None = None, **more: object
-) -> TinyCNN:
+) -> ConvNet:
     network = build("tinycnn", 2, MEAN, STD, seed=0)
     train(network, *images, recipe(recipe_id), schedule, 0, ("l2", 0.5), state, precision="fp32", **more)  # type: ignore[arg-type]
     return network  # type: ignore[return-value]

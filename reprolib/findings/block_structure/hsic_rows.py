@@ -131,7 +131,7 @@ def states(rows: pd.DataFrame) -> dict[tuple[str, str], BatchHSIC]:
 def _scaled(hsic: BatchHSIC) -> Array:
     """(B, Lx, Ly) in units of the layers' own mean HSICs."""
     if len(set(hsic.n.tolist())) != 1:
-        raise BadInput(f"batches have {sorted(set(hsic.n.tolist()))} examples: rows need equal batches (ragged='drop')")
+        raise BadInput(f"batches have {sorted(set(hsic.n.tolist()))} examples: rows need equal batches: leave the smaller remainder out")
     scale = np.sqrt(hsic.own_x.mean(axis=0).clip(min=0))[:, None] * np.sqrt(hsic.own_y.mean(axis=0).clip(min=0))[None, :]
     if not (scale > 0).all():
         raise BadInput("a layer has no HSIC with itself: leave it out of the rows")

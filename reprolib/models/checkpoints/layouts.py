@@ -204,10 +204,10 @@ def _resnet(state: Mapping[str, Tensor]) -> Layout:
     def name_in_file(ours: str) -> str:
         if found := re.fullmatch(r"stem\.(conv|bn)\.(.+)", ours):
             return f"{found[1]}{underscore}1.{found[2]}"
-        if found := re.fullmatch(r"stages\.(\d+)\.(\d+)\.convs\.(\d+)\.(conv|bn)\.(.+)", ours):
-            return block(int(found[1]), int(found[2]), f"{found[4]}{underscore}{int(found[3]) + 1}.{found[5]}")
-        if found := re.fullmatch(r"stages\.(\d+)\.(\d+)\.shortcut\.(conv|bn)\.(.+)", ours):
-            return block(int(found[1]), int(found[2]), f"{shortcut}.{int(found[3] == 'bn')}.{found[4]}")
+        if found := re.fullmatch(r"stages\.(\d+)\.(\d+)\.(?:convs\.(\d+)|shortcut)\.(conv|bn)\.(.+)", ours):
+            s, b, i, kind, rest = found.groups()
+            inside = f"{shortcut}.{int(kind == 'bn')}" if i is None else f"{kind}{underscore}{int(i) + 1}"
+            return block(int(s), int(b), f"{inside}.{rest}")
         return ours.replace("linear.", f"{head}.", 1)
 
     return Layout(plan, name_in_file, ("EhanW/advrob-cifar10", *_IMAGENET) if is_ehanw else None)
@@ -216,7 +216,7 @@ def _resnet(state: Mapping[str, Tensor]) -> Layout:
 def _alexnet(state: Mapping[str, Tensor]) -> Layout:
     head = "last_layer" if "last_layer.weight" in state else "classifier.6"
     places = {f"convs.{i}": f"features.{place}" for i, place in enumerate((0, 3, 6, 8, 10))}
-    places |= {"hidden.0": "classifier.1", "hidden.1": "classifier.4", "linear": head}
+    places |= {"dense.0": "classifier.1", "dense.1": "classifier.4", "linear": head}
     widths = tuple(state[f"{place}.weight"].shape[0] for place in list(places.values())[:-1])
     return Layout(Plan("alexnet", state[f"{head}.weight"].shape[0], widths, stem_px=11), _by_place(places))
 
@@ -235,7 +235,7 @@ def _googlenet(state: Mapping[str, Tensor], is_wrapped: bool) -> Layout:
 
 
 def _oval(state: Mapping[str, Tensor]) -> Layout:
-    places = {"convs.0": "0", "convs.1": "2", "hidden.0": "5", "linear": "7"}
+    places = {"convs.0": "0", "convs.1": "2", "dense.0": "5", "linear": "7"}
     widths = tuple(state[f"{place}.weight"].shape[0] for place in ("0", "2", "5"))
     release = ("oval-group/oval-bab", _IMAGENET[0], (0.225,) * 3)
     return Layout(Plan("oval", state["7.weight"].shape[0], widths, stem_px=4), _by_place(places), release)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reprolib import store
 from reprolib.errors import BadInput, CorruptFile, MissingData, nearest
 from reprolib.models.checkpoints import files, layouts
-from reprolib.models.networks import Network, build, weights_sha256
+from reprolib.models.networks import Network, Normaliser, build, weights_sha256
 from reprolib.models.public_networks import Ensemble, build_public, plan_of
 
-FORMAT = "reprolib public network 1"
+FORMAT = "reprolib public network 2"
 """Written into every card of `convert`; the number changes when its meaning does."""
 
 PathLike = str | os.PathLike[str]
@@ -95,20 +95,16 @@ def _members(path: Path, dataset: str | None, allow_pickle: bool) -> list[Networ
         if layout.plan.family == "googlenet":  # auxiliary heads take part in training only
             plain = {name: tensor for name, tensor in plain.items() if not name.startswith(("aux1.", "aux2."))}
         network = build_public(layout.plan)
-        network.load_state_dict(_renamed(network, plain, layout, mean, std, path), assign=True)
+        network.normaliser = Normaliser(mean, std)
+        network.load_state_dict(_renamed(network, plain, layout, path), strict=False, assign=True)  # all but the normaliser
         made.append(_described(network, layout.plan.describe(), source))
     return made
 
 
-def _renamed(
-    network: nn.Module, state: Mapping[str, Tensor], layout: layouts.Layout, mean: Sequence[float], std: Sequence[float], path: Path
-) -> dict[str, Tensor]:
+def _renamed(network: Network, state: Mapping[str, Tensor], layout: layouts.Layout, path: Path) -> dict[str, Tensor]:
     """The file's tensors under our names; raises CorruptFile unless names and shapes agree one to one."""
-    normaliser = {
-        "normaliser.mean": torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1),
-        "normaliser.std": torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1),
-    }
-    expected = {layout.name_in_file(ours): (ours, t.shape) for ours, t in network.state_dict().items() if ours not in normaliser}
+    tensors = {ours: t for ours, t in network.state_dict().items() if not ours.startswith("normaliser.")}
+    expected = {layout.name_in_file(ours): (ours, t.shape) for ours, t in tensors.items()}
     # Files of before torch 0.4.1 do not count batches, and nothing here depends on the count.
     state = {name: torch.tensor(0) for name in expected if name.endswith("num_batches_tracked")} | dict(state)
     faults = {
@@ -117,9 +113,10 @@ def _renamed(
         "of another shape": [name for name in expected if name in state and state[name].shape != expected[name][1]],
     }
     if any(faults.values()):
-        listed = "; ".join(f"{len(names)} {what} ({_some(names)})" for what, names in faults.items() if names)
+        some = {what: ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") for what, names in faults.items()}
+        listed = "; ".join(f"{len(names)} {what} ({some[what]})" for what, names in faults.items() if names)
         raise CorruptFile(f"{path} is no {network.architecture}: {listed}")
-    return normaliser | {ours: _own(state[name]) for name, (ours, _) in expected.items()}
+    return {ours: _own(state[name]) for name, (ours, _) in expected.items()}
 
 
 def _ours(path: Path) -> Network:
@@ -201,7 +198,3 @@ def _check(network: Network, path: Path, accuracy: ExpectedAccuracy | None) -> N
 def _own(tensor: Tensor) -> Tensor:
     """A copy that shares no storage with the file's other tensors; fp32 where it is a floating-point number."""
     return tensor.detach().to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -11,6 +11,7 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -59,10 +60,6 @@ def _tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> to
     return torch._utils._rebuild_tensor(storage, offset, size, stride)  # without the hooks a file may name
 
 
-def _parameter(data: torch.Tensor, *rest: Any) -> torch.Tensor:
-    return data
-
-
 def _dtype(code: Any, *rest: Any) -> np.dtype:
     if not (isinstance(code, str) and re.fullmatch(r"[biufc]\d{1,2}", code)):
         raise pickle.UnpicklingError(f"numpy scalars of type {code!r} are not read")
@@ -99,8 +96,8 @@ _MEANT: dict[str, Callable[..., Any]] = {
     "torch.Size": torch.Size,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_parameter": lambda data, *rest: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *rest: data,
     "numpy.dtype": _ScalarType,
     "numpy.core.multiarray.scalar": _scalar,
     "numpy._core.multiarray.scalar": _scalar,
@@ -133,12 +130,9 @@ def load_tensors_only(content: bytes) -> Any:
     Raises pickle.UnpicklingError, RuntimeError, EOFError and others when the file is damaged, and UnpicklingError for a
     TorchScript archive, which is code.
     """
-    if content.startswith(b"PK"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of what is looked for here
-            names = torch._C.PyTorchFileReader(io.BytesIO(content)).get_all_records()
-        if "constants.pkl" in names:
-            raise pickle.UnpicklingError("it is a TorchScript archive, which is code")
+    names = zipfile.ZipFile(io.BytesIO(content)).namelist() if content.startswith(b"PK") else []
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise pickle.UnpicklingError("it is a TorchScript archive, which is code")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch looks for the source of stubs that stand for modules
         return torch.load(io.BytesIO(content), map_location="cpu", pickle_module=_Restricted, weights_only=False)

@@ -14,9 +14,10 @@ from reprolib.findings.block_structure.networks import seed_of
 from reprolib.findings.block_structure.overfitting import N_CHOOSING, N_MEASURING
 from reprolib.findings.block_structure.question import features
 from reprolib.findings.block_structure.rotating import rotate
-from reprolib.measures.dominance import pc1_cosine, pc1_share, top_points, without_points
+from reprolib.measures.dominance import top_points, without_points
+from reprolib.measures.gram import gram
 from reprolib.measures.procrustes import procrustes_similarity
-from reprolib.models.grams import collect, minibatch_cka, pooled_gram, spatial_mean
+from reprolib.models.grams import collect, minibatch_cka, spatial_mean
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,9 @@ def test_another_question_is_measured_anew(networks, used):
         return {name: spatial_mean(value) for name, value in collect(network, images, reduce=torch.clone).items()}
 
     hsics = compare(networks[:1], [], used, averaged, False)
-    assert np.allclose(hsics.within[0][PLAIN].matrix(), minibatch_cka(networks[0], used, reduce=pooled_gram).matrix(), atol=1e-6)
+    assert np.allclose(
+        hsics.within[0][PLAIN].matrix(), minibatch_cka(networks[0], used, reduce=lambda x: gram(spatial_mean(x))).matrix(), atol=1e-6
+    )
 
     def two(network, images):
         return collect(network, images, ("conv1", "pooled"), reduce=torch.clone)
@@ -121,8 +124,9 @@ def test_a_pair_loses_the_same_points_in_both_networks(networks):
 
 def test_shares_and_cosines_are_those_of_the_first_components(found, networks, used):
     first = [*collect(networks[0], next(iter(used))).values()]
-    assert found.shares[0][0, :, 0] == pytest.approx([pc1_share(gram) for gram in first], abs=1e-5)
-    assert found.cosines[0][0] == pytest.approx([pc1_cosine(a, b) for a, b in zip(first[:-1], first[1:], strict=True)], abs=1e-4)
+    values, vectors = (torch.stack(one) for one in zip(*(torch.linalg.eigh(one) for one in first), strict=True))
+    assert found.shares[0][0, :, 0] == pytest.approx((values[:, -1] / values.sum(dim=1)).tolist(), abs=1e-5)
+    assert found.cosines[0][0] == pytest.approx((vectors[:-1, :, -1] * vectors[1:, :, -1]).sum(dim=1).abs().tolist(), abs=1e-4)
 
 
 def test_a_second_look_reads_the_cache(found, networks, used, monkeypatch):

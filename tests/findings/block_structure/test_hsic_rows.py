@@ -86,7 +86,7 @@ def test_states_share_their_own_rows_and_come_back_pair_by_pair():
 
 def test_rows_need_equal_batches_and_layers_that_live():
     one = random_hsic(0, n_batches=3)
-    with pytest.raises(BadInput, match=r"batches have \[20, 50\] examples: rows need equal batches \(ragged='drop'\)"):
+    with pytest.raises(BadInput, match=r"batches have \[20, 50\] examples: rows need equal batches: leave the smaller remainder out"):
         hsic_rows.of_network(BatchHSIC(np.array([50, 50, 20]), one.cross, one.own_x, one.own_y, one.ids))
     with pytest.raises(BadInput, match="a layer has no HSIC with itself: leave it out of the rows"):
         hsic_rows.of_network(BatchHSIC(one.n, 0 * one.cross, 0 * one.own_x, 0 * one.own_y, one.ids))
