@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import json
 import math
 import os
 import re
@@ -200,7 +201,7 @@ def parser() -> Parser:
     data.add_argument("name", nargs="?", help="one data set (default: all)")
 
     explain = command("explain", explain_figure, "say how a figure file was made, and the command that makes it again", scale=None)
-    explain.add_argument("figure", type=Path, help="a png, pdf or svg written by a run")
+    explain.add_argument("figure", type=Path, help="a png or pdf written by a run")
     return top
 
 
@@ -252,7 +253,7 @@ def _conclude(result: RunResult, strict: bool) -> int:
     committed = store.root() / "figures" / results["scale"] / results["finding"]
     if result.folder == committed or result.folder.parent.name == "custom" or not (committed / "results.json").is_file():
         return 0
-    before = read_results(committed, of_any_rule=True)
+    before = read_results(committed)
     print("\n".join(comparison_lines(before, results, _shown(committed))))
     return VerdictsDiffer.exit_code if strict and changed_answers(before, results) else 0
 
@@ -279,12 +280,11 @@ def show_claims(given: argparse.Namespace) -> int:
         print("\n".join(f"  {line}" for line in summary.verdict_lines(results, given.why)))
         found = {"audit": checks.audit(folder)} if given.audit else {}
         if given.strict:
-            with _committed(folder) as committed:
-                print(
-                    "  strict: "
-                    + ("held against the committed results" if committed else "no committed results to hold the verdicts against")
-                )
-                found["strict"] = checks.strict(folder, committed)
+            committed = _committed(folder)
+            print(
+                "  strict: " + ("held against the committed results" if committed else "no committed results to hold the verdicts against")
+            )
+            found["strict"] = checks.strict(folder, committed)
         for name, lines in found.items():
             print(f"  {name}: {'FAILED' if lines else 'passed'}")
             print("".join(f"    {line}\n" for line in lines), end="")
@@ -294,19 +294,14 @@ def show_claims(given: argparse.Namespace) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _committed(folder: Path) -> Iterator[Path | None]:
-    """A folder with the results.json that git holds for `folder` in HEAD; None where there is no git, or no such file."""
-    from reprolib import store
-
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            shown = subprocess.run(["git", "show", "HEAD:./results.json"], cwd=folder, capture_output=True, check=True, timeout=60).stdout
-        except (OSError, subprocess.SubprocessError):
-            yield None
-            return
-        store.write_bytes(Path(temporary) / "results.json", shown)
-        yield Path(temporary)
+def _committed(folder: Path) -> dict[str, Any] | None:
+    """The results.json that git holds for `folder` in HEAD; None where there is no git, or no such file."""
+    try:
+        shown = subprocess.run(["git", "show", "HEAD:./results.json"], cwd=folder, capture_output=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    results: dict[str, Any] = json.loads(shown)
+    return results
 
 
 NEEDED_TO_TRAIN = ("torch", "torchvision", "numpy", "pandas", "PIL", "safetensors", "filelock")

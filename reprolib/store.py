@@ -26,7 +26,6 @@ CURES = {
     errno.EACCES: "no permission: make the folder writable",
     errno.EROFS: "the file system is read-only: work in a writable copy",
 }
-SEAL = "python -m reprolib.training.sealing"
 
 
 def root() -> Path:
@@ -131,8 +130,7 @@ def read_safetensors(path: str | os.PathLike[str], is_ours: bool = True) -> tupl
     written = metadata.pop("checksum", None)
     if written is None and is_ours:
         raise CorruptFile(
-            f"{path} carries no checksum (it is older than that rule, `{SEAL} {path}` seals it, or not of this project); delete it and "
-            "run again to make it anew"
+            f"{path} carries no checksum (it is not of this project, or older than that rule); delete it and run again to make it anew"
         )
     if written is not None and written != _checksum(tensors, metadata):
         raise CorruptFile(f"{path} is damaged (its checksum is of other content); delete it and run again to make it anew")
@@ -173,7 +171,7 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
         with _opened(path) as file:
             written = (file.metadata() or {}).get("card")
         if written is None:
-            raise CorruptFile(f"{path} does not say which card is its own (it is older than that rule: `{SEAL} {path}` seals it)")
+            raise CorruptFile(f"{path} does not say which card is its own")
         if written != found:
             raise CorruptFile(f"{beside} is not the card that {path.name} was written with (content {found[:12]}, written {written[:12]})")
     return card

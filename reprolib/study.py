@@ -31,6 +31,7 @@ from reprolib.figures.verdicts import forest
 from reprolib.judging import claims
 from reprolib.judging.audit import comparison_lines, read_results
 from reprolib.judging.evidence import Evidence
+from reprolib.judging.ledger import claims_sha256
 from reprolib.judging.seen import seen_sentence
 from reprolib.judging.tidy import COLUMNS, card_rows, identity, joined, read_rows, rows_hash, write_rows
 from reprolib.models.networks import Network
@@ -217,7 +218,7 @@ class Study(Roles):
             caption += " (Committed picture: the images are not here.)"
             files = [store.write_bytes(self.folder / p.name, p.read_bytes()) for p in kept]
         else:
-            files = style.save(figure, path, self.stamp(name), ("png", "pdf"))
+            files = style.save(figure, path, self.stamp(name))
             figure.clear()
         rows = self._rows_hash([drawn] if isinstance(drawn, str) else drawn)
         seen = seen_sentence(self.committed, name, rows)
@@ -248,28 +249,28 @@ class Study(Roles):
 
     def claim(self, claim_id: str) -> None:
         """Judge one claim by `claims.toml` from the rows added so far, show its verdict, and keep its entry in `verdicts`."""
-        entry = claims.judge(claim_id, self._evidence(), self.settings.scale.name)
+        entry = claims.judge(claim_id, self._evidence())
         self.verdicts[claim_id] = entry
         show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
 
     def finish(self) -> None:
         """Judge every claim, draw the verdicts, write rows.csv.gz and results.json, compare with the committed evidence."""
-        table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence(), self.settings.scale.name)
+        table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence())
         gone = [name for figure in self._figures for name in figure["files"] if not (self.folder / name).is_file()]
         if gone:
             raise StorageError(f"{_shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again")
         draft = {"finding": self.settings.finding, "scale": self.settings.scale.name, "claims": judged}
         caption = "Every claim in units of its smallest effect, to the right as claimed; beside it, the share that each other kind of network explains."
         failure = "its interval crosses the band of what is too small to count"
-        self.figure(forest([draft], claims.load_claims()), "verdicts", caption, failure, drawn=[entry["id"] for entry in judged])
-        before = read_results(self.committed, of_any_rule=True) if (self.committed / "results.json").is_file() else {}
+        self.figure(forest([draft], self._evidence().claims), "verdicts", caption, failure, drawn=[entry["id"] for entry in judged])
+        before = read_results(self.committed) if (self.committed / "results.json").is_file() else {}
         write_rows(self.folder / "rows.csv.gz", table, is_rounded=True)
         described = self._provenance() if self.can_measure else before.get("provenance", {})  # of the run that measured
         results = {
             "finding": self.settings.finding,
             "scale": self.settings.scale.name,
             "measured": self.measured,
-            "claims_sha256": claims.claims_sha256(self.settings.finding),
+            "claims_sha256": claims_sha256(self.settings.finding),
             "claims": judged,
             "figures": self._figures,
             "provenance": described,
@@ -288,7 +289,7 @@ class Study(Roles):
         """The rows so far as evidence, made once: claims share resamples."""
         rows = self.rows
         if "evidence" not in self._judged:
-            self._judged["evidence"] = claims.evidence_of(rows, self.settings.scale.name, is_rounded=True)
+            self._judged["evidence"] = Evidence(rows, self.settings.scale.name, is_rounded=True)
         return self._judged["evidence"]
 
     def _network_names(self) -> list[str]:

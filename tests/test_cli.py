@@ -206,7 +206,7 @@ def test_from_nothing_compares_verdicts_and_fails_when_they_differ(
 
 
 def test_a_claim_that_came_or_went_is_a_difference() -> None:
-    found = summary.differences(results(INV_1="supported"), results(INV_2="negligible"))
+    found = audit.changed_answers(results(INV_1="supported"), results(INV_2="negligible"))
     assert found == ["INV-1: absent, committed as supported, specific", "INV-2: negligible, committed as absent"]
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reprolib import registry
-from reprolib.errors import BadInput
-from reprolib.judging.ledger import OF_PAIRS, WEIGHTS, Claim, Contrast
+from reprolib.errors import BadInput, nearest
+from reprolib.judging.ledger import OF_PAIRS, SCALE_NAMES, WEIGHTS, Claim, Contrast, load_claims
 from reprolib.judging.quantities import Correlation, Mean, is_index, is_of_pairs, made_of, rows_of
 from reprolib.judging.tidy import rounded
 from reprolib.measures.effects import Absent, Effect, NetworkValue, correlation_effect, effect, paired_effect, pairs_effect
@@ -23,13 +23,16 @@ Key = tuple[str, str, int, str]  # arm, architecture, seed, network
 class Evidence:
     """All rows of a finding at one scale, rounded as they are stored, with the claims they speak to.
 
-    is_rounded: the rows come from `tidy.rounded` as they are, and are not checked once more.
+    claims: default: the committed ones. is_rounded: the rows come from `tidy.rounded` as they are, and are not checked once more.
+    Raises BadInput for an unknown scale.
     """
 
-    def __init__(self, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim], is_rounded: bool = False) -> None:
+    def __init__(self, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None, is_rounded: bool = False) -> None:
+        if scale not in SCALE_NAMES:
+            raise BadInput(f"scale={scale!r} is unknown; allowed: {', '.join(SCALE_NAMES)}{nearest(scale, SCALE_NAMES)}")
         table = rows if is_rounded else rounded(rows)
         self.scale = scale
-        self.claims = claims
+        self.claims = load_claims() if claims is None else claims
         self._groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["claim", "quantity"], sort=True)))
         self._effects: dict[Contrast, Effect | Absent] = {}
         self._indices: dict[str, Any] = {}
