@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import math
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -95,6 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"reprolib: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("reprolib"):
+            raise
+        print(
+            f"reprolib: {sys.executable} lacks {error.name}: install it, or name a Python that has it (make ... PYTHON=...)",
+            file=sys.stderr,
+        )
+        return MissingData.exit_code
     except KeyboardInterrupt:
         print("reprolib: interrupted; the same command continues, since finished work is kept", file=sys.stderr)
         return 130
@@ -166,7 +172,6 @@ def parser() -> Parser:
         "--strict", action="store_true", help="fail when a required claim was not run or an answer is not the committed one"
     )
     claims.add_argument("--why", action="store_true", help="below each claim its reason, checks, controls and parts")
-    claims.add_argument("--folder", type=Path, help="look in this folder only (default: every finding's figures/<scale>/<finding>)")
 
     train = command(
         "train", train_networks, "train the networks of a scale that are missing; an interrupted training continues", scale=None
@@ -264,17 +269,10 @@ def show_claims(given: argparse.Namespace) -> int:
     from reprolib.judging import audit as checks
     from reprolib.run import summary
 
-    if given.folder is None:
-        scales.scale(given.scale)
-        folders = [store.root() / "figures" / given.scale / finding for finding in registry.findings()]
-    elif given.folder.is_dir():
-        folders = [given.folder]
-    else:
-        raise MissingData(
-            f"--folder {given.folder} is not a folder: name one that holds a results.json, such as figures/laptop/invertibility"
-        )
+    scales.scale(given.scale)
     faults: list[str] = []
-    for folder in folders:
+    for finding in registry.findings():
+        folder = store.root() / "figures" / given.scale / finding
         results = checks.read_results(folder)
         print(summary.headline(results, _shown(folder / "README.md")))
         print("\n".join(f"  {line}" for line in summary.verdict_lines(results, given.why)))
@@ -304,18 +302,8 @@ def _committed(folder: Path) -> dict[str, Any] | None:
     return results
 
 
-NEEDED_TO_TRAIN = ("torch", "torchvision", "numpy", "pandas", "PIL", "safetensors", "filelock")
-"""What `reprolib.training` imports; the other dependencies serve measures, figures and notebooks."""
-
-
 def train_networks(given: argparse.Namespace) -> int:
     """`reprolib train`."""
-    if absent := [name for name in NEEDED_TO_TRAIN if importlib.util.find_spec(name) is None]:
-        packages = " ".join({"PIL": "pillow"}.get(name, name) for name in absent)
-        raise MissingData(
-            f"{sys.executable} lacks what training needs: {packages}; install it (`{sys.executable} -m pip install {packages}`), "
-            "or name a Python that has it: make gpu-stage PYTHON=..."
-        )
     from reprolib import parameters, scales
     from reprolib.run import runner
 
@@ -342,27 +330,11 @@ def train_networks(given: argparse.Namespace) -> int:
     for scale in given.scale:
         print(pool.list_pool(scale, given.only).to_string(index=False, na_rep="", float_format="{:.3f}".format))
         print(f"{scale}: {pool.totals(scale, given.only, jobs, device)}")
-    if given.minutes is not None:
-        print(f"next: {_next_training(given, device)}")
-    if given.folder:
-        print(f"to bring the networks home: {shlex.join(['cp', '-rn', f'{given.folder}/.', _shown(shipped)])}/")
     if failure:
         raise failure
+    if given.minutes is not None:
+        print("the same command goes on with what is missing")
     return 0
-
-
-def _next_training(given: argparse.Namespace, device: str) -> str:
-    """The command that goes on where this one ended, with minutes enough for its start and an epoch."""
-    from reprolib.training import pool
-
-    needed = [minutes for scale in given.scale if (minutes := pool.minutes_for_more(scale, given.only, device))]
-    if not needed:
-        return "nothing is missing"
-    minutes = max(given.minutes, 1 + math.ceil(min(needed)))
-    program = ["reprolib"] if Path(sys.argv[0]).name == "reprolib" else [sys.executable, "-m", "reprolib"]
-    options = {"folder": given.folder, "jobs": given.jobs, "device": given.device, "minutes": f"{minutes:g}"}
-    named = [part for name, value in options.items() if value not in (None, "auto") for part in (f"--{name}", str(value))]
-    return shlex.join([*program, "train", "--scale", *given.scale, *named, *(f"--only={pattern}" for pattern in given.only)])
 
 
 def calibrate_cues(given: argparse.Namespace) -> int:

@@ -77,13 +77,13 @@ class Progress:
         finally:
             self.count = 0, 0, None
 
-    def report(self, line: str, done: int = 0, total: int = 0, seconds_left: float | None = None) -> None:
-        """Tell what is being done; done of total, and the seconds left, where there is a count and `each` does not know it."""
+    def report(self, line: str, done: int = 0, total: int = 0) -> None:
+        """Tell what is being done; done of total, where there is a count and `each` does not know it."""
         self.was_told, now = True, time.monotonic()
         if not self.shell and now - self.last < QUIET_S and "kept" not in line:
             return
         self.began, self.last = (now if self.handle is None else self.began), now
-        done, total, seconds_left = (done, total, seconds_left) if total else self.count
+        done, total, seconds_left = (done, total, None) if total else self.count
         if total:
             bar = "|{bar:20}| " if self.shell else ""
             left = "" if seconds_left is None else f", about {tqdm.format_interval(seconds_left)} left"

@@ -101,7 +101,11 @@ class Roles:
         missing = [spec for spec in specs if not spec.path.exists() and not zoo.not_applicable(spec)]
         if missing and self.can_measure:
             jobs = int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1))
-            pool.train_specs(missing, jobs, self.device, pool.counting(missing, jobs, self.device, self.report))
+
+            def report(line: str) -> None:
+                self.report(line, sum(spec.path.exists() for spec in missing), len(missing))
+
+            pool.train_specs(missing, jobs, self.device, report)
 
     def _loaded(self, specs: Sequence[zoo.Spec]) -> list[Network]:
         """Those in the zoo, but for controls that do not match what they control for."""

@@ -44,6 +44,11 @@ def root() -> Path:
     return folder
 
 
+def shown(path: Path) -> str:
+    """A path relative to the root where it lies below it."""
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
+
+
 def data_roots(first: str | os.PathLike[str] | None = None) -> list[Path]:
     """Where data sets are looked for, in order: `first`, `$REPROLIB_DATA` (relative paths count from the root), then `data/`.
 

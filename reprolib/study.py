@@ -109,7 +109,7 @@ class Study(Roles):
             )
         if self.can_measure:
             lines.append(f"Measuring takes about {settings['minutes']:g} minutes of one core, seconds when measured before.")
-        return "\n".join([*lines, f"Writes to {_shown(self.folder)}."])
+        return "\n".join([*lines, f"Writes to {store.shown(self.folder)}."])
 
     def images(self, split: str = "test") -> Images:
         """The scale's images; raises MissingData when they are not here."""
@@ -213,7 +213,7 @@ class Study(Roles):
         if not figure:
             kept = [p for p in (self.committed / f"{name}.png", self.committed / f"{name}.pdf") if p.exists()]
             if not kept:
-                shown, dataset = _shown(self.committed / name), self.settings.scale.dataset
+                shown, dataset = store.shown(self.committed / name), self.settings.scale.dataset
                 raise MissingData(f"{shown}.png is not there and cannot be drawn without {dataset}: `reprolib data fetch {dataset}`")
             caption += " (Committed picture: the images are not here.)"
             files = [store.write_bytes(self.folder / p.name, p.read_bytes()) for p in kept]
@@ -258,7 +258,9 @@ class Study(Roles):
         table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence())
         gone = [name for figure in self._figures for name in figure["files"] if not (self.folder / name).is_file()]
         if gone:
-            raise StorageError(f"{_shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again")
+            raise StorageError(
+                f"{store.shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again"
+            )
         draft = {"finding": self.settings.finding, "scale": self.settings.scale.name, "claims": judged}
         caption = "Every claim in units of its smallest effect, to the right as claimed; beside it, the share that each other kind of network explains."
         failure = "its interval crosses the band of what is too small to count"
@@ -283,7 +285,7 @@ class Study(Roles):
             {"reprolib_folder": str(self.folder)},  # where the runner finds what this run did
         )
         if before and self.folder != self.committed:
-            print("\n".join(comparison_lines(before, results, _shown(self.committed))))
+            print("\n".join(comparison_lines(before, results, store.shown(self.committed))))
 
     def _evidence(self) -> Evidence:
         """The rows so far as evidence, made once: claims share resamples."""
@@ -311,7 +313,3 @@ class Study(Roles):
             "data": {images.name: images.sha256 for split, images in self._images.items() if split == "test"},
             "seconds": round(time.monotonic() - self.began, 1),
         }
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(store.root())) if path.is_relative_to(store.root()) else str(path)

@@ -111,12 +111,9 @@ def _output(output: dict[str, Any]) -> str:
         return _stream(output["text"]) if output["name"] == "stdout" else ""
     if output["output_type"] == "error":
         return _fenced(f"{output['ename']}: {_clean(output['evalue'])}")
-    data, metadata = output["data"], output.get("metadata", {})
-    file = metadata.get("reprolib_file") or next(
-        (metadata[kind]["reprolib_file"] for kind in PICTURE if "reprolib_file" in metadata.get(kind, {})), None
-    )
+    data = output["data"]
     plain = _clean(data.get("text/plain", ""))
-    if file:
+    if file := output.get("metadata", {}).get("reprolib_file"):
         return f"![{escaped(plain.translate({91: '(', 93: ')'}))}]({quote(file)})"
     if WIDGET in data or any(kind in data for kind in PICTURE):
         return ""

@@ -94,8 +94,8 @@ def run(
     given = {"scale": scale, **(parameters or {}), **({"device": device} if device is not None else {})}
     store.data_roots()  # a REPROLIB_DATA that names nothing stops the run here
     work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s, write) for name in names]
-    if from_nothing:
-        _begin_from_nothing(scale)
+    if from_nothing and (_from_nothing(scale) / "finished").exists():  # an interrupted one is continued
+        shutil.rmtree(_from_nothing(scale))
     stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
         running = [pool.submit(_run_one, job, stop, report) for job in work]
@@ -178,12 +178,6 @@ def _job(
 def _from_nothing(scale: str) -> Path:
     """The folder that stands in for data/zoo, data/cache and figures/ in a run from nothing."""
     return store.root() / "data" / "from-nothing" / scale
-
-
-def _begin_from_nothing(scale: str) -> None:
-    """Delete what a finished run from nothing left; an interrupted one is continued."""
-    if (_from_nothing(scale) / "finished").exists():
-        shutil.rmtree(_from_nothing(scale))
 
 
 def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> RunResult:

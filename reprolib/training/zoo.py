@@ -23,7 +23,7 @@ from reprolib.perturb.attacks import adversarial_accuracy, predictions
 from reprolib.training import cards, matching
 from reprolib.training.loop import estimate_batch_norm, train
 from reprolib.training.recipes import recipe, without_attack
-from reprolib.training.specs import Spec, shown, snapshot_folder, spec_of, state_path, zoo_folder
+from reprolib.training.specs import Spec, snapshot_folder, spec_of, state_path, zoo_folder
 
 __all__ = ["Spec", "card_of", "load", "network", "not_applicable", "obtain", "snapshot_folder", "spec_of", "zoo_folder"]
 
@@ -54,7 +54,7 @@ def load(spec: Spec, device: str = "cpu") -> Network:
         if why := not_applicable(spec):
             raise MissingData(f"network {spec.name} of scale {spec.scale} is not applicable: {why}")
         raise MissingData(
-            f"network {spec.name} of scale {spec.scale} is not in {shown(spec.path.parent)}; "
+            f"network {spec.name} of scale {spec.scale} is not in {store.shown(spec.path.parent)}; "
             f"train it with `reprolib train --scale {spec.scale} --only {spec.name}`"
         )
     tensors, card = store.read_network(spec.path)
@@ -63,11 +63,11 @@ def load(spec: Spec, device: str = "cpu") -> Network:
         net = _fresh(spec, told.get("n_classes", scales.scale(spec.scale).n_classes), told.get("size_px", 32))
         net.load_state_dict(_floats(tensors))
     except (RuntimeError, KeyError) as error:
-        raise CorruptFile(f"{shown(spec.path)} or its card cannot be read ({error}); delete both and train again") from error
+        raise CorruptFile(f"{store.shown(spec.path)} or its card cannot be read ({error}); delete both and train again") from error
     sha256 = weights_sha256(net)
     if card.get("sha256") != sha256:
         raise CorruptFile(
-            f"{shown(spec.path)}: the weights' sha256 {sha256[:12]} is not the card's {str(card.get('sha256'))[:12]}; delete both and train again"
+            f"{store.shown(spec.path)}: the weights' sha256 {sha256[:12]} is not the card's {str(card.get('sha256'))[:12]}; delete both and train again"
         )
     net.card, net.sha256 = card, sha256
     return net.eval().requires_grad_(False).to(device)
