@@ -6,16 +6,16 @@ Nothing heavy is imported before a command needs it, so that `--help` and a mist
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
+import atexit
+import functools
 import math
 import os
 import re
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -48,10 +48,7 @@ EXAMPLES = {
 }
 
 EPILOG = """\
-examples (`reprolib COMMAND --help` has more):
-  reprolib run                                        every finding at scale laptop, several at a time
-  reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
-  reprolib explain figures/laptop/invertibility/inversions.png
+`reprolib COMMAND --help` has examples.
 
 exit codes:
   0  done                                    5  a file could not be written
@@ -84,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in `arguments` (default: the command line); return its exit code."""
     try:
         given = parser().parse_args(arguments)
-        with _home():
-            code = int(given.command(given))
+        _home()
+        code = int(given.command(given))
         sys.stdout.flush()
         return code
     except ReprolibError as error:
@@ -117,18 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return StorageError.exit_code
 
 
-@contextlib.contextmanager
-def _home() -> Iterator[None]:
-    """HOME as a temporary folder where there is none (unset, and the user unknown, as in containers): Jupyter cannot do without."""
-    if os.path.expanduser("~") != "~":
-        yield
-        return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ["HOME"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["HOME"]
+def _home() -> None:
+    """Set HOME to a temporary folder where there is none (unset, and the user unknown, as in containers): Jupyter cannot do without."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
 def parser() -> Parser:
@@ -194,7 +184,6 @@ def parser() -> Parser:
         action="store_true",
         help="write nothing: train the committed calibration's single-cue networks again, measure the margins",
     )
-
     calibrate.add_argument(
         "--beside",
         action="store_true",
@@ -230,7 +219,7 @@ def run_findings(given: argparse.Namespace) -> int:
         given.device,
         given.from_nothing,
         limit_s,
-        report=lambda line: print(line, flush=True),
+        report=functools.partial(print, flush=True),
         write=given.write,
     )
     codes = [_conclude(result, given.strict or given.from_nothing) for result in results]
@@ -238,7 +227,6 @@ def run_findings(given: argparse.Namespace) -> int:
 
 
 def _conclude(result: RunResult, strict: bool) -> int:
-    """Print how the run of one finding ended; return its exit code."""
     from reprolib import store
     from reprolib.judging.audit import changed_answers, comparison_lines, read_results
     from reprolib.run import summary
@@ -253,13 +241,13 @@ def _conclude(result: RunResult, strict: bool) -> int:
         print(f"  next: {result.next_step}", file=sys.stderr)
         return result.exit_code
     results = read_results(result.folder)
-    print(summary.headline(results, _shown(result.folder / "README.md")))
+    print(summary.headline(results, store.shown(result.folder / "README.md")))
     print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
     committed = store.root() / "figures" / results["scale"] / results["finding"]
     if result.folder == committed or result.folder.parent.name == "custom" or not (committed / "results.json").is_file():
         return 0
     before = read_results(committed)
-    print("\n".join(comparison_lines(before, results, _shown(committed))))
+    print("\n".join(comparison_lines(before, results, store.shown(committed))))
     return VerdictsDiffer.exit_code if strict and changed_answers(before, results) else 0
 
 
@@ -274,11 +262,11 @@ def show_claims(given: argparse.Namespace) -> int:
     for finding in registry.findings():
         folder = store.root() / "figures" / given.scale / finding
         results = checks.read_results(folder)
-        print(summary.headline(results, _shown(folder / "README.md")))
+        print(summary.headline(results, store.shown(folder / "README.md")))
         print("\n".join(f"  {line}" for line in summary.verdict_lines(results, given.why)))
         found = {"audit": checks.audit(folder)} if given.audit else {}
         if given.strict:
-            committed = _committed(folder)
+            committed = checks.results_in_git(folder)
             print(
                 "  strict: " + ("held against the committed results" if committed else "no committed results to hold the verdicts against")
             )
@@ -290,16 +278,6 @@ def show_claims(given: argparse.Namespace) -> int:
     if faults:
         raise VerdictsDiffer(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} found, listed above; the first: {faults[0]}")
     return 0
-
-
-def _committed(folder: Path) -> dict[str, Any] | None:
-    """The results.json that git holds for `folder` in HEAD; None where there is no git, or no such file."""
-    try:
-        shown = subprocess.run(["git", "show", "HEAD:./results.json"], cwd=folder, capture_output=True, check=True, timeout=60).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    results: dict[str, Any] = json.loads(shown)
-    return results
 
 
 def train_networks(given: argparse.Namespace) -> int:
@@ -324,7 +302,7 @@ def train_networks(given: argparse.Namespace) -> int:
     for scale in () if given.list else given.scale:
         try:
             pool.bring_in(scale, shipped)
-            pool.train_pool(scale, jobs, given.only, device, lambda line: print(line, flush=True), ends)
+            pool.train_pool(scale, jobs, given.only, device, functools.partial(print, flush=True), ends)
         except ReprolibError as error:  # of one scale; the others go on
             failure = failure or error
     for scale in given.scale:
@@ -341,16 +319,15 @@ def calibrate_cues(given: argparse.Namespace) -> int:
     """`reprolib calibrate`."""
     import torch
 
+    from reprolib import store
     from reprolib.data import shapetexture
     from reprolib.training import calibration
 
-    def report(line: str) -> None:
-        print(line, flush=True)
-
     torch.set_num_threads(1)
+    report = functools.partial(print, flush=True)
     if given.check:
         if not shapetexture.calibration():
-            raise MissingData(f"{_shown(shapetexture.CALIBRATION_FILE)} is not there: write it with `reprolib calibrate`")
+            raise MissingData(f"{store.shown(shapetexture.CALIBRATION_FILE)} is not there: write it with `reprolib calibrate`")
         faults = calibration.check(report)
         if faults:
             raise VerdictsDiffer(f"the calibration does not hold: {'; '.join(faults)}")
@@ -358,7 +335,7 @@ def calibrate_cues(given: argparse.Namespace) -> int:
         return 0
     calibration.calibrate(report, given.beside)
     print(
-        f"written: {_shown(shapetexture.CALIBRATION_FILE)}; networks trained on another calibration have other keys and are trained again"
+        f"written: {store.shown(shapetexture.CALIBRATION_FILE)}; networks trained on another calibration have other keys and are trained again"
     )
     return 0
 
@@ -386,9 +363,3 @@ def explain_figure(given: argparse.Namespace) -> int:
 
     print("\n".join(explain.lines(given.figure)))
     return 0
-
-
-def _shown(path: Path) -> str:
-    """A path as short as it can be said here."""
-    path = Path(path).resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -184,7 +184,6 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _cured(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Let what is wrong with a network's files end in the cure that is theirs."""
     try:
         yield
     except CorruptFile as error:
@@ -196,7 +195,6 @@ def _cured(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """An open safetensors file; what goes wrong while it is read is a CorruptFile."""
     try:
         with safetensors.safe_open(os.fspath(path), framework="pt", device="cpu") as file:
             yield file
@@ -209,7 +207,6 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """The sha256 over metadata, names, types, shapes and bytes."""
     digest = hashlib.sha256(content_key(metadata).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

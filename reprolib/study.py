@@ -26,7 +26,6 @@ from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, escaped, markdown_table, show
 from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
 from reprolib.figures import style
-from reprolib.figures.presence import MODES, is_wanted
 from reprolib.figures.verdicts import forest
 from reprolib.judging import claims
 from reprolib.judging.audit import comparison_lines, read_results
@@ -51,7 +50,7 @@ def start(finding: str, namespace: Mapping[str, Any]) -> Study:
     Raises BadInput before any work for an unknown name or a bad value, MissingData when the data set is nowhere and no
     committed rows can stand in for it.
     """
-    if is_wanted(namespace["interactive"] if namespace.get("interactive") in MODES else "auto"):
+    if front_end.is_wanted(namespace["interactive"] if namespace.get("interactive") in front_end.MODES else "auto"):
         front_end.tell_in_one_sentence()
     known = parameters.of(finding)
     parameters.check_names(finding, parameters.written(namespace.get("In", ()), known))
@@ -76,7 +75,7 @@ class Study(Roles):
         atexit.register(gc.unfreeze)  # or extension modules complain of leaks
         self._rows: pd.DataFrame | None = None
         self._added: list[pd.DataFrame] = []
-        self._judged: dict[str, Evidence] = {}
+        self._judged: Evidence | None = None
         self._figures: list[dict[str, Any]] = []
         self.verdicts: dict[str, dict[str, Any]] = {}
         self._images: dict[str, Images] = {}
@@ -141,7 +140,7 @@ class Study(Roles):
         if self._added:
             before = [] if self._rows is None else [self._rows]
             self._rows = joined([*before, *self._added])
-            self._added, self._judged = [], {}
+            self._added, self._judged = [], None
         if self._rows is None:
             raise BadInput("there are no rows yet: study.ask(...) or study.add(...) first")
         return self._rows
@@ -290,9 +289,9 @@ class Study(Roles):
     def _evidence(self) -> Evidence:
         """The rows so far as evidence, made once: claims share resamples."""
         rows = self.rows
-        if "evidence" not in self._judged:
-            self._judged["evidence"] = Evidence(rows, self.settings.scale.name, is_rounded=True)
-        return self._judged["evidence"]
+        if self._judged is None:
+            self._judged = Evidence(rows, self.settings.scale.name, is_rounded=True)
+        return self._judged
 
     def _network_names(self) -> list[str]:
         if self._added or self._rows is not None:

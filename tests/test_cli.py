@@ -88,7 +88,6 @@ def test_help_lists_every_command_with_examples_and_every_exit_code(capsys: pyte
     codes = {error.exit_code for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.ReprolibError)}
     listed = {int(code) for code in re.findall(r"(?:^| )(\d+)  \w", text.split("exit codes:")[1].split("environment:")[0], re.MULTILINE)}
     assert listed == codes | {0, 130}
-    assert "reprolib run invertibility --scale smoke" in text
 
 
 def test_the_help_of_each_command_has_its_own_examples_and_they_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,16 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
     older = next((entry["id"] for entry in results["claims"] if "specificity" not in entry), None)
     if older is not None:
         raise CorruptFile(f"{path} has one answer to {older} where there are two: it was judged by an older rule, run the notebook again")
+    return results
+
+
+def results_in_git(folder: Path) -> dict[str, Any] | None:
+    """The results.json that git holds for `folder` in HEAD; None where there is no git, or no such file."""
+    try:
+        shown = subprocess.run(["git", "show", "HEAD:./results.json"], cwd=folder, capture_output=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    results: dict[str, Any] = json.loads(shown)
     return results
 
 
@@ -95,10 +106,10 @@ def changed_answers(committed: Mapping[str, Any], made: Mapping[str, Any]) -> li
     ]
 
 
-def compared(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
-    """How results differ from the committed ones, a line each: answers that changed, estimates that moved by a tenth of what counts."""
+def comparison_lines(committed: Mapping[str, Any], made: Mapping[str, Any], where: str) -> list[str]:
+    """How results differ from the committed ones at `where`: a line for each answer that changed and each estimate that moved by what counts."""
     claims, before = load_claims(str(made["finding"])), {entry["id"]: entry for entry in committed["claims"]}
-    moved = []
+    changed, moved = changed_answers(committed, made), []
     for entry in made["claims"]:
         claim, was = claims.get(entry["id"]), before.get(entry["id"], {}).get("estimate")
         if claim is None or was is None or entry["estimate"] is None:
@@ -107,19 +118,10 @@ def compared(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]
         smallest = claim.smallest_effect * (abs(sum(of_first) / len(of_first)) if claim.relative and of_first else 1.0)
         if abs(entry["estimate"] - was) > MOVED * smallest:
             moved.append(f"{entry['id']}: estimate {entry['estimate']:+.3g}, committed {was:+.3g} (counts from {smallest:.3g})")
-    return changed_answers(committed, made) + moved
-
-
-def comparison_lines(committed: Mapping[str, Any], made: Mapping[str, Any], where: str) -> list[str]:
-    """`compared`, in lines that begin with what was compared with what."""
-    lines = compared(committed, made)
-    if not lines:
+    if not changed + moved:
         return [f"compared with {where}: every answer agrees, and every estimate to a tenth of its smallest effect"]
-    n = len(changed_answers(committed, made))
-    return [
-        f"compared with {where}: {n} answers differ, {len(lines) - n} estimates moved",
-        *(f"  {line}" for line in lines),
-    ]
+    first = f"compared with {where}: {len(changed)} answers differ, {len(moved)} estimates moved"
+    return [first, *(f"  {line}" for line in changed + moved)]
 
 
 def both_answers(entry: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -34,22 +34,21 @@ def judge_finding(finding: str, evidence: Evidence) -> list[dict[str, Any]]:
     return [_judge(claim, evidence) for claim in evidence.claims.values() if claim.finding == finding]
 
 
-def verdict_table(results: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The verdicts as a table to show: results.json, or its list of claims, in; one short row a claim out."""
-    entries = results["claims"] if isinstance(results, Mapping) else results
-    table = [
-        {
-            "id": entry["id"],
-            "does it hold?": entry["verdict"],
-            "estimate [low, high]": numbers(entry),
-            "networks": networks_an_arm(entry),
-            "units": f"{entry['n']} x {entry['unit']}" if entry["n"] else "",
-            "only by adversarial training?": entry["specificity"],
-        }
-        for entry in entries
-    ]
+def verdict_table(results: Mapping[str, Any]) -> pd.DataFrame:
+    """The verdicts of results.json as a table to show, one short row a claim."""
     columns = ["id", "does it hold?", "estimate [low, high]", "networks", "units", "only by adversarial training?"]
-    return pd.DataFrame(table, columns=columns)
+    rows = [
+        [
+            entry["id"],
+            entry["verdict"],
+            numbers(entry),
+            networks_an_arm(entry),
+            f"{entry['n']} x {entry['unit']}" if entry["n"] else "",
+            entry["specificity"],
+        ]
+        for entry in results["claims"]
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def numbers(entry: Mapping[str, Any]) -> str:
@@ -102,7 +101,6 @@ def _judge(claim: Claim, evidence: Evidence) -> dict[str, Any]:
 
 
 def _not_run(claim: Claim, is_measured: bool, checks: Sequence[Control], evidence: Evidence) -> Verdict | None:
-    """The answer where nothing can be said of the numbers, or None."""
     if is_measured:
         failed = next((one for one in checks if one.name == MANIPULATION and one.state == "failed"), None)
         return None if failed is None else Verdict("not run (the networks do not differ)", failed.why)
@@ -145,7 +143,6 @@ def _networks(effect: Effect | Absent) -> dict[str, dict[str, float]]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values: floats to 6 significant digits, null for what is not a number."""
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -98,7 +98,6 @@ class Evidence:
         return effect({arm: [*networks.values()] for arm, networks in arms.items()}, WEIGHTS[contrast.statistic], reference)
 
     def _missing(self, contrast: Contrast) -> Absent | None:
-        """What is not measured, of the rows that a contrast needs."""
         for quantity in rows_of(contrast.finding, contrast.quantity):
             group = self.rows(contrast.claim, quantity)
             if group is None:
@@ -109,7 +108,6 @@ class Evidence:
         return None
 
     def _values(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
-        """The number of every network of the contrast's arms, made of its rows."""
         made = made_of(contrast.finding, contrast.quantity)
         assert isinstance(made, Mean)
         by_quantity = [self._cells(contrast, quantity) for quantity in made.rows]

@@ -87,7 +87,6 @@ def _plain(text: object) -> str:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """The texts of a file that may be a stamp."""
     with open(path, "rb") as file:
         content = file.read(MOST)
         if content.startswith(PNG):

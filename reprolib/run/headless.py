@@ -6,11 +6,7 @@ notebook, and nobody has to judge a run by its metadata.
 
 from __future__ import annotations
 
-import reprolib.run.import_guard  # noqa: F401
-
-# isort: split
 import dataclasses
-import logging
 import random
 import re
 import signal
@@ -35,7 +31,6 @@ STARTS = 3  # one kernel in about 100 dies at its start ("Address already in use
 OUTPUT_TIMEOUT_S = 60  # papermill's 4 s is too short for a burst of output on a busy machine (papermill #426)
 GRACE_S = 30.0  # for a kernel to stop once it was interrupted
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Engine(NBClientEngine):
     ) -> None:
         """Execute the cells of `nb_man.nb` in place."""
         options = {name: value for name, value in options.items() if name not in ("input_path", "start_timeout")}
-        client, ended = Client(nb_man, kernel_name=kernel_name, log=LOG, **options), threading.Event()
+        client, ended = Client(nb_man, kernel_name=kernel_name, **options), threading.Event()
         threading.Thread(target=_interrupt_when_stopped, args=(client, stop, ended), daemon=True).start()
         try:
             client.execute(env=dict(environment), cwd=str(store.root()))
@@ -90,7 +85,6 @@ papermill_engines.register("reprolib", Engine)
 
 
 def _process(client: Client) -> Any:
-    """The process of a client's kernel; None before it has one."""
     return getattr(getattr(client.km, "provisioner", None), "process", None)
 
 
@@ -185,7 +179,6 @@ def execute(
 
 
 def _status(error: Exception) -> str:
-    """The word for an exception that ended a run."""
     if isinstance(error, CellTimeoutError) and "IOPub" not in str(error):
         return "timed out"
     return "kernel died" if isinstance(error, RuntimeError) else "failed"

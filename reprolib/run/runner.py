@@ -133,7 +133,6 @@ def cores() -> int:
 
 
 def _findings(given: Sequence[str]) -> list[str]:
-    """The findings named, each once; every one for none or "all"."""
     for name in given:
         if name not in (*registry.findings(), "all"):
             raise BadInput(
@@ -145,7 +144,6 @@ def _findings(given: Sequence[str]) -> list[str]:
 def _job(
     finding: str, scale: str, given: Mapping[str, Any], at_a_time: int, from_nothing: bool, timeout_s: float | None, write: bool
 ) -> Job:
-    """Everything about one notebook's run, its parameters checked."""
     from reprolib import parameters
 
     settings = parameters.validate(finding, given)
@@ -181,7 +179,6 @@ def _from_nothing(scale: str) -> Path:
 
 
 def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> RunResult:
-    """Run one job to its end, write its Markdown page, and say how it went."""
     from reprolib.run import headless, page  # papermill takes a second to import
 
     def emit(line: str) -> None:
@@ -216,7 +213,6 @@ def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> 
 
 
 def _next_step(result: RunResult) -> str:
-    """What to do about a run that did not complete, in one sentence."""
     again = "the same command continues, since trained networks and finished measurements are kept"
     if result.status == "completed":
         return ""

@@ -136,7 +136,6 @@ def _train_and_keep(spec: Spec, device: str, report: Report) -> bool:
 
 
 def _match_and_keep(spec: Spec, device: str, report: Report, wait: bool) -> bool:
-    """Choose the state of the standard network that is as accurate as the robust one, and keep it as a network of its own."""
     for arm in spec.arms():
         if not arm.path.exists() and not obtain(arm, device, report, wait):
             return False
@@ -258,7 +257,6 @@ def _n_readable(folder: Path, report: Report) -> int:
 
 
 def _load_state(net: Network, path: Path) -> None:
-    """Put a kept state into `net`: its bf16 weights, and the BatchNorm statistics it had then (kept in full)."""
     tensors, _ = store.read_safetensors(path)
     net.load_state_dict(_floats(tensors))
     net.eval()
