@@ -82,9 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = parser().parse_args(arguments)
         _home()
-        code = int(given.command(given))
+        code: int | None = given.command(given)
         sys.stdout.flush()
-        return code
+        return code or 0
     except ReprolibError as error:
         if os.environ.get("REPROLIB_DEBUG"):
             raise
@@ -130,7 +130,7 @@ def parser() -> Parser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, function: Callable[[argparse.Namespace], int], text: str, scale: str | None = "laptop") -> Parser:
+    def command(name: str, function: Callable[[argparse.Namespace], int | None], text: str, scale: str | None = "laptop") -> Parser:
         examples = f"examples:\n{EXAMPLES[name]}\n\n`reprolib --help` lists exit codes."
         made: Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=examples)
         made.set_defaults(command=function)
@@ -140,11 +140,7 @@ def parser() -> Parser:
             )
         return made
 
-    run = command(
-        "run",
-        run_findings,
-        "run notebooks headless: figures, rows, verdicts and a page in figures/rerun/, compared with the committed evidence",
-    )
+    run = command("run", run_findings, "run notebooks headless into figures/rerun/, and compare with the committed evidence")
     run.add_argument("findings", nargs="*", metavar="FINDING", help="which findings (default: all)")
     run.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="change a parameter; repeatable"
@@ -158,37 +154,23 @@ def parser() -> Parser:
 
     claims = command("claims", show_claims, "show the verdicts of a scale; with --audit and --strict, check them")
     claims.add_argument("--audit", action="store_true", help="recompute every estimate and verdict from the rows; fail where they differ")
-    claims.add_argument(
-        "--strict", action="store_true", help="fail when a required claim was not run or an answer is not the committed one"
-    )
+    claims.add_argument("--strict", action="store_true", help="fail when a required claim was not run or an answer is another one")
     claims.add_argument("--why", action="store_true", help="below each claim its reason, checks, controls and parts")
 
-    train = command(
-        "train", train_networks, "train the networks of a scale that are missing; an interrupted training continues", scale=None
-    )
+    train = command("train", train_networks, "train what is missing of a scale; an interrupted training continues", scale=None)
     train.add_argument(
         "--scale", nargs="+", default=["laptop"], metavar="SCALE", help="one or more, in the order of work: smoke, laptop, cifar, gpu"
     )
     train.add_argument("--list", action="store_true", help="only show what is there and what is missing")
-    train.add_argument(
-        "--minutes", type=float, help="begin no epoch that would end later; call again to go on (default: until all is there)"
-    )
+    train.add_argument("--minutes", type=float, help="begin no epoch that would end later (default: until all is there)")
     train.add_argument("--folder", type=Path, metavar="ZOO", help="where trained networks are kept (default: $REPROLIB_ZOO, or data/zoo)")
     train.add_argument("--jobs", type=int, help="networks at a time, one thread each (default: the cores, 1 on a GPU)")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     train.add_argument("--only", action="append", default=[], metavar="PATTERN", help="networks by name, such as 'w8-*-s0'; repeatable")
 
     calibrate = command("calibrate", calibrate_cues, "level the two cues of the procedural images, and write the calibration", scale=None)
-    calibrate.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing: train the committed calibration's single-cue networks again, measure the margins",
-    )
-    calibrate.add_argument(
-        "--beside",
-        action="store_true",
-        help="measure, too, the gaps of other architectures and margins, and each cue under attack: 15 minutes",
-    )
+    calibrate.add_argument("--check", action="store_true", help="write nothing: measure whether the committed calibration holds")
+    calibrate.add_argument("--beside", action="store_true", help="other architectures and margins too, and each cue under attack: 15 min")
 
     data = command("data", see_to_data, "show which data sets are there, or fetch those that can be downloaded", scale=None)
     data.add_argument("action", choices=("status", "fetch"))
@@ -251,7 +233,7 @@ def _conclude(result: RunResult, strict: bool) -> int:
     return VerdictsDiffer.exit_code if strict and changed_answers(before, results) else 0
 
 
-def show_claims(given: argparse.Namespace) -> int:
+def show_claims(given: argparse.Namespace) -> None:
     """`reprolib claims`."""
     from reprolib import registry, scales, store
     from reprolib.judging import audit as checks
@@ -267,9 +249,8 @@ def show_claims(given: argparse.Namespace) -> int:
         found = {"audit": checks.audit(folder)} if given.audit else {}
         if given.strict:
             committed = checks.results_in_git(folder)
-            print(
-                "  strict: " + ("held against the committed results" if committed else "no committed results to hold the verdicts against")
-            )
+            if committed is None:
+                print("  strict: no committed results to hold the verdicts against")
             found["strict"] = checks.strict(folder, committed)
         for name, lines in found.items():
             print(f"  {name}: {'FAILED' if lines else 'passed'}")
@@ -277,10 +258,9 @@ def show_claims(given: argparse.Namespace) -> int:
             faults += lines
     if faults:
         raise VerdictsDiffer(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} found, listed above; the first: {faults[0]}")
-    return 0
 
 
-def train_networks(given: argparse.Namespace) -> int:
+def train_networks(given: argparse.Namespace) -> None:
     """`reprolib train`."""
     from reprolib import parameters, scales
     from reprolib.run import runner
@@ -312,10 +292,9 @@ def train_networks(given: argparse.Namespace) -> int:
         raise failure
     if given.minutes is not None:
         print("the same command goes on with what is missing")
-    return 0
 
 
-def calibrate_cues(given: argparse.Namespace) -> int:
+def calibrate_cues(given: argparse.Namespace) -> None:
     """`reprolib calibrate`."""
     import torch
 
@@ -332,15 +311,14 @@ def calibrate_cues(given: argparse.Namespace) -> int:
         if faults:
             raise VerdictsDiffer(f"the calibration does not hold: {'; '.join(faults)}")
         print("the calibration holds")
-        return 0
+        return
     calibration.calibrate(report, given.beside)
     print(
         f"written: {store.shown(shapetexture.CALIBRATION_FILE)}; networks trained on another calibration have other keys and are trained again"
     )
-    return 0
 
 
-def see_to_data(given: argparse.Namespace) -> int:
+def see_to_data(given: argparse.Namespace) -> None:
     """`reprolib data`."""
     from reprolib import data
 
@@ -354,12 +332,10 @@ def see_to_data(given: argparse.Namespace) -> int:
     for row in rows:
         state = f"there: {row['where']}" if row["found"] else f"missing: {row['how']}"
         print(f"{row['name']:24} for scale {', '.join(row['scales']):20} {state}")
-    return 0
 
 
-def explain_figure(given: argparse.Namespace) -> int:
+def explain_figure(given: argparse.Namespace) -> None:
     """`reprolib explain`."""
     from reprolib.run import explain
 
     print("\n".join(explain.lines(given.figure)))
-    return 0
