@@ -61,7 +61,7 @@ def list_pool(scale: str, only: Sequence[str] = ()) -> pd.DataFrame:
     """
     rows = []
     for spec in specs(scale, only):
-        card = zoo.card_of(spec) if spec.path.exists() else None
+        card = zoo.card_of(spec)
         rows.append(
             {
                 "network": spec.name,
@@ -102,7 +102,7 @@ def pace(scale: str, device: str = "cpu") -> tuple[float, int]:
     """How many times its estimate a training of this scale took on this kind of machine, and over how many; where none did, a guess."""
     here, took, estimated, n = _kind(provenance.hardware(device)), 0.0, 0.0, 0
     for spec in specs(scale):
-        card = zoo.card_of(spec) if spec.path.exists() else None
+        card = zoo.card_of(spec)
         if card and card["training"]["history"] and _kind(card["hardware"]) == here:
             took, estimated, n = took + card["training"]["seconds"] / 60, estimated + estimated_minutes(spec), n + 1
     return (took / estimated, n) if n else (PRIOR.get((scales.scale(scale).minutes_on, device), 1.0), 0)
@@ -133,8 +133,8 @@ def bring_in(scale: str, zoo_folder: Path) -> None:
 
 def train_pool(
     scale: str, jobs: int = 1, only: Sequence[str] = (), device: str = "cpu", report: Callable[[str], None] = print, ends: float = math.inf
-) -> list[zoo.Spec]:
-    """Train what is missing of a scale's table, saying after each network how long the rest takes; return its specs. See `train_specs`.
+) -> None:
+    """Train what is missing of a scale's table, saying after each network how long the rest takes. See `train_specs`.
 
     Networks whose data set is not here wait for it, with a line that says so; raises MissingData when that is all there is to do.
     """
@@ -153,7 +153,6 @@ def train_pool(
     for name in dict.fromkeys(spec.dataset for spec in missing if spec.dataset in absent):
         report(f"{name} is not here, {sum(spec.dataset == name for spec in missing)} networks wait for it: {absent[name]}")
     train_specs([spec for spec in wanted if spec.dataset not in absent], jobs, device, told, ends)
-    return wanted
 
 
 def train_specs(

@@ -195,7 +195,7 @@ def _train(
     preset = scales.scale(spec.scale)
     return train(
         net, x, y, recipe(spec.recipe), spec.schedule, spec.seed, (preset.norm, preset.eps), state_path(spec), snapshots,
-        lambda progress: report(f"{spec.name}: {progress}"), precision,
+        lambda line: report(f"{spec.name}: {line}"), precision,
     )  # fmt: skip
 
 
