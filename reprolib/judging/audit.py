@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import claims_sha256, load_claims
 from reprolib.judging.seen import read_seen
 from reprolib.judging.tidy import read_rows
+from reprolib.provenance import git
 
 RELATIVE = 1e-5  # numbers are kept to 6 digits; the last one may differ between kinds of CPU
 ABSOLUTE = 1e-9
@@ -43,12 +43,8 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def results_in_git(folder: Path) -> dict[str, Any] | None:
     """The results.json that git holds for `folder` in HEAD; None where there is no git, or no such file."""
-    try:
-        shown = subprocess.run(["git", "show", "HEAD:./results.json"], cwd=folder, capture_output=True, check=True, timeout=60).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    results: dict[str, Any] = json.loads(shown)
-    return results
+    text = git("show", "HEAD:./results.json", folder=folder)
+    return None if text is None else json.loads(text)
 
 
 def audit(folder: str | os.PathLike[str]) -> list[str]:

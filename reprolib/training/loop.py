@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from reprolib import store
 from reprolib.data.batches import Batches
@@ -123,19 +124,9 @@ def train(
     return {"history": history, "seconds": round(seconds, 1), "precision": precision, "resumed": n_resumed}
 
 
-@torch.no_grad()
 def estimate_batch_norm(network: Network, x: Tensor, batch_size: int = 128) -> None:
     """Set the BatchNorm statistics of an untrained network to those of uint8 images x (n, c, h, w): plain averages over batches."""
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    momenta = [module.momentum for module in norms]
-    for module in norms:
-        module.reset_running_stats()
-        module.momentum = None  # a cumulative average
-    network.train()
-    for part in x.split(batch_size):
-        network(part.float() / 255)
-    for module, momentum in zip(norms, momenta, strict=True):
-        module.momentum = momentum
+    update_bn((part.float() / 255 for part in x.split(batch_size)), network)
     network.eval()
 
 

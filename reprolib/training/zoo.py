@@ -159,23 +159,25 @@ def _match_and_keep(spec: Spec, device: str, report: Report, wait: bool) -> bool
     for path in sorted(folder.glob("*.safetensors")):
         _load_state(net, path)
         accuracies[path.stem] = (predictions(net, test_x[:n]) == test_y[:n]).float().mean().item()
-    match = matching.nearest(accuracies, _first_accuracy(robust))
-    _load_state(net, folder / f"{match.name}.safetensors")
+    target = _first_accuracy(robust)
+    epoch = matching.nearest(accuracies, target)
+    distance = abs(accuracies[epoch] - target)
+    _load_state(net, folder / f"{epoch}.safetensors")
     measured = cards.measure(spec, net, test_x, test_y, precision, report)
     measured["matching"] = {
-        "matched": match.matched,
-        "epoch": float(match.name),
-        "accuracy": match.accuracy,
-        "robust_accuracy": match.target,
-        "distance": match.distance,
+        "matched": matching.is_matched(distance),
+        "epoch": float(epoch),
+        "accuracy": accuracies[epoch],
+        "robust_accuracy": target,
+        "distance": distance,
         "n": min(n, len(test_x)),
         "standard": standard.name,
         "robust": robust.name,
     }
     told = {"history": [], "seconds": round(time.monotonic() - began, 1), "precision": precision, "resumed": 0}
     _keep(spec, net, measured, told, True, sets, device, report)
-    if not match.matched:
-        report(f"{spec.name}: no state lies within {matching.WITHIN:.0%} of {match.target:.1%}: it is no control, and its card says so")
+    if not matching.is_matched(distance):
+        report(f"{spec.name}: no state lies within {matching.WITHIN:.0%} of {target:.1%}: it is no control, and its card says so")
     return True
 
 

@@ -9,7 +9,7 @@ import pytest
 from reprolib.judging import controls
 from reprolib.scales import SCALES
 from reprolib.training import matching
-from reprolib.training.matching import nearest, not_applicable
+from reprolib.training.matching import is_matched, nearest, not_applicable
 from reprolib.training.recipes import RECIPES, recipe
 
 ZOO = Path(__file__).parents[2] / "data" / "zoo"
@@ -28,16 +28,15 @@ def choose_gauss(clean: Mapping[str, float], robust: str) -> str:
 
 
 def test_the_nearest_accuracy_is_chosen_and_two_points_are_a_match() -> None:
-    chosen = nearest({"001.000": 0.5, "001.125": 0.66, "001.250": 0.72}, 0.68)
-    assert (chosen.name, chosen.accuracy, chosen.matched) == ("001.125", 0.66, True)
-    assert chosen.distance == pytest.approx(0.02)
-    assert not nearest({"001.000": 0.5, "001.125": 0.6595}, 0.68).matched
+    assert nearest({"001.000": 0.5, "001.125": 0.66, "001.250": 0.72}, 0.68) == "001.125"
+    assert is_matched(0.68 - 0.66)
+    assert not is_matched(0.68 - 0.6595)
 
 
 def test_of_equally_near_states_the_earliest_is_chosen_whatever_their_order() -> None:
     accuracies = {"003.000": 0.70, "001.000": 0.66, "002.000": 0.66}
-    assert nearest(accuracies, 0.68).name == "001.000"
-    assert nearest(dict(reversed(accuracies.items())), 0.68).name == "001.000"
+    assert nearest(accuracies, 0.68) == "001.000"
+    assert nearest(dict(reversed(accuracies.items())), 0.68) == "001.000"
 
 
 def test_arms_that_differ_by_two_points_need_a_matched_control_and_nearer_ones_do_not() -> None:
