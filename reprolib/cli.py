@@ -6,17 +6,16 @@ Nothing heavy is imported before a command needs it, so that `--help` and a mist
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.util
+import atexit
+import functools
 import math
 import os
 import re
-import shlex
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,10 +48,7 @@ EXAMPLES = {
 }
 
 EPILOG = """\
-examples (`reprolib COMMAND --help` has more):
-  reprolib run                                        every finding at scale laptop, several at a time
-  reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
-  reprolib explain figures/laptop/invertibility/inversions.png
+`reprolib COMMAND --help` has examples.
 
 exit codes:
   0  done                                    5  a file could not be written
@@ -85,15 +81,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in `arguments` (default: the command line); return its exit code."""
     try:
         given = parser().parse_args(arguments)
-        with _home():
-            code = int(given.command(given))
+        _home()
+        code: int | None = given.command(given)
         sys.stdout.flush()
-        return code
+        return code or 0
     except ReprolibError as error:
         if os.environ.get("REPROLIB_DEBUG"):
             raise
         print(f"reprolib: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("reprolib"):
+            raise
+        print(
+            f"reprolib: {sys.executable} lacks {error.name}: install it, or name a Python that has it (make ... PYTHON=...)",
+            file=sys.stderr,
+        )
+        return MissingData.exit_code
     except KeyboardInterrupt:
         print("reprolib: interrupted; the same command continues, since finished work is kept", file=sys.stderr)
         return 130
@@ -110,18 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return StorageError.exit_code
 
 
-@contextlib.contextmanager
-def _home() -> Iterator[None]:
-    """HOME as a temporary folder where there is none (unset, and the user unknown, as in containers): Jupyter cannot do without."""
-    if os.path.expanduser("~") != "~":
-        yield
-        return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ["HOME"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["HOME"]
+def _home() -> None:
+    """Set HOME to a temporary folder where there is none (unset, and the user unknown, as in containers): Jupyter cannot do without."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
 def parser() -> Parser:
@@ -133,7 +130,7 @@ def parser() -> Parser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, function: Callable[[argparse.Namespace], int], text: str, scale: str | None = "laptop") -> Parser:
+    def command(name: str, function: Callable[[argparse.Namespace], int | None], text: str, scale: str | None = "laptop") -> Parser:
         examples = f"examples:\n{EXAMPLES[name]}\n\n`reprolib --help` lists exit codes."
         made: Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=examples)
         made.set_defaults(command=function)
@@ -143,11 +140,7 @@ def parser() -> Parser:
             )
         return made
 
-    run = command(
-        "run",
-        run_findings,
-        "run notebooks headless: figures, rows, verdicts and a page in figures/rerun/, compared with the committed evidence",
-    )
+    run = command("run", run_findings, "run notebooks headless into figures/rerun/, and compare with the committed evidence")
     run.add_argument("findings", nargs="*", metavar="FINDING", help="which findings (default: all)")
     run.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="change a parameter; repeatable"
@@ -161,46 +154,30 @@ def parser() -> Parser:
 
     claims = command("claims", show_claims, "show the verdicts of a scale; with --audit and --strict, check them")
     claims.add_argument("--audit", action="store_true", help="recompute every estimate and verdict from the rows; fail where they differ")
-    claims.add_argument(
-        "--strict", action="store_true", help="fail when a required claim was not run or an answer is not the committed one"
-    )
+    claims.add_argument("--strict", action="store_true", help="fail when a required claim was not run or an answer is another one")
     claims.add_argument("--why", action="store_true", help="below each claim its reason, checks, controls and parts")
-    claims.add_argument("--folder", type=Path, help="look in this folder only (default: every finding's figures/<scale>/<finding>)")
 
-    train = command(
-        "train", train_networks, "train the networks of a scale that are missing; an interrupted training continues", scale=None
-    )
+    train = command("train", train_networks, "train what is missing of a scale; an interrupted training continues", scale=None)
     train.add_argument(
         "--scale", nargs="+", default=["laptop"], metavar="SCALE", help="one or more, in the order of work: smoke, laptop, cifar, gpu"
     )
     train.add_argument("--list", action="store_true", help="only show what is there and what is missing")
-    train.add_argument(
-        "--minutes", type=float, help="begin no epoch that would end later; call again to go on (default: until all is there)"
-    )
+    train.add_argument("--minutes", type=float, help="begin no epoch that would end later (default: until all is there)")
     train.add_argument("--folder", type=Path, metavar="ZOO", help="where trained networks are kept (default: $REPROLIB_ZOO, or data/zoo)")
     train.add_argument("--jobs", type=int, help="networks at a time, one thread each (default: the cores, 1 on a GPU)")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     train.add_argument("--only", action="append", default=[], metavar="PATTERN", help="networks by name, such as 'w8-*-s0'; repeatable")
 
     calibrate = command("calibrate", calibrate_cues, "level the two cues of the procedural images, and write the calibration", scale=None)
-    calibrate.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing: train the committed calibration's single-cue networks again, measure the margins",
-    )
-
-    calibrate.add_argument(
-        "--beside",
-        action="store_true",
-        help="measure, too, the gaps of other architectures and margins, and each cue under attack: 15 minutes",
-    )
+    calibrate.add_argument("--check", action="store_true", help="write nothing: measure whether the committed calibration holds")
+    calibrate.add_argument("--beside", action="store_true", help="other architectures and margins too, and each cue under attack: 15 min")
 
     data = command("data", see_to_data, "show which data sets are there, or fetch those that can be downloaded", scale=None)
     data.add_argument("action", choices=("status", "fetch"))
     data.add_argument("name", nargs="?", help="one data set (default: all)")
 
     explain = command("explain", explain_figure, "say how a figure file was made, and the command that makes it again", scale=None)
-    explain.add_argument("figure", type=Path, help="a png, pdf or svg written by a run")
+    explain.add_argument("figure", type=Path, help="a png or pdf written by a run")
     return top
 
 
@@ -224,7 +201,7 @@ def run_findings(given: argparse.Namespace) -> int:
         given.device,
         given.from_nothing,
         limit_s,
-        report=lambda line: print(line, flush=True),
+        report=functools.partial(print, flush=True),
         write=given.write,
     )
     codes = [_conclude(result, given.strict or given.from_nothing) for result in results]
@@ -232,7 +209,6 @@ def run_findings(given: argparse.Namespace) -> int:
 
 
 def _conclude(result: RunResult, strict: bool) -> int:
-    """Print how the run of one finding ended; return its exit code."""
     from reprolib import store
     from reprolib.judging.audit import changed_answers, comparison_lines, read_results
     from reprolib.run import summary
@@ -247,80 +223,45 @@ def _conclude(result: RunResult, strict: bool) -> int:
         print(f"  next: {result.next_step}", file=sys.stderr)
         return result.exit_code
     results = read_results(result.folder)
-    print(summary.headline(results, _shown(result.folder / "README.md")))
+    print(summary.headline(results, store.shown(result.folder / "README.md")))
     print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
     committed = store.root() / "figures" / results["scale"] / results["finding"]
     if result.folder == committed or result.folder.parent.name == "custom" or not (committed / "results.json").is_file():
         return 0
-    before = read_results(committed, of_any_rule=True)
-    print("\n".join(comparison_lines(before, results, _shown(committed))))
+    before = read_results(committed)
+    print("\n".join(comparison_lines(before, results, store.shown(committed))))
     return VerdictsDiffer.exit_code if strict and changed_answers(before, results) else 0
 
 
-def show_claims(given: argparse.Namespace) -> int:
+def show_claims(given: argparse.Namespace) -> None:
     """`reprolib claims`."""
     from reprolib import registry, scales, store
     from reprolib.judging import audit as checks
     from reprolib.run import summary
 
-    if given.folder is None:
-        scales.scale(given.scale)
-        folders = [store.root() / "figures" / given.scale / finding for finding in registry.findings()]
-    elif given.folder.is_dir():
-        folders = [given.folder]
-    else:
-        raise MissingData(
-            f"--folder {given.folder} is not a folder: name one that holds a results.json, such as figures/laptop/invertibility"
-        )
+    scales.scale(given.scale)
     faults: list[str] = []
-    for folder in folders:
+    for finding in registry.findings():
+        folder = store.root() / "figures" / given.scale / finding
         results = checks.read_results(folder)
-        print(summary.headline(results, _shown(folder / "README.md")))
+        print(summary.headline(results, store.shown(folder / "README.md")))
         print("\n".join(f"  {line}" for line in summary.verdict_lines(results, given.why)))
         found = {"audit": checks.audit(folder)} if given.audit else {}
         if given.strict:
-            with _committed(folder) as committed:
-                print(
-                    "  strict: "
-                    + ("held against the committed results" if committed else "no committed results to hold the verdicts against")
-                )
-                found["strict"] = checks.strict(folder, committed)
+            committed = checks.results_in_git(folder)
+            if committed is None:
+                print("  strict: no committed results to hold the verdicts against")
+            found["strict"] = checks.strict(folder, committed)
         for name, lines in found.items():
             print(f"  {name}: {'FAILED' if lines else 'passed'}")
             print("".join(f"    {line}\n" for line in lines), end="")
             faults += lines
     if faults:
         raise VerdictsDiffer(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} found, listed above; the first: {faults[0]}")
-    return 0
 
 
-@contextlib.contextmanager
-def _committed(folder: Path) -> Iterator[Path | None]:
-    """A folder with the results.json that git holds for `folder` in HEAD; None where there is no git, or no such file."""
-    from reprolib import store
-
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            shown = subprocess.run(["git", "show", "HEAD:./results.json"], cwd=folder, capture_output=True, check=True, timeout=60).stdout
-        except (OSError, subprocess.SubprocessError):
-            yield None
-            return
-        store.write_bytes(Path(temporary) / "results.json", shown)
-        yield Path(temporary)
-
-
-NEEDED_TO_TRAIN = ("torch", "torchvision", "numpy", "pandas", "PIL", "safetensors", "filelock")
-"""What `reprolib.training` imports; the other dependencies serve measures, figures and notebooks."""
-
-
-def train_networks(given: argparse.Namespace) -> int:
+def train_networks(given: argparse.Namespace) -> None:
     """`reprolib train`."""
-    if absent := [name for name in NEEDED_TO_TRAIN if importlib.util.find_spec(name) is None]:
-        packages = " ".join({"PIL": "pillow"}.get(name, name) for name in absent)
-        raise MissingData(
-            f"{sys.executable} lacks what training needs: {packages}; install it (`{sys.executable} -m pip install {packages}`), "
-            "or name a Python that has it: make gpu-stage PYTHON=..."
-        )
     from reprolib import parameters, scales
     from reprolib.run import runner
 
@@ -341,62 +282,43 @@ def train_networks(given: argparse.Namespace) -> int:
     for scale in () if given.list else given.scale:
         try:
             pool.bring_in(scale, shipped)
-            pool.train_pool(scale, jobs, given.only, device, lambda line: print(line, flush=True), ends)
+            pool.train_pool(scale, jobs, given.only, device, functools.partial(print, flush=True), ends)
         except ReprolibError as error:  # of one scale; the others go on
             failure = failure or error
     for scale in given.scale:
         print(pool.list_pool(scale, given.only).to_string(index=False, na_rep="", float_format="{:.3f}".format))
         print(f"{scale}: {pool.totals(scale, given.only, jobs, device)}")
-    if given.minutes is not None:
-        print(f"next: {_next_training(given, device)}")
-    if given.folder:
-        print(f"to bring the networks home: {shlex.join(['cp', '-rn', f'{given.folder}/.', _shown(shipped)])}/")
     if failure:
         raise failure
-    return 0
+    if given.minutes is not None:
+        print("the same command goes on with what is missing")
 
 
-def _next_training(given: argparse.Namespace, device: str) -> str:
-    """The command that goes on where this one ended, with minutes enough for its start and an epoch."""
-    from reprolib.training import pool
-
-    needed = [minutes for scale in given.scale if (minutes := pool.minutes_for_more(scale, given.only, device))]
-    if not needed:
-        return "nothing is missing"
-    minutes = max(given.minutes, 1 + math.ceil(min(needed)))
-    program = ["reprolib"] if Path(sys.argv[0]).name == "reprolib" else [sys.executable, "-m", "reprolib"]
-    options = {"folder": given.folder, "jobs": given.jobs, "device": given.device, "minutes": f"{minutes:g}"}
-    named = [part for name, value in options.items() if value not in (None, "auto") for part in (f"--{name}", str(value))]
-    return shlex.join([*program, "train", "--scale", *given.scale, *named, *(f"--only={pattern}" for pattern in given.only)])
-
-
-def calibrate_cues(given: argparse.Namespace) -> int:
+def calibrate_cues(given: argparse.Namespace) -> None:
     """`reprolib calibrate`."""
     import torch
 
+    from reprolib import store
     from reprolib.data import shapetexture
     from reprolib.training import calibration
 
-    def report(line: str) -> None:
-        print(line, flush=True)
-
     torch.set_num_threads(1)
+    report = functools.partial(print, flush=True)
     if given.check:
         if not shapetexture.calibration():
-            raise MissingData(f"{_shown(shapetexture.CALIBRATION_FILE)} is not there: write it with `reprolib calibrate`")
+            raise MissingData(f"{store.shown(shapetexture.CALIBRATION_FILE)} is not there: write it with `reprolib calibrate`")
         faults = calibration.check(report)
         if faults:
             raise VerdictsDiffer(f"the calibration does not hold: {'; '.join(faults)}")
         print("the calibration holds")
-        return 0
+        return
     calibration.calibrate(report, given.beside)
     print(
-        f"written: {_shown(shapetexture.CALIBRATION_FILE)}; networks trained on another calibration have other keys and are trained again"
+        f"written: {store.shown(shapetexture.CALIBRATION_FILE)}; networks trained on another calibration have other keys and are trained again"
     )
-    return 0
 
 
-def see_to_data(given: argparse.Namespace) -> int:
+def see_to_data(given: argparse.Namespace) -> None:
     """`reprolib data`."""
     from reprolib import data
 
@@ -410,18 +332,10 @@ def see_to_data(given: argparse.Namespace) -> int:
     for row in rows:
         state = f"there: {row['where']}" if row["found"] else f"missing: {row['how']}"
         print(f"{row['name']:24} for scale {', '.join(row['scales']):20} {state}")
-    return 0
 
 
-def explain_figure(given: argparse.Namespace) -> int:
+def explain_figure(given: argparse.Namespace) -> None:
     """`reprolib explain`."""
     from reprolib.run import explain
 
     print("\n".join(explain.lines(given.figure)))
-    return 0
-
-
-def _shown(path: Path) -> str:
-    """A path as short as it can be said here."""
-    path = Path(path).resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -78,7 +78,6 @@ def _follow_callable(name: str, value: Any, parts: dict[str, str]) -> None:
 
 
 def _is_ours(module: str) -> bool:
-    """Whether a module's code is followed."""
     first, _, rest = module.partition(".")
     return first == "reprolib" and rest.partition(".")[0] not in NOT_FOLLOWED
 
@@ -205,7 +204,6 @@ def _follow_foreign(function: Callable[..., Any], parts: dict[str, str]) -> None
 
 
 def _follow_value(key: str, chain: tuple[str, ...], value: Any, parts: dict[str, str]) -> None:
-    """Follow what a global or closed-over name of a notebook's function holds."""
     while isinstance(value, types.ModuleType) and len(chain) > 1:
         chain, value = chain[1:], getattr(value, chain[1], None)
     name = f"{key}: {chain[0]}"
@@ -218,7 +216,6 @@ def _follow_value(key: str, chain: tuple[str, ...], value: Any, parts: dict[str,
 
 
 def _is_installed(value: Any) -> bool:
-    """Whether a function or class comes with a package, or with Python."""
     try:
         file = inspect.getsourcefile(value) or ""
     except TypeError:

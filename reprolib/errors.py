@@ -1,16 +1,4 @@
-"""What can go wrong, in one sentence each, with the exit code the command line returns.
-
-| code | meaning |
-|---|---|
-| 2 | a value given by the user is not allowed |
-| 3 | a data set, a network or committed rows are missing |
-| 4 | a file is there but is not what it should be |
-| 5 | a file could not be written |
-| 6 | a notebook cell failed |
-| 7 | a notebook ran past its wall-clock limit |
-| 8 | a notebook's kernel died |
-| 9 | verdicts differ from the committed ones, or an audit failed |
-"""
+"""What can go wrong, in one sentence each, with the exit code the command line returns; `reprolib --help` lists them."""
 
 from __future__ import annotations
 

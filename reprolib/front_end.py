@@ -12,13 +12,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reprolib.errors import ReprolibError
+from reprolib.errors import BadInput, ReprolibError, nearest
 from reprolib.models.networks import Network
 
 QUIET_S = 1.0
 """Headless, a line of progress comes at most this often: a flood of output breaks papermill."""
 
+MODES = ("auto", "on", "off")
 INTERRUPTED = "Interrupted: run again to continue, since trained networks and finished measurements are kept."
+
+
+def is_wanted(interactive: str) -> bool:
+    """Whether to make widgets: "on" and "off" decide; "auto" asks whether this kernel serves JupyterLab.
+
+    JupyterLab names its session in the kernel's environment (JPY_SESSION_NAME); papermill does not, nor does VS Code.
+    """
+    if interactive not in MODES:
+        raise BadInput(f"interactive={interactive!r} is not allowed: give one of {', '.join(MODES)}{nearest(interactive, MODES)}")
+    return interactive == "on" or (interactive == "auto" and "JPY_SESSION_NAME" in os.environ)
 
 
 def shell() -> Any:
@@ -77,13 +88,13 @@ class Progress:
         finally:
             self.count = 0, 0, None
 
-    def report(self, line: str, done: int = 0, total: int = 0, seconds_left: float | None = None) -> None:
-        """Tell what is being done; done of total, and the seconds left, where there is a count and `each` does not know it."""
+    def report(self, line: str, done: int = 0, total: int = 0) -> None:
+        """Tell what is being done; done of total, where there is a count and `each` does not know it."""
         self.was_told, now = True, time.monotonic()
         if not self.shell and now - self.last < QUIET_S and "kept" not in line:
             return
         self.began, self.last = (now if self.handle is None else self.began), now
-        done, total, seconds_left = (done, total, seconds_left) if total else self.count
+        done, total, seconds_left = (done, total, None) if total else self.count
         if total:
             bar = "|{bar:20}| " if self.shell else ""
             left = "" if seconds_left is None else f", about {tqdm.format_interval(seconds_left)} left"
@@ -103,7 +114,6 @@ class Progress:
             self.handle.update({"text/plain": line}, raw=True)
 
     def _end(self, result: Any) -> None:
-        """The cell has run: its line says how long that took."""
         took = tqdm.format_interval(time.monotonic() - self.began)
         self.handle.update({"text/plain": f"{'Done' if result.success else 'Stopped'} after {took}."}, raw=True)
         self.shell.events.unregister("post_run_cell", self._end)

@@ -95,11 +95,6 @@ def of(finding: str) -> dict[str, Parameter]:
     return _COMMON | own | _RUN
 
 
-def names(finding: str) -> tuple[str, ...]:
-    """The names of a finding's parameters."""
-    return tuple(of(finding))
-
-
 def check_names(finding: str, given: Iterable[str]) -> None:
     """Raise BadInput for a name that is no parameter of the finding, with the nearest one that is."""
     known = of(finding)

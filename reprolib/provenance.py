@@ -35,25 +35,24 @@ def tree_files() -> list[Path]:
     return sorted([*found, *(root() / "notebooks").glob("*.py")], key=lambda p: p.relative_to(root()).as_posix())
 
 
-def changed_files() -> list[str] | None:
-    """Files below reprolib/ and notebooks/ that are not as in the commit checked out, new ones too; None without git."""
-    command = ["git", "status", "--porcelain", "--", "reprolib", "notebooks"]
+def git(*arguments: str, folder: Path | None = None) -> str | None:
+    """What git prints of a folder, by default the root; None where there is no git, or it refuses."""
     try:
-        status = subprocess.run(command, cwd=root(), capture_output=True, text=True, timeout=20, check=True).stdout
+        return subprocess.run(["git", *arguments], cwd=folder or root(), capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return [line[3:] for line in status.splitlines()]
+
+
+def changed_files() -> list[str] | None:
+    """Files below reprolib/ and notebooks/ that are not as in the commit checked out, new ones too; None without git."""
+    status = git("status", "--porcelain", "--", "reprolib", "notebooks")
+    return None if status is None else [line[3:] for line in status.splitlines()]
 
 
 def commit() -> str | None:
     """The git commit checked out at the root, with "+changes" when tracked files differ; None without git."""
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, timeout=20, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + ("+changes" if changed_files() else "")
+    head = git("rev-parse", "HEAD")
+    return None if head is None else head.strip() + ("+changes" if changed_files() else "")
 
 
 def versions() -> dict[str, str]:

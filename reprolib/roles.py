@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from reprolib import data, front_end
 from reprolib.errors import BadInput, nearest
-from reprolib.figures.presence import is_wanted
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
 from reprolib.scales import SHARED_ROLES
@@ -26,7 +25,7 @@ class Roles:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.device = settings, settings.device
         self._networks: dict[str, Network] = {}
-        progress = front_end.Progress(is_wanted(settings.interactive))
+        progress = front_end.Progress(front_end.is_wanted(settings.interactive))
         self.report, self.each = progress.report, progress.each
         found = next(row for row in data.status() if row["name"] == settings.scale.dataset)
         self.measured = "yes" if found["found"] else f"no ({settings.scale.dataset.upper().replace('CIFAR10', 'CIFAR-10')} absent)"
@@ -73,7 +72,6 @@ class Roles:
         return tuple(role for role in SHARED_ROLES if role in self.settings.scale.roles)
 
     def _specs(self) -> list[zoo.Spec]:
-        """What is trained first where it is missing."""
         return [spec for role in self._shared_roles() for spec in self._on_demand(role)] + list(self._judge_specs().values())
 
     def _on_demand(self, role: str) -> list[zoo.Spec]:
@@ -97,11 +95,14 @@ class Roles:
         }
 
     def _train(self, specs: Sequence[zoo.Spec]) -> None:
-        """Train what is missing, where the images are here."""
         missing = [spec for spec in specs if not spec.path.exists() and not zoo.not_applicable(spec)]
         if missing and self.can_measure:
             jobs = int(os.environ.get("REPROLIB_JOBS", os.cpu_count() or 1))
-            pool.train_specs(missing, jobs, self.device, pool.counting(missing, jobs, self.device, self.report))
+
+            def report(line: str) -> None:
+                self.report(line, sum(spec.path.exists() for spec in missing), len(missing))
+
+            pool.train_specs(missing, jobs, self.device, report)
 
     def _loaded(self, specs: Sequence[zoo.Spec]) -> list[Network]:
         """Those in the zoo, but for controls that do not match what they control for."""

@@ -26,7 +26,6 @@ CURES = {
     errno.EACCES: "no permission: make the folder writable",
     errno.EROFS: "the file system is read-only: work in a writable copy",
 }
-SEAL = "python -m reprolib.training.sealing"
 
 
 def root() -> Path:
@@ -43,6 +42,11 @@ def root() -> Path:
             "work without)"
         )
     return folder
+
+
+def shown(path: Path) -> str:
+    """A path relative to the root where it lies below it."""
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
 
 
 def data_roots(first: str | os.PathLike[str] | None = None) -> list[Path]:
@@ -131,8 +135,7 @@ def read_safetensors(path: str | os.PathLike[str], is_ours: bool = True) -> tupl
     written = metadata.pop("checksum", None)
     if written is None and is_ours:
         raise CorruptFile(
-            f"{path} carries no checksum (it is older than that rule, `{SEAL} {path}` seals it, or not of this project); delete it and "
-            "run again to make it anew"
+            f"{path} carries no checksum (it is not of this project, or older than that rule); delete it and run again to make it anew"
         )
     if written is not None and written != _checksum(tensors, metadata):
         raise CorruptFile(f"{path} is damaged (its checksum is of other content); delete it and run again to make it anew")
@@ -173,7 +176,7 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
         with _opened(path) as file:
             written = (file.metadata() or {}).get("card")
         if written is None:
-            raise CorruptFile(f"{path} does not say which card is its own (it is older than that rule: `{SEAL} {path}` seals it)")
+            raise CorruptFile(f"{path} does not say which card is its own")
         if written != found:
             raise CorruptFile(f"{beside} is not the card that {path.name} was written with (content {found[:12]}, written {written[:12]})")
     return card
@@ -181,7 +184,6 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _cured(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Let what is wrong with a network's files end in the cure that is theirs."""
     try:
         yield
     except CorruptFile as error:
@@ -193,7 +195,6 @@ def _cured(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """An open safetensors file; what goes wrong while it is read is a CorruptFile."""
     try:
         with safetensors.safe_open(os.fspath(path), framework="pt", device="cpu") as file:
             yield file
@@ -206,7 +207,6 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """The sha256 over metadata, names, types, shapes and bytes."""
     digest = hashlib.sha256(content_key(metadata).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

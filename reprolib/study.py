@@ -26,11 +26,11 @@ from reprolib.data import Images, shapetexture
 from reprolib.display import claim_line, escaped, markdown_table, show
 from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
 from reprolib.figures import style
-from reprolib.figures.presence import MODES, is_wanted
 from reprolib.figures.verdicts import forest
 from reprolib.judging import claims
 from reprolib.judging.audit import comparison_lines, read_results
 from reprolib.judging.evidence import Evidence
+from reprolib.judging.ledger import claims_sha256
 from reprolib.judging.seen import seen_sentence
 from reprolib.judging.tidy import COLUMNS, card_rows, identity, joined, read_rows, rows_hash, write_rows
 from reprolib.models.networks import Network
@@ -50,7 +50,7 @@ def start(finding: str, namespace: Mapping[str, Any]) -> Study:
     Raises BadInput before any work for an unknown name or a bad value, MissingData when the data set is nowhere and no
     committed rows can stand in for it.
     """
-    if is_wanted(namespace["interactive"] if namespace.get("interactive") in MODES else "auto"):
+    if front_end.is_wanted(namespace["interactive"] if namespace.get("interactive") in front_end.MODES else "auto"):
         front_end.tell_in_one_sentence()
     known = parameters.of(finding)
     parameters.check_names(finding, parameters.written(namespace.get("In", ()), known))
@@ -75,7 +75,7 @@ class Study(Roles):
         atexit.register(gc.unfreeze)  # or extension modules complain of leaks
         self._rows: pd.DataFrame | None = None
         self._added: list[pd.DataFrame] = []
-        self._judged: dict[str, Evidence] = {}
+        self._judged: Evidence | None = None
         self._figures: list[dict[str, Any]] = []
         self.verdicts: dict[str, dict[str, Any]] = {}
         self._images: dict[str, Images] = {}
@@ -108,7 +108,7 @@ class Study(Roles):
             )
         if self.can_measure:
             lines.append(f"Measuring takes about {settings['minutes']:g} minutes of one core, seconds when measured before.")
-        return "\n".join([*lines, f"Writes to {_shown(self.folder)}."])
+        return "\n".join([*lines, f"Writes to {store.shown(self.folder)}."])
 
     def images(self, split: str = "test") -> Images:
         """The scale's images; raises MissingData when they are not here."""
@@ -140,7 +140,7 @@ class Study(Roles):
         if self._added:
             before = [] if self._rows is None else [self._rows]
             self._rows = joined([*before, *self._added])
-            self._added, self._judged = [], {}
+            self._added, self._judged = [], None
         if self._rows is None:
             raise BadInput("there are no rows yet: study.ask(...) or study.add(...) first")
         return self._rows
@@ -212,12 +212,12 @@ class Study(Roles):
         if not figure:
             kept = [p for p in (self.committed / f"{name}.png", self.committed / f"{name}.pdf") if p.exists()]
             if not kept:
-                shown, dataset = _shown(self.committed / name), self.settings.scale.dataset
+                shown, dataset = store.shown(self.committed / name), self.settings.scale.dataset
                 raise MissingData(f"{shown}.png is not there and cannot be drawn without {dataset}: `reprolib data fetch {dataset}`")
             caption += " (Committed picture: the images are not here.)"
             files = [store.write_bytes(self.folder / p.name, p.read_bytes()) for p in kept]
         else:
-            files = style.save(figure, path, self.stamp(name), ("png", "pdf"))
+            files = style.save(figure, path, self.stamp(name))
             figure.clear()
         rows = self._rows_hash([drawn] if isinstance(drawn, str) else drawn)
         seen = seen_sentence(self.committed, name, rows)
@@ -248,28 +248,30 @@ class Study(Roles):
 
     def claim(self, claim_id: str) -> None:
         """Judge one claim by `claims.toml` from the rows added so far, show its verdict, and keep its entry in `verdicts`."""
-        entry = claims.judge(claim_id, self._evidence(), self.settings.scale.name)
+        entry = claims.judge(claim_id, self._evidence())
         self.verdicts[claim_id] = entry
         show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
 
     def finish(self) -> None:
         """Judge every claim, draw the verdicts, write rows.csv.gz and results.json, compare with the committed evidence."""
-        table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence(), self.settings.scale.name)
+        table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence())
         gone = [name for figure in self._figures for name in figure["files"] if not (self.folder / name).is_file()]
         if gone:
-            raise StorageError(f"{_shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again")
+            raise StorageError(
+                f"{store.shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again"
+            )
         draft = {"finding": self.settings.finding, "scale": self.settings.scale.name, "claims": judged}
         caption = "Every claim in units of its smallest effect, to the right as claimed; beside it, the share that each other kind of network explains."
         failure = "its interval crosses the band of what is too small to count"
-        self.figure(forest([draft], claims.load_claims()), "verdicts", caption, failure, drawn=[entry["id"] for entry in judged])
-        before = read_results(self.committed, of_any_rule=True) if (self.committed / "results.json").is_file() else {}
+        self.figure(forest([draft], self._evidence().claims), "verdicts", caption, failure, drawn=[entry["id"] for entry in judged])
+        before = read_results(self.committed) if (self.committed / "results.json").is_file() else {}
         write_rows(self.folder / "rows.csv.gz", table, is_rounded=True)
         described = self._provenance() if self.can_measure else before.get("provenance", {})  # of the run that measured
         results = {
             "finding": self.settings.finding,
             "scale": self.settings.scale.name,
             "measured": self.measured,
-            "claims_sha256": claims.claims_sha256(self.settings.finding),
+            "claims_sha256": claims_sha256(self.settings.finding),
             "claims": judged,
             "figures": self._figures,
             "provenance": described,
@@ -282,14 +284,14 @@ class Study(Roles):
             {"reprolib_folder": str(self.folder)},  # where the runner finds what this run did
         )
         if before and self.folder != self.committed:
-            print("\n".join(comparison_lines(before, results, _shown(self.committed))))
+            print("\n".join(comparison_lines(before, results, store.shown(self.committed))))
 
     def _evidence(self) -> Evidence:
         """The rows so far as evidence, made once: claims share resamples."""
         rows = self.rows
-        if "evidence" not in self._judged:
-            self._judged["evidence"] = claims.evidence_of(rows, self.settings.scale.name, is_rounded=True)
-        return self._judged["evidence"]
+        if self._judged is None:
+            self._judged = Evidence(rows, self.settings.scale.name, is_rounded=True)
+        return self._judged
 
     def _network_names(self) -> list[str]:
         if self._added or self._rows is not None:
@@ -310,7 +312,3 @@ class Study(Roles):
             "data": {images.name: images.sha256 for split, images in self._images.items() if split == "test"},
             "seconds": round(time.monotonic() - self.began, 1),
         }
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(store.root())) if path.is_relative_to(store.root()) else str(path)

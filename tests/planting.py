@@ -7,12 +7,15 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reprolib.findings.block_structure import judging as block_structure
 from reprolib.findings.invertibility import judging as invertibility
+from reprolib.judging import claims as judged
+from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import Claim, load_claims
 from reprolib.judging.quantities import Auroc, Correlation, Ratio, margin
 from reprolib.judging.tidy import COLUMNS
@@ -64,6 +67,16 @@ def in_file(folder: Path, text: str) -> dict[str, Claim]:
     path = folder / "claims.toml"
     path.write_text(text)
     return load_claims(path=path)
+
+
+def judge(claim: str, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None) -> dict[str, Any]:
+    """The answers to one claim, from rows."""
+    return judged.judge(claim, Evidence(rows, scale, claims))
+
+
+def judge_finding(finding: str, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None) -> list[dict[str, Any]]:
+    """The answers to all claims of a finding, from rows."""
+    return judged.judge_finding(finding, Evidence(rows, scale, claims))
 
 
 def near(level: float) -> list[float]:

@@ -1,7 +1,6 @@
 """One exit code an error, one sentence a message, and a suggestion only where it is close."""
 
 import inspect
-import re
 
 import pytest
 
@@ -11,9 +10,8 @@ from reprolib.errors import ReprolibError, nearest
 KINDS = sorted((e for e in vars(errors).values() if inspect.isclass(e) and issubclass(e, ReprolibError)), key=lambda e: e.exit_code)
 
 
-def test_every_error_has_its_own_exit_code_and_the_table_in_the_module_lists_them_all():
+def test_every_error_has_its_own_exit_code():
     assert [kind.exit_code for kind in KINDS] == list(range(1, 10))
-    assert [int(code) for code in re.findall(r"^\| (\d+) \|", errors.__doc__, re.MULTILINE)] == list(range(2, 10))
 
 
 @pytest.mark.parametrize(

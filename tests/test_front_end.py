@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +12,6 @@ import reprolib
 from reprolib import front_end
 from reprolib.errors import BadInput
 from reprolib.front_end import INTERRUPTED, Progress
-from reprolib.training import pool
 
 
 class Front:
@@ -122,37 +121,6 @@ def test_headless_progress_comes_in_lines_on_stderr_at_most_one_a_second(
     ]
 
 
-class Spec:
-    """A network to be trained, or one that is there."""
-
-    scale, there = "smoke", False
-
-    @property
-    def path(self) -> Spec:
-        return self
-
-    def exists(self) -> bool:
-        return self.there
-
-
-def test_a_training_says_how_many_networks_are_there_and_how_long_the_others_take(
-    monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
-) -> None:
-    monkeypatch.setattr(pool, "pace", lambda scale, device: (2.0, 3))
-    monkeypatch.setattr(pool, "estimated_minutes", lambda spec: 5.0)
-    specs: list[Any] = [Spec(), Spec(), Spec()]
-    told: list[tuple[object, ...]] = []
-    report = pool.counting(specs, 2, "cpu", lambda *given: told.append(given))
-    report("epoch 1/3")
-    assert told.pop() == ("epoch 1/3", 0, 3, 900.0)  # three of 5 minutes at half the table's speed, two at a time
-    specs[0].there = True
-    clock.now += 100
-    report("kept")
-    clock.now += 50
-    report("epoch 2/3")
-    assert told == [("kept", 1, 3, 200.0), ("epoch 2/3", 1, 3, 200.0)]
-
-
 def test_a_wrong_parameter_is_one_sentence_and_fails_the_cell_by_its_name(front: Front) -> None:
     front.run(lambda: reprolib.start("invertibility", {"scale": "smok"}))
     (sentence,) = front.lines
@@ -171,17 +139,18 @@ def stopped() -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupt_of_our_work_says_to_run_again_and_one_of_the_readers_own_is_left_alone(
-    front: Front, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Stop(Spec):
-        def exists(self) -> bool:
+def test_an_interrupt_of_our_work_says_to_run_again_and_one_of_the_readers_own_is_left_alone(front: Front, clock: SimpleNamespace) -> None:
+    def train() -> None:
+        progress.report("epoch 1/3", 1, 4)
+        next(progress.each({"robust": Interrupted()}))  # type: ignore[dict-item]
+
+    class Interrupted(list[object]):
+        def __iter__(self) -> Iterator[object]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(pool, "estimated_minutes", lambda spec: 5.0)
-    progress, specs = Progress(with_person=True), [Stop()]
-    front.run(lambda: (progress.report("training"), pool.counting(specs, 1, "cpu", progress.report)("epoch 1/3")))  # type: ignore[arg-type]
-    assert front.lines == ["training", INTERRUPTED, "Stopped after 00:00."]
+    progress = Progress(with_person=True)
+    front.run(train)
+    assert front.lines == ["|█████               | 1/4: epoch 1/3", INTERRUPTED, "Stopped after 00:00."]
     front.lines.clear()
     front.run(stopped)
     assert front.lines == ["a traceback of KeyboardInterrupt"]

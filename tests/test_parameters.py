@@ -79,7 +79,7 @@ PARAMETERS_CELL = 'scale: str = "smoke"  # preset\nseeds: int = 0\nstpes: int = 
 
 
 def test_names_are_read_where_parameters_are_and_a_readers_other_cells_are_left_alone() -> None:
-    known = parameters.names("invertibility")
+    known = parameters.of("invertibility")
     injected = '# Parameters\nscale = "smoke"\nmode = 40\n'
     own = [
         "steps = 3\nx, lines, model = 1, [], None",

@@ -217,7 +217,7 @@ def test_papermill_finds_every_parameter_of_a_notebook(finding: str) -> None:
     from papermill.inspection import inspect_notebook
 
     found = inspect_notebook(str(ROOT / "notebooks" / f"{finding}.ipynb"))
-    assert tuple(found) == parameters.names(finding)
+    assert list(found) == list(parameters.of(finding))
     assert all(entry["inferred_type_name"] in ("str", "int", "float") for entry in found.values())
 
 

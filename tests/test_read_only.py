@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
@@ -92,16 +93,20 @@ def test_a_write_that_a_library_fails_at_has_code_5_too(monkeypatch: pytest.Monk
 
 
 def test_a_user_without_a_home_gets_one_for_the_time_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    with cli._home():
-        assert os.path.expanduser("~") != "~"
+    home = os.path.expanduser("~")
+    cli._home()
+    assert os.path.expanduser("~") == home != "~"
 
     def nobody(uid: int) -> None:
         raise KeyError(uid)
 
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    with cli._home():
-        assert Path(os.path.expanduser("~")).is_dir()
-        folder = Path.home()
-    assert "HOME" not in os.environ
+    kept: list[tuple[object, ...]] = []
+    monkeypatch.setattr(atexit, "register", lambda *call, **options: kept.append(call))
+    cli._home()
+    folder = Path(os.path.expanduser("~"))
+    assert folder.is_dir()
+    kept[0][0](*kept[0][1:])  # type: ignore[operator]
     assert not folder.exists()
+    monkeypatch.undo()

@@ -23,7 +23,6 @@ from reprolib.measures.verdicts import TRAINED
 NARROW = 3.3  # inches: one column of a paper
 WIDE = 6.8  # inches: both columns
 DPI = 200
-FORMATS = ("png", "pdf", "svg")
 STAMP_KEY = "reprolib"
 
 INK = "#262626"
@@ -97,8 +96,6 @@ RC: dict[Any, Any] = {
     "savefig.facecolor": "white",
     "savefig.bbox": None,
     "pdf.fonttype": 42,  # text stays text
-    "svg.fonttype": "path",
-    "svg.hashsalt": "reprolib",  # equal ids in every run
     "path.simplify": True,
 }
 
@@ -108,11 +105,6 @@ class HouseFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         return png_bytes(self)
-
-
-def apply() -> None:
-    """Make the house style the default of this process, for figures drawn by hand in a notebook."""
-    mpl.rcParams.update(RC)
 
 
 @contextlib.contextmanager
@@ -165,34 +157,22 @@ def png_bytes(figure: Figure, dpi: int = DPI, text: str | None = None) -> bytes:
     return _rendered(figure, "png", metadata, dpi)
 
 
-def save(
-    figure: Figure, path_without_suffix: str | PathLike[str], stamp: Mapping[str, Any], formats: Sequence[str] = FORMATS
-) -> list[Path]:
-    """Write the figure once per format, the stamp inside each file; equal figures and stamps give equal bytes.
+def save(figure: Figure, path_without_suffix: str | PathLike[str], stamp: Mapping[str, Any]) -> list[Path]:
+    """Write the figure as png and pdf, the stamp inside each file; equal figures and stamps give equal bytes.
 
-    stamp: plain JSON (tree, parameters, seeds, networks). formats: some of png, pdf, svg, in the order to be returned.
-    Returns the paths written. Raises BadInput for another format or a stamp JSON cannot hold, StorageError when the disk is full.
+    stamp: plain JSON (tree, parameters, seeds, networks). Returns the paths written.
+    Raises BadInput for a stamp JSON cannot hold, StorageError when the disk is full.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise BadInput(f"format {name!r} is not one of {', '.join(FORMATS)}{nearest(name, FORMATS)}")
     try:
-        text = json.dumps(dict(stamp), allow_nan=False)  # ASCII, which all three formats keep as it is
+        text = json.dumps(dict(stamp), allow_nan=False)  # ASCII, which both formats keep as it is
     except (TypeError, ValueError) as error:
         raise BadInput(f"the stamp cannot be written as JSON ({error}): use plain numbers, strings, lists and dicts, and no NaN") from error
     with context():
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once for all formats: each would else do it twice
-    written = []
-    for name in formats:
-        if name == "png":
-            content = png_bytes(figure, text=text)
-        elif name == "pdf":
-            content = _rendered(figure, "pdf", {"Keywords": text, "CreationDate": None, "Creator": None, "Producer": None})
-        else:
-            content = _rendered(figure, "svg", {"Description": text, "Date": None, "Creator": None})
-        written.append(store.write_bytes(f"{fspath(path_without_suffix)}.{name}", content))
-    return written
+        figure.set_layout_engine("none")  # laid out once for both formats: each would else do it twice
+    pdf = {"Keywords": text, "CreationDate": None, "Creator": None, "Producer": None}
+    contents = {"png": png_bytes(figure, text=text), "pdf": _rendered(figure, "pdf", pdf)}
+    return [store.write_bytes(f"{fspath(path_without_suffix)}.{suffix}", content) for suffix, content in contents.items()]
 
 
 def _rendered(figure: Figure, format_: str, metadata: Mapping[str, Any], dpi: int = DPI) -> bytes:

@@ -11,20 +11,19 @@ from typing import Any
 
 from reprolib.errors import BadInput, CorruptFile, MissingData
 from reprolib.judging.claims import judge_finding
-from reprolib.judging.ledger import Claim, claims_sha256, load_claims
+from reprolib.judging.evidence import Evidence
+from reprolib.judging.ledger import claims_sha256, load_claims
 from reprolib.judging.seen import read_seen
 from reprolib.judging.tidy import read_rows
+from reprolib.provenance import git
 
 RELATIVE = 1e-5  # numbers are kept to 6 digits; the last one may differ between kinds of CPU
 ABSOLUTE = 1e-9
 MOVED = 0.1  # of the smallest effect: estimates that lie further apart are named when a run is compared with the evidence
 
 
-def read_results(folder: str | os.PathLike[str], of_any_rule: bool = False) -> dict[str, Any]:
-    """A folder's results.json; of_any_rule: also one with one answer a claim, as written before there were two.
-
-    Raises MissingData when it is not there, CorruptFile when it is not such a file.
-    """
+def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """A folder's results.json. Raises MissingData when it is not there, CorruptFile when it is not such a file."""
     path = Path(folder) / "results.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -37,12 +36,18 @@ def read_results(folder: str | os.PathLike[str], of_any_rule: bool = False) -> d
     if absent:
         raise CorruptFile(f"{path} has no {absent[0]!r}: it is not a results file, run the notebook again")
     older = next((entry["id"] for entry in results["claims"] if "specificity" not in entry), None)
-    if older is not None and not of_any_rule:
+    if older is not None:
         raise CorruptFile(f"{path} has one answer to {older} where there are two: it was judged by an older rule, run the notebook again")
     return results
 
 
-def audit(folder: str | os.PathLike[str], claims: Mapping[str, Claim] | None = None) -> list[str]:
+def results_in_git(folder: Path) -> dict[str, Any] | None:
+    """The results.json that git holds for `folder` in HEAD; None where there is no git, or no such file."""
+    text = git("show", "HEAD:./results.json", folder=folder)
+    return None if text is None else json.loads(text)
+
+
+def audit(folder: str | os.PathLike[str]) -> list[str]:
     """Every difference between a folder's results.json and what its rows.csv.gz give today; empty when they agree.
 
     Everything is judged again: estimates, intervals, networks, parts, controls, both answers and reasons; the hash of the finding's
@@ -52,13 +57,12 @@ def audit(folder: str | os.PathLike[str], claims: Mapping[str, Claim] | None = N
     results = read_results(folder)
     where = f"{results['scale']}/{results['finding']}"
     differences = []
-    if claims is None:
-        claims = load_claims()
-        judged_by, now = str(results["claims_sha256"]), claims_sha256(results["finding"])
-        if judged_by != now:
-            differences.append(f"{where}: judged by claims {judged_by[:12]}, claims.toml is now {now[:12]}: judge again")
+    judged_by, now = str(results["claims_sha256"]), claims_sha256(results["finding"])
+    if judged_by != now:
+        differences.append(f"{where}: judged by claims {judged_by[:12]}, claims.toml is now {now[:12]}: judge again")
     try:
-        again = judge_finding(results["finding"], read_rows(folder / "rows.csv.gz"), results["scale"], claims)
+        rows = Evidence(read_rows(folder / "rows.csv.gz"), results["scale"], is_rounded=True)
+        again = judge_finding(results["finding"], rows)
     except BadInput as error:
         return [*differences, f"{where}: the rows cannot be judged: {error}"]
     written = {entry["id"]: entry for entry in results["claims"]}
@@ -71,10 +75,10 @@ def audit(folder: str | os.PathLike[str], claims: Mapping[str, Claim] | None = N
     return differences + [f"{where} {name}: is in results.json but not in claims.toml" for name in written]
 
 
-def strict(folder: str | os.PathLike[str], committed: str | os.PathLike[str] | None = None) -> list[str]:
+def strict(folder: str | os.PathLike[str], committed: Mapping[str, Any] | None = None) -> list[str]:
     """What stands between a folder's results and a clean bill: required claims not run, figures nobody looked at, answers that changed.
 
-    committed: a folder whose results.json the answers must equal, where given.
+    committed: results whose answers they must equal, where given.
     """
     results = read_results(folder)
     where = f"{results['scale']}/{results['finding']}"
@@ -85,9 +89,7 @@ def strict(folder: str | os.PathLike[str], committed: str | os.PathLike[str] | N
         if seen.get(figure["name"], {}).get("rows") != figure["rows"]:
             state = "stale" if figure["name"] in seen else "missing"
             lines.append(f"{where} figure {figure['name']}: what is seen in it is {state} in seen.toml (rows {figure['rows']})")
-    if committed is None:
-        return lines
-    return lines + [f"{where} {line}" for line in changed_answers(read_results(committed, of_any_rule=True), results)]
+    return lines + [f"{where} {line}" for line in changed_answers(committed or results, results)]
 
 
 def changed_answers(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
@@ -100,10 +102,10 @@ def changed_answers(committed: Mapping[str, Any], made: Mapping[str, Any]) -> li
     ]
 
 
-def compared(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
-    """How results differ from the committed ones, a line each: answers that changed, estimates that moved by a tenth of what counts."""
+def comparison_lines(committed: Mapping[str, Any], made: Mapping[str, Any], where: str) -> list[str]:
+    """How results differ from the committed ones at `where`: a line for each answer that changed and each estimate that moved by what counts."""
     claims, before = load_claims(str(made["finding"])), {entry["id"]: entry for entry in committed["claims"]}
-    moved = []
+    changed, moved = changed_answers(committed, made), []
     for entry in made["claims"]:
         claim, was = claims.get(entry["id"]), before.get(entry["id"], {}).get("estimate")
         if claim is None or was is None or entry["estimate"] is None:
@@ -112,24 +114,15 @@ def compared(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]
         smallest = claim.smallest_effect * (abs(sum(of_first) / len(of_first)) if claim.relative and of_first else 1.0)
         if abs(entry["estimate"] - was) > MOVED * smallest:
             moved.append(f"{entry['id']}: estimate {entry['estimate']:+.3g}, committed {was:+.3g} (counts from {smallest:.3g})")
-    return changed_answers(committed, made) + moved
-
-
-def comparison_lines(committed: Mapping[str, Any], made: Mapping[str, Any], where: str) -> list[str]:
-    """`compared`, in lines that begin with what was compared with what."""
-    lines = compared(committed, made)
-    if not lines:
+    if not changed + moved:
         return [f"compared with {where}: every answer agrees, and every estimate to a tenth of its smallest effect"]
-    n = len(changed_answers(committed, made))
-    return [
-        f"compared with {where}: {n} answers differ, {len(lines) - n} estimates moved",
-        *(f"  {line}" for line in lines),
-    ]
+    first = f"compared with {where}: {len(changed)} answers differ, {len(moved)} estimates moved"
+    return [first, *(f"  {line}" for line in changed + moved)]
 
 
 def both_answers(entry: Mapping[str, Any]) -> str:
     """Does it hold, and is it specific: "supported, specific"."""
-    return ", ".join(text for text in (entry["verdict"], entry.get("specificity", "")) if text)
+    return ", ".join(text for text in (entry["verdict"], entry["specificity"]) if text)
 
 
 def _differences(written: Any, again: Any, path: str = "") -> list[str]:

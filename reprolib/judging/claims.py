@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,79 +11,44 @@ import pandas as pd
 from reprolib.errors import BadInput, nearest
 from reprolib.judging.controls import MANIPULATION, NOT_ASKED, Control, answers, check, control, manipulation_check, not_applicable
 from reprolib.judging.evidence import Evidence
-from reprolib.judging.ledger import SCALE_NAMES, Claim, claims_sha256, load_claims
-from reprolib.judging.tidy import read_rows, rounded, write_rows
+from reprolib.judging.ledger import Claim
 from reprolib.measures.effects import Absent, Effect
 from reprolib.measures.verdicts import NOT_APPLICABLE, OPEN, Verdict, after_checks, specificity, worst
-
-__all__ = [
-    "Claim",
-    "claims_sha256",
-    "evidence_of",
-    "judge",
-    "judge_finding",
-    "load_claims",
-    "read_rows",
-    "rounded",
-    "verdict_table",
-    "write_rows",
-]
 
 DIGITS = 6  # of every number in results.json: more would differ between kinds of CPU
 
 
-def evidence_of(rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim] | None = None, is_rounded: bool = False) -> Evidence:
-    """Rows as `judge` and `judge_finding` read them: handed to several calls in the place of the rows, they are read once.
+def judge(claim_id: str, evidence: Evidence) -> dict[str, Any]:
+    """One entry of results.json: estimate, interval, networks, parts, controls and both answers to a claim.
 
-    is_rounded: the rows are as `tidy.rounded` gave them. Raises BadInput for an unknown scale.
+    evidence: rows of the whole finding (controls may be rows of other claims). Raises BadInput for rows that are not what they should be.
     """
-    if isinstance(rows, Evidence):
-        return rows
-    if scale not in SCALE_NAMES:
-        raise BadInput(f"scale={scale!r} is unknown; allowed: {', '.join(SCALE_NAMES)}{nearest(scale, SCALE_NAMES)}")
-    return Evidence(rows, scale, load_claims() if claims is None else claims, is_rounded)
-
-
-def judge(claim_id: str, rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim] | None = None) -> dict[str, Any]:
-    """One entry of results.json: estimate, interval, networks, parts, controls and both answers to a claim, from rows.
-
-    rows: tidy rows of the whole finding (controls may be rows of other claims). Raises BadInput for rows that are not what they should be.
-    """
-    claims = load_claims() if claims is None else claims
+    claims = evidence.claims
     if claim_id not in claims:
         raise BadInput(f"claim {claim_id!r} is not in claims.toml{nearest(claim_id, claims)}; allowed: {', '.join(claims)}")
-    return _judge(claims[claim_id], evidence_of(rows, scale, claims))
+    return _judge(claims[claim_id], evidence)
 
 
-def judge_finding(
-    finding: str, rows: pd.DataFrame | Evidence, scale: str, claims: Mapping[str, Claim] | None = None
-) -> list[dict[str, Any]]:
+def judge_finding(finding: str, evidence: Evidence) -> list[dict[str, Any]]:
     """`judge` for every claim of a finding, in the ledger's order."""
-    claims = load_claims() if claims is None else claims
-    chosen = [claim for claim in claims.values() if claim.finding == finding]
-    if not chosen:
-        known = sorted({claim.finding for claim in claims.values()})
-        raise BadInput(f"finding={finding!r} has no claims; allowed: {', '.join(known)}{nearest(finding, known)}")
-    evidence = evidence_of(rows, scale, claims)
-    return [_judge(claim, evidence) for claim in chosen]
+    return [_judge(claim, evidence) for claim in evidence.claims.values() if claim.finding == finding]
 
 
-def verdict_table(results: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The verdicts as a table to show: results.json, or its list of claims, in; one short row a claim out."""
-    entries = results["claims"] if isinstance(results, Mapping) else results
-    table = [
-        {
-            "id": entry["id"],
-            "does it hold?": entry["verdict"],
-            "estimate [low, high]": numbers(entry),
-            "networks": networks_an_arm(entry),
-            "units": f"{entry['n']} x {entry['unit']}" if entry["n"] else "",
-            "only by adversarial training?": entry["specificity"],
-        }
-        for entry in entries
-    ]
+def verdict_table(results: Mapping[str, Any]) -> pd.DataFrame:
+    """The verdicts of results.json as a table to show, one short row a claim."""
     columns = ["id", "does it hold?", "estimate [low, high]", "networks", "units", "only by adversarial training?"]
-    return pd.DataFrame(table, columns=columns)
+    rows = [
+        [
+            entry["id"],
+            entry["verdict"],
+            numbers(entry),
+            networks_an_arm(entry),
+            f"{entry['n']} x {entry['unit']}" if entry["n"] else "",
+            entry["specificity"],
+        ]
+        for entry in results["claims"]
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def numbers(entry: Mapping[str, Any]) -> str:
@@ -136,7 +101,6 @@ def _judge(claim: Claim, evidence: Evidence) -> dict[str, Any]:
 
 
 def _not_run(claim: Claim, is_measured: bool, checks: Sequence[Control], evidence: Evidence) -> Verdict | None:
-    """The answer where nothing can be said of the numbers, or None."""
     if is_measured:
         failed = next((one for one in checks if one.name == MANIPULATION and one.state == "failed"), None)
         return None if failed is None else Verdict("not run (the networks do not differ)", failed.why)
@@ -179,7 +143,6 @@ def _networks(effect: Effect | Absent) -> dict[str, dict[str, float]]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values: floats to 6 significant digits, null for what is not a number."""
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -152,7 +152,6 @@ def control_contrast(claim: Claim, arm: str, evidence: Evidence) -> Contrast:
 
 
 def _why_no_control(claim: Claim, name: str, evidence: Evidence) -> str:
-    """Why a control says nothing about a claim at this scale, or an empty text."""
     here: Mapping[str, str] = claim.not_applicable.get(evidence.scale, {})
     if name in here:
         return here[name]

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reprolib import registry
-from reprolib.errors import BadInput
-from reprolib.judging.ledger import OF_PAIRS, WEIGHTS, Claim, Contrast
+from reprolib.errors import BadInput, nearest
+from reprolib.judging.ledger import OF_PAIRS, SCALE_NAMES, WEIGHTS, Claim, Contrast, load_claims
 from reprolib.judging.quantities import Correlation, Mean, is_index, is_of_pairs, made_of, rows_of
 from reprolib.judging.tidy import rounded
 from reprolib.measures.effects import Absent, Effect, NetworkValue, correlation_effect, effect, paired_effect, pairs_effect
@@ -23,17 +23,20 @@ Key = tuple[str, str, int, str]  # arm, architecture, seed, network
 class Evidence:
     """All rows of a finding at one scale, rounded as they are stored, with the claims they speak to.
 
-    is_rounded: the rows come from `tidy.rounded` as they are, and are not checked once more.
+    claims: default: the committed ones. is_rounded: the rows come from `tidy.rounded` as they are, and are not checked once more.
+    Raises BadInput for an unknown scale.
     """
 
-    def __init__(self, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim], is_rounded: bool = False) -> None:
+    def __init__(self, rows: pd.DataFrame, scale: str, claims: Mapping[str, Claim] | None = None, is_rounded: bool = False) -> None:
+        if scale not in SCALE_NAMES:
+            raise BadInput(f"scale={scale!r} is unknown; allowed: {', '.join(SCALE_NAMES)}{nearest(scale, SCALE_NAMES)}")
         table = rows if is_rounded else rounded(rows)
         self.scale = scale
-        self.claims = claims
+        self.claims = load_claims() if claims is None else claims
         self._groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["claim", "quantity"], sort=True)))
         self._effects: dict[Contrast, Effect | Absent] = {}
         self._indices: dict[str, Any] = {}
-        self._frames: dict[tuple[str, str], dict[Key, _Cells]] = {}
+        self._frames: dict[tuple[str, str], dict[Key, pd.DataFrame]] = {}
 
     def rows(self, claim: str, quantity: str) -> pd.DataFrame | None:
         """The rows of one quantity of a claim, or None."""
@@ -95,7 +98,6 @@ class Evidence:
         return effect({arm: [*networks.values()] for arm, networks in arms.items()}, WEIGHTS[contrast.statistic], reference)
 
     def _missing(self, contrast: Contrast) -> Absent | None:
-        """What is not measured, of the rows that a contrast needs."""
         for quantity in rows_of(contrast.finding, contrast.quantity):
             group = self.rows(contrast.claim, quantity)
             if group is None:
@@ -106,7 +108,6 @@ class Evidence:
         return None
 
     def _values(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
-        """The number of every network of the contrast's arms, made of its rows."""
         made = made_of(contrast.finding, contrast.quantity)
         assert isinstance(made, Mean)
         by_quantity = [self._cells(contrast, quantity) for quantity in made.rows]
@@ -124,11 +125,10 @@ class Evidence:
         """Each network's values (units, repetitions), units sorted; what a network did not reach counts as no effect, if the claim says so."""
         where = (contrast.claim, quantity)
         if where not in self._frames:  # rows come sorted by arm, network, unit and unit_2
-            columns = ["arm", "architecture", "seed", "network"]
-            networks = self._groups[where].groupby(columns, sort=True)
-            self._frames[where] = {key: _Cells(frame) for key, frame in networks}  # type: ignore[misc]
-        every = self._frames[where]
-        values, reached = _aligned({key: cells for arm in contrast.arms for key, cells in every.items() if key[0] == arm}, contrast)
+            by_unit = self._groups[where].set_index(["unit", "unit_2"]).groupby(["arm", "architecture", "seed", "network"], sort=True)
+            self._frames[where] = {key: frame[["value", "reached"]] for key, frame in by_unit}  # type: ignore[misc]
+        frames = {key: frame for arm in contrast.arms for key, frame in self._frames[where].items() if key[0] == arm}
+        values, reached = _aligned(frames, contrast)
         if contrast.unreached != "zero" or all(one.all() for one in reached.values()):
             return values
         arms = [[key for key in values if key[0] == arm] for arm in contrast.arms]
@@ -170,40 +170,16 @@ def _paired(arms: Mapping[str, Mapping[Key, Any]], contrast: Contrast) -> dict[s
     return found
 
 
-class _Cells:
-    """One network's rows of a quantity, and as arrays where every unit has the same repetitions."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self.frame = frame
-        unit, unit_2 = (frame[column].to_numpy(dtype=str) for column in ("unit", "unit_2"))
-        n = 1 + int((unit[1:] != unit[:-1]).sum())
-        self.is_grid = len(unit) % n == 0
-        if self.is_grid:
-            shape = (n, len(unit) // n)
-            units, labels = unit.reshape(shape), unit_2.reshape(shape)
-            self.is_grid = bool((units == units[:, :1]).all() and (labels == labels[:1]).all())
-            self.units, self.labels = units[:, 0], labels[0]
-            self.values, self.reached = (frame[column].to_numpy(dtype=np.float64).reshape(shape) for column in ("value", "reached"))
-
-    def is_like(self, other: _Cells, joint: bool) -> bool:
-        """Whether the other network was measured on the same repetitions, and with `joint` on the same units."""
-        if not (self.is_grid and other.is_grid and np.array_equal(self.labels, other.labels)):
-            return False
-        return not joint or np.array_equal(self.units, other.units)
-
-
-def _aligned(cells: Mapping[Key, _Cells], contrast: Contrast) -> tuple[dict[Key, NDArray[np.float64]], dict[Key, NDArray[np.float64]]]:
+def _aligned(
+    frames: Mapping[Key, pd.DataFrame], contrast: Contrast
+) -> tuple[dict[Key, NDArray[np.float64]], dict[Key, NDArray[np.float64]]]:
     """Values and whether they were reached, (units, repetitions); repetitions that not every network has are left out.
 
     Control networks are measured from fewer starts: like is compared with like.
     """
-    one = next(iter(cells.values()))
-    if all(one.is_like(other, contrast.joint) for other in cells.values()):
-        return {key: of.values for key, of in cells.items()}, {key: of.reached for key, of in cells.items()}
-    indexed = {key: of.frame.set_index(["unit", "unit_2"])[["value", "reached"]].sort_index() for key, of in cells.items()}
-    first_key, first = next(iter(indexed.items()))
+    first_key, first = next(iter(frames.items()))
     common = first.index
-    for key, frame in indexed.items():
+    for key, frame in frames.items():
         if contrast.joint and not frame.index.equals(first.index):
             other = set(frame.index.unique("unit")) ^ set(first.index.unique("unit"))
             if other:
@@ -212,10 +188,11 @@ def _aligned(cells: Mapping[Key, _Cells], contrast: Contrast) -> tuple[dict[Key,
                     f"{key[3]} ({key[0]}); units must be the same in all networks that are compared: measure it, a failure counts as one"
                 )
             common = common.intersection(frame.index)
-    labels = set.intersection(*(set(frame.index.unique("unit_2")) for frame in indexed.values()))
+    common = common.sort_values()
+    labels = set.intersection(*(set(frame.index.unique("unit_2")) for frame in frames.values()))
     values, reached = {}, {}
-    for key, frame in indexed.items():
-        kept = frame.loc[common.sort_values()] if contrast.joint else frame[frame.index.isin(labels, level="unit_2")]
+    for key, frame in frames.items():
+        kept = frame.loc[common] if contrast.joint else frame[frame.index.isin(labels, level="unit_2")]
         sizes = kept.groupby(level="unit").size()
         if len(sizes) < frame.index.unique("unit").size or sizes.nunique() != 1:
             raise BadInput(

@@ -123,21 +123,9 @@ class Claim:
     @property
     def contrast(self) -> Contrast:
         """The quantity that decides as a contrast."""
-        return Contrast(
-            name=self.quantity,
-            finding=self.finding,
-            claim=self.rows_of or self.id,
-            quantity=self.quantity,
-            statistic=self.statistic,
-            arms=self.arms,
-            direction=self.direction,
-            smallest_effect=self.smallest_effect,
-            relative=self.relative,
-            within=self.within,
-            reference=self.level_reference,
-            unreached=self.unreached,
-            joint=self.unit not in APART,
-        )
+        same = {one.name: getattr(self, one.name) for one in fields(Contrast) if hasattr(self, one.name)}
+        own = {"name": self.quantity, "claim": self.rows_of or self.id, "reference": self.level_reference}
+        return Contrast(**{**same, **own, "joint": self.unit not in APART})
 
     @property
     def robust_arm(self) -> str | None:

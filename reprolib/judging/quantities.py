@@ -129,33 +129,34 @@ def without_variant(quantity: str) -> str:
 
 def made_of(finding: str, quantity: str) -> Mean | Correlation:
     """How a quantity is made of rows; the mean of its own where the finding says nothing else."""
-    known: Mapping[str, Mean | Correlation] = getattr(registry.judging(finding), "QUANTITIES", {})
-    return known.get(quantity, Mean(quantity))
+    made: Mean | Correlation = _own(finding, "QUANTITIES", {}).get(quantity, Mean(quantity))
+    return made
 
 
 def is_index(finding: str, quantity: str) -> bool:
     """Whether a finding's quantity is an index that the finding evaluates itself."""
-    own = registry.judging(finding)
-    return bool(own is not None and hasattr(own, "is_index") and own.is_index(quantity))
+    return bool(_own(finding, "is_index", lambda name: False)(quantity))
 
 
 def is_of_pairs(finding: str, quantity: str) -> bool:
     """Whether a finding's quantity is of two networks."""
-    own = registry.judging(finding)
-    return bool(own is not None and hasattr(own, "is_of_pairs") and own.is_of_pairs(quantity))
+    return bool(_own(finding, "is_of_pairs", lambda name: False)(quantity))
 
 
 def rows_of(finding: str, quantity: str) -> tuple[str, ...]:
     """The quantities under which the rows of a finding's quantity are kept."""
-    own = registry.judging(finding)
-    return (str(own.rows_of(quantity)),) if own is not None and is_index(finding, quantity) else made_of(finding, quantity).rows
+    return (str(_own(finding, "rows_of", str)(quantity)),) if is_index(finding, quantity) else made_of(finding, quantity).rows
 
 
 def conditions(finding: str) -> Mapping[str, Callable[..., Any]]:
     """A finding's checks, by name."""
-    return dict(getattr(registry.judging(finding), "CONDITIONS", {}))
+    return dict(_own(finding, "CONDITIONS", {}))
 
 
 def own_controls(finding: str) -> Mapping[str, Callable[..., Any]]:
     """A finding's controls that are no networks, by name."""
-    return dict(getattr(registry.judging(finding), "CONTROLS", {}))
+    return dict(_own(finding, "CONTROLS", {}))
+
+
+def _own(finding: str, name: str, otherwise: Any) -> Any:
+    return getattr(registry.judging(finding), name, otherwise)

@@ -66,7 +66,7 @@ def rounded(rows: pd.DataFrame) -> pd.DataFrame:
     for column in _TEXT:
         missing = table[column].isna()
         if missing.any():
-            raise BadInput(f"row {_first(missing)} has no {column}: every row names one (unit_2 may be an empty text)")
+            raise BadInput(f"row {missing.to_numpy().argmax()} has no {column}: every row names one (unit_2 may be an empty text)")
         table[column] = table[column].astype(str)
     value = pd.to_numeric(table["value"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     if not np.isfinite(value).all():
@@ -74,8 +74,8 @@ def rounded(rows: pd.DataFrame) -> pd.DataFrame:
         raise BadInput(f"value is not a finite number in {row}: a failed measurement is given its failure value, never NaN")
     table["value"] = [float(f"{number:.{DIGITS}g}") + 0.0 for number in value.tolist()]
     seed = pd.to_numeric(table["seed"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    if not (seed == np.round(seed)).all():
-        raise BadInput(f"seed is not a whole number in {_describe(table, ~(seed == np.round(seed)))}")
+    if not (whole := seed == np.round(seed)).all():
+        raise BadInput(f"seed is not a whole number in {_describe(table, ~whole)}")
     table["seed"] = seed.astype(np.int64)
     if table["reached"].isna().any() or not table["reached"].isin([True, False]).all():
         raise BadInput("reached is neither true nor false in some row: give True where nothing had to be reached")
@@ -156,10 +156,6 @@ def _check_identities(table: pd.DataFrame) -> None:
         )
 
 
-def _first(mask: pd.Series) -> int:
-    return int(np.flatnonzero(mask.to_numpy())[0])
-
-
 def _describe(table: pd.DataFrame, mask: np.ndarray) -> str:
-    row = table.iloc[int(np.flatnonzero(mask)[0])]
+    row = table.iloc[int(mask.argmax())]
     return ", ".join(f"{column} {row[column]}" for column in KEY)

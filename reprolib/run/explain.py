@@ -1,11 +1,10 @@
 """How a figure file was made, read from the file itself: the stamp that `study.figure` leaves in its metadata.
 
-A stamp is JSON (`FIELDS`): in a png a tEXt chunk named "reprolib", in a pdf the Keywords of its Info dictionary, in an svg its description.
+A stamp is JSON (`FIELDS`): in a png a tEXt chunk named "reprolib", in a pdf the Keywords of its Info dictionary.
 """
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shlex
@@ -19,12 +18,12 @@ from reprolib import provenance
 from reprolib.errors import BadInput, MissingData
 
 FIELDS = {"finding": str, "scale": str, "parameters": dict, "tree": str, "networks": list, "figure": str}
-MOST = 2**20  # bytes that are read of a file: a stamp takes about one thousand, before the picture in a png or svg, at the end of a pdf
+MOST = 2**20  # bytes that are read of a file: a stamp takes about one thousand, before the picture in a png, at the end of a pdf
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def read_stamp(path: str | PathLike[str]) -> dict[str, Any]:
-    """The stamp of a png, pdf or svg file, of which no more than `MOST` bytes are read.
+    """The stamp of a png or pdf file, of which no more than `MOST` bytes are read.
 
     Raises MissingData when the file is not there or cannot be opened, BadInput when it carries no stamp.
     """
@@ -43,7 +42,7 @@ def read_stamp(path: str | PathLike[str]) -> dict[str, Any]:
         if isinstance(stamp, dict) and all(isinstance(stamp.get(name), kind) for name, kind in FIELDS.items()):
             return stamp
     raise BadInput(
-        f"{_plain(path)} carries no stamp of reprolib: give a png, pdf or svg file as `reprolib run` wrote it; "
+        f"{_plain(path)} carries no stamp of reprolib: give a png or pdf file as `reprolib run` wrote it; "
         "editors and converters drop the stamp"
     )
 
@@ -88,7 +87,6 @@ def _plain(text: object) -> str:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """The texts of a file that may be a stamp."""
     with open(path, "rb") as file:
         content = file.read(MOST)
         if content.startswith(PNG):
@@ -97,9 +95,6 @@ def _texts(path: Path) -> Iterator[str]:
             file.seek(max(0, path.stat().st_size - MOST))
             for match in re.finditer(rb"/Keywords \(((?:\\.|[^\\()])*+)\)", file.read(MOST), re.DOTALL):
                 yield re.sub(rb"\\(.)", lambda escape: {b"n": b"\n", b"r": b"\r"}.get(escape[1], escape[1]), match[1]).decode("latin-1")
-        else:
-            for match in re.finditer(rb"<dc:description>([^<]*+)</dc:description>", content):
-                yield html.unescape(match[1].decode(errors="replace"))
 
 
 def _png_texts(content: bytes) -> Iterator[str]:

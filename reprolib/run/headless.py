@@ -1,31 +1,23 @@
-"""One notebook, executed without a person: a process of its own, which `runner` starts and listens to.
+"""One notebook, executed without a person by a kernel of its own.
 
-The job comes as one line of JSON on stdin; stdin then stays open, and when it closes (the runner was interrupted, or is gone) the run
-stops as if Ctrl-C had been pressed, kernel included. Lines of JSON go to stdout: {"line": text} for each line the notebook prints, and
-last {"outcome": {...}}, the fields of `Outcome`. papermill records a cell that timed out, whose kernel died or that Ctrl-C stopped as
-completed; `Engine` sets that right in the executed notebook, and nobody has to judge a run by its metadata.
+papermill records a cell that timed out, whose kernel died or that was interrupted as completed; `Engine` sets that right in the executed
+notebook, and nobody has to judge a run by its metadata.
 """
 
 from __future__ import annotations
 
-import reprolib.run.import_guard  # noqa: F401
-
-# isort: split
-import _thread
 import dataclasses
-import json
-import logging
 import random
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import papermill
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
@@ -33,15 +25,17 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
+from reprolib import store
+
 STARTS = 3  # one kernel in about 100 dies at its start ("Address already in use") when several start at once
 OUTPUT_TIMEOUT_S = 60  # papermill's 4 s is too short for a burst of output on a busy machine (papermill #426)
+GRACE_S = 30.0  # for a kernel to stop once it was interrupted
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How an execution ended, in plain JSON values."""
+    """How an execution ended."""
 
     status: str  # "completed", "failed", "timed out", "kernel died" or "interrupted"
     cell: int | None = None  # In [cell] of the executed notebook, None before the first
@@ -49,7 +43,6 @@ class Outcome:
     error: str = ""  # the name of the exception, "" when there is none
     message: str = ""
     traceback: str = ""
-    starts: int = 1  # kernels started
 
 
 class Client(PapermillNotebookClient):
@@ -60,7 +53,7 @@ class Client(PapermillNotebookClient):
         try:
             super().papermill_execute_cells()
         except DeadKernelError as error:
-            code = getattr(getattr(self.km.provisioner, "process", None), "returncode", None)
+            code = getattr(_process(self), "returncode", None)
             how = f"killed by signal {-code}" if code is not None and code < 0 else f"it exited with status {code}"
             raise DeadKernelError(f"the kernel died ({how})") from error
 
@@ -69,20 +62,42 @@ class Engine(NBClientEngine):
     """papermill's engine, which also marks the last started cell failed when something else than its own error ended the run."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, kernel_name: str, **options: Any) -> None:
+    def execute_managed_notebook(
+        cls, nb_man: NotebookExecutionManager, kernel_name: str, environment: Mapping[str, str], stop: threading.Event, **options: Any
+    ) -> None:
         """Execute the cells of `nb_man.nb` in place."""
         options = {name: value for name, value in options.items() if name not in ("input_path", "start_timeout")}
+        client, ended = Client(nb_man, kernel_name=kernel_name, **options), threading.Event()
+        threading.Thread(target=_interrupt_when_stopped, args=(client, stop, ended), daemon=True).start()
         try:
-            Client(nb_man, kernel_name=kernel_name, log=LOG, **options).execute()
+            client.execute(env=dict(environment), cwd=str(store.root()))
         except BaseException as error:
             started = [cell for cell in nb_man.nb.cells if cell.cell_type == "code" and cell.metadata.papermill["start_time"]]
             for cell in started[-1:]:
                 nb_man.cell_exception(cell)
                 cell.outputs.append(new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[]))
             raise
+        finally:
+            ended.set()
 
 
 papermill_engines.register("reprolib", Engine)
+
+
+def _process(client: Client) -> Any:
+    return getattr(getattr(client.km, "provisioner", None), "process", None)
+
+
+def _interrupt_when_stopped(client: Client, stop: threading.Event, ended: threading.Event) -> None:
+    """Once `stop` is set, interrupt the kernel until the execution has ended, and in the end kill it."""
+    while not stop.wait(0.2):
+        if ended.is_set():
+            return
+    patience = time.monotonic() + GRACE_S
+    while not ended.is_set():
+        if process := _process(client):
+            process.send_signal(signal.SIGINT if time.monotonic() < patience else signal.SIGKILL)
+        ended.wait(1)
 
 
 class Relay:
@@ -108,26 +123,30 @@ class Relay:
 
 
 def execute(
-    notebook: str,
-    output: str,
+    notebook: Path,
+    output: Path,
     parameters: Mapping[str, Any],
+    environment: Mapping[str, str],
     timeout_s: float | None = None,
     emit: Callable[[str], None] = print,
+    stop: threading.Event | None = None,
 ) -> Outcome:
-    """Execute the notebook file `notebook` and save it as `output`; whatever happens is returned, never raised.
+    """Execute the notebook file `notebook` at the root and save it as `output`; whatever happens is returned, never raised.
 
-    timeout_s: wall-clock limit of the whole notebook, kernel starts included. A kernel that dies, or never answers, before the
-    first cell is started again, up to twice, after a random pause.
+    environment: of the kernel, the whole of it. timeout_s: wall-clock limit of the whole notebook, kernel starts included. stop: once
+    set, the kernel is interrupted. A kernel that dies, or never answers, before the first cell is started again, up to twice, after a
+    random pause.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    stop = stop or threading.Event()
     relays = Relay(emit), Relay(emit)  # results go to stdout, progress to stderr
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
     for start in range(1, STARTS + 1):
         started: list[NotebookNode] = []
         try:
             papermill.execute_notebook(
-                notebook,
-                output,
+                str(notebook),
+                str(output),
                 parameters=dict(parameters),
                 engine_name="reprolib",
                 kernel_name="python3",
@@ -137,55 +156,29 @@ def execute(
                 iopub_timeout=OUTPUT_TIMEOUT_S,
                 on_cell_execute=lambda cell, cell_index, started=started: started.append(cell),
                 timeout_func=None if deadline is None else lambda cell: max(0.01, deadline - time.monotonic()),
+                environment=environment,
+                stop=stop,
             )
-            outcome = Outcome("completed", starts=start)
-        except (Exception, KeyboardInterrupt) as error:
-            late = deadline is not None and time.monotonic() >= deadline
+            outcome = Outcome("completed")
+        except Exception as error:
+            late = stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
             # A RuntimeError is what a kernel that dies or hangs while starting ends in.
             if not started and isinstance(error, RuntimeError) and not late and start < STARTS:
                 time.sleep(start * random.uniform(0.2, 1.0))
                 continue
             cell, source = (len(started), started[-1].source) if started else (None, "")
+            name, message, trace = type(error).__name__, str(error), ""
             if isinstance(error, PapermillExecutionError):
-                trace = ANSI.sub("", "\n".join(error.traceback))
-                outcome = Outcome("failed", cell, source, error.ename, ANSI.sub("", error.evalue), trace, start)
-            else:
-                outcome = Outcome(_status(error), cell, source, type(error).__name__, str(error), "", start)
+                name, message, trace = error.ename, ANSI.sub("", error.evalue), ANSI.sub("", "\n".join(error.traceback))
+            outcome = Outcome("interrupted" if stop.is_set() else _status(error), cell, source, name, message, trace)
         break
     for relay in relays:
         relay.close()
+    ensure_event_loop().close()  # of this thread, in which the client ran
     return outcome
 
 
-def _status(error: BaseException) -> str:
-    """The word for an exception that ended a run from outside its cells' code."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+def _status(error: Exception) -> str:
     if isinstance(error, CellTimeoutError) and "IOPub" not in str(error):
         return "timed out"
     return "kernel died" if isinstance(error, RuntimeError) else "failed"
-
-
-def _interrupt_when_closed(stdin: TextIO) -> None:
-    """Interrupt the main thread once `stdin` is closed at its other end."""
-    while stdin.readline():
-        continue
-    _thread.interrupt_main()
-
-
-def main() -> None:
-    """Read a job from stdin (the arguments of `execute` as one line of JSON), execute it, report on stdout."""
-    # Started in the background of a shell, this process inherits an ignored SIGINT, and could then not be interrupted at all.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def report(message: Mapping[str, Any]) -> None:
-        print(json.dumps(message), flush=True)
-
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_interrupt_when_closed, args=(sys.stdin,), daemon=True).start()
-    outcome = execute(**job, emit=lambda line: report({"line": line}))
-    report({"outcome": dataclasses.asdict(outcome)})
-
-
-if __name__ == "__main__":
-    main()

@@ -7,9 +7,6 @@ text/plain is the caption. Other pictures and widgets are dropped: what counts i
 
 from __future__ import annotations
 
-import reprolib.run.import_guard  # noqa: F401
-
-# isort: split
 import re
 from pathlib import Path
 from typing import Any
@@ -90,12 +87,10 @@ def _code(source: str) -> str:
 
 
 def _without_run_parameters(source: str) -> str:
-    """Injected parameters without those that say where the notebook ran, not what it measured."""
     return "\n".join(line for line in source.splitlines() if line.partition("=")[0].strip() not in OF_THE_RUN)
 
 
 def _joined(outputs: list[NotebookNode]) -> list[dict[str, Any]]:
-    """The outputs, consecutive pieces of one stream made one."""
     joined: list[dict[str, Any]] = []
     for output in outputs:
         if joined and output.output_type == "stream" == joined[-1]["output_type"] and output.name == joined[-1]["name"]:
@@ -111,12 +106,9 @@ def _output(output: dict[str, Any]) -> str:
         return _stream(output["text"]) if output["name"] == "stdout" else ""
     if output["output_type"] == "error":
         return _fenced(f"{output['ename']}: {_clean(output['evalue'])}")
-    data, metadata = output["data"], output.get("metadata", {})
-    file = metadata.get("reprolib_file") or next(
-        (metadata[kind]["reprolib_file"] for kind in PICTURE if "reprolib_file" in metadata.get(kind, {})), None
-    )
+    data = output["data"]
     plain = _clean(data.get("text/plain", ""))
-    if file:
+    if file := output.get("metadata", {}).get("reprolib_file"):
         return f"![{escaped(plain.translate({91: '(', 93: ')'}))}]({quote(file)})"
     if WIDGET in data or any(kind in data for kind in PICTURE):
         return ""
@@ -126,14 +118,12 @@ def _output(output: dict[str, Any]) -> str:
 
 
 def _stream(text: str) -> str:
-    """Printed lines, redrawn ones once, without those that tell a time."""
     lines = [line.rpartition("\r")[2] for line in re.sub(r"\r+\n", "\n", _clean(text)).rstrip().split("\n")]
     kept = "\n".join(line for line in lines if not TIME.search(line)).strip("\n")
     return _fenced(kept) if kept.strip() else ""
 
 
 def _clean(text: str) -> str:
-    """Text without colours, memory addresses, and paths of this machine."""
     text = ADDRESS.sub("0x...", ESCAPE.sub("", text))
     text = text.replace(f"{store.root()}/", "").replace(str(store.root()), ".")
     home = str(Path.home())
@@ -141,7 +131,6 @@ def _clean(text: str) -> str:
 
 
 def _fenced(text: str, language: str = "") -> str:
-    """A fenced block, its fence longer than any inside."""
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language or 'text'}\n{text}\n{fence}"

@@ -1,4 +1,4 @@
-"""Run notebooks headless: several at a time, each in its own process, with a limit on its time; a failure is a returned value."""
+"""Run notebooks headless: several at a time, each with a kernel of its own and a limit on its time; a failure is a returned value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 from reprolib import errors, provenance, registry, store
 from reprolib.errors import BadInput, MissingData, ReprolibError, nearest
-from reprolib.run.listen import listen
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
@@ -95,8 +94,8 @@ def run(
     given = {"scale": scale, **(parameters or {}), **({"device": device} if device is not None else {})}
     store.data_roots()  # a REPROLIB_DATA that names nothing stops the run here
     work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s, write) for name in names]
-    if from_nothing:
-        _begin_from_nothing(scale)
+    if from_nothing and (_from_nothing(scale) / "finished").exists():  # an interrupted one is continued
+        shutil.rmtree(_from_nothing(scale))
     stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
         running = [pool.submit(_run_one, job, stop, report) for job in work]
@@ -134,7 +133,6 @@ def cores() -> int:
 
 
 def _findings(given: Sequence[str]) -> list[str]:
-    """The findings named, each once; every one for none or "all"."""
     for name in given:
         if name not in (*registry.findings(), "all"):
             raise BadInput(
@@ -146,7 +144,6 @@ def _findings(given: Sequence[str]) -> list[str]:
 def _job(
     finding: str, scale: str, given: Mapping[str, Any], at_a_time: int, from_nothing: bool, timeout_s: float | None, write: bool
 ) -> Job:
-    """Everything about one notebook's run, its parameters checked."""
     from reprolib import parameters
 
     settings = parameters.validate(finding, given)
@@ -181,52 +178,41 @@ def _from_nothing(scale: str) -> Path:
     return store.root() / "data" / "from-nothing" / scale
 
 
-def _begin_from_nothing(scale: str) -> None:
-    """Delete what a finished run from nothing left; an interrupted one is continued."""
-    if (_from_nothing(scale) / "finished").exists():
-        shutil.rmtree(_from_nothing(scale))
-
-
 def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> RunResult:
-    """Run one job to its end, write its Markdown page, and say how it went."""
+    from reprolib.run import headless, page  # papermill takes a second to import
+
+    def emit(line: str) -> None:
+        if line.strip():
+            report(f"[{job.finding}] {line}")
+
     began, folder = time.monotonic(), job.folder
+    # Inside JupyterLab this variable tells a notebook that somebody is there; nobody is, even if the command was typed in JupyterLab.
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"} | dict(job.environment)
     try:
         with store.lock(job.notebook, timeout_s=0):
-            told = {
-                "notebook": str(job.source),
-                "output": str(job.notebook),
-                "parameters": dict(job.parameters),
-                "timeout_s": job.timeout_s,
-            }
-            outcome = listen(told, job.environment, f"[{job.finding}] ", stop, report)
-            if outcome["status"] == "completed":
-                from reprolib.run import page
-
+            outcome = headless.execute(job.source, job.notebook, job.parameters, environment, job.timeout_s, emit, stop)
+            if outcome.status == "completed":
                 folder = page.folder_of(job.notebook)
                 page.write_page(job.notebook, folder, job.finding)
     except TimeoutError:
-        outcome = {
-            "status": "failed",
-            "error": "RunFailed",
-            "message": f"another run of {job.finding} at {job.scale} is in progress; wait for it to end",
-        }
+        message = f"another run of {job.finding} at {job.scale} is in progress; wait for it to end"
+        outcome = headless.Outcome("failed", error="RunFailed", message=message)
     except ReprolibError as error:
-        outcome = {"status": "failed", "error": type(error).__name__, "message": str(error)}
-    outcome.pop("starts", None)
-    if outcome["status"] == "timed out":
-        outcome["message"] = f"{job.finding} ran past its limit of {(job.timeout_s or 0) / 60:.3g} min"
-    code = EXIT_CODES[outcome["status"]]
-    if outcome["status"] == "failed":
+        outcome = headless.Outcome("failed", error=type(error).__name__, message=str(error))
+    ending = vars(outcome)
+    if outcome.status == "timed out":
+        ending |= {"message": f"{job.finding} ran past its limit of {(job.timeout_s or 0) / 60:.3g} min"}
+    code = EXIT_CODES[outcome.status]
+    if outcome.status == "failed":
         # An error of ours keeps its own code and says itself what to do: missing data is 3, in a notebook as on the command line.
-        code = getattr(getattr(errors, outcome.get("error", ""), None), "exit_code", code)
+        code = getattr(getattr(errors, outcome.error, None), "exit_code", code)
     result = RunResult(
-        job.finding, job.scale, exit_code=code, seconds=time.monotonic() - began, notebook=job.notebook, folder=folder, **outcome
+        job.finding, job.scale, exit_code=code, seconds=time.monotonic() - began, notebook=job.notebook, folder=folder, **ending
     )
     return dataclasses.replace(result, next_step=_next_step(result))
 
 
 def _next_step(result: RunResult) -> str:
-    """What to do about a run that did not complete, in one sentence."""
     again = "the same command continues, since trained networks and finished measurements are kept"
     if result.status == "completed":
         return ""

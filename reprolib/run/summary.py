@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reprolib.display import control_words
-from reprolib.judging.audit import changed_answers as differences
 from reprolib.judging.claims import networks_an_arm, numbers
-
-__all__ = ["differences", "headline", "verdict_lines"]
 
 WIDTH = 110  # columns of a line
 GROUPS = {

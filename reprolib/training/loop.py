@@ -12,13 +12,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from reprolib import store
 from reprolib.data.batches import Batches
@@ -29,27 +29,7 @@ from reprolib.scales import Schedule
 from reprolib.training.recipes import Recipe
 
 N_PROBE = 256
-"""Training images on which progress is measured after each epoch (never used to select anything)."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training run is: after `epoch` of `epochs`; accuracies on N_PROBE training images, seconds so far and left."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    clean: float
-    adversarial: float
-    seconds: float
-    seconds_left: float
-
-    def __str__(self) -> str:
-        left = f"{int(self.seconds_left) // 60}:{int(self.seconds_left) % 60:02d}"
-        return (
-            f"epoch {self.epoch:>2}/{self.epochs}  loss {self.loss:.3f}  accuracy {self.clean:6.1%}  "
-            f"under PGD-10 {self.adversarial:6.1%}  {left} left"
-        )
+"""Training images on which accuracies are measured after each epoch (never used to select anything)."""
 
 
 def learning_rate(step: int, n_steps: int, schedule: Schedule) -> float:
@@ -76,14 +56,14 @@ def train(
     probe_ball: tuple[str, float],
     state: Path | None = None,
     snapshots: tuple[Path, int] | None = None,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[str], None] = lambda line: None,
     precision: str | None = None,
 ) -> dict[str, Any]:
     """Train `network` in place on uint8 images x (n, c, h, w) with labels y (n,); return what its card tells of training.
 
     probe_ball: (norm, eps) of the attack shown in the progress. state: file from which an interrupted run resumes, and
     which is written after each epoch. snapshots: (folder, states kept per epoch). precision: "bf16" or "fp32"; chosen by
-    `choose_precision` when None. report: called when an epoch is kept; what it raises ends the training there, to be resumed.
+    `choose_precision` when None. report: told of each epoch that is kept; what it raises ends the training there, to be resumed.
     Returns {"history": [...], "seconds", "precision", "resumed": times}.
     """
     device = next(network.parameters()).device
@@ -130,29 +110,23 @@ def train(
         adversarial = adversarial_accuracy(network, probe_x, probe_y, *probe_ball, steps=10, restarts=1, precision=precision).value
         spent = time.monotonic() - began
         seconds += spent
+        left = round(spent * (schedule.epochs - epoch - 1))
         history.append(
             {"epoch": epoch + 1, "loss": round(total / count, 5), "clean": clean, "adversarial": adversarial, "seconds": round(spent, 2)}
         )
         if state is not None:
             _save(network, optimiser, state, {"history": history, "precision": precision, "resumed": n_resumed})
-        report(Progress(epoch + 1, schedule.epochs, total / count, clean, adversarial, seconds, spent * (schedule.epochs - epoch - 1)))
+        report(
+            f"epoch {epoch + 1:>2}/{schedule.epochs}  loss {total / count:.3f}  accuracy {clean:6.1%}  "
+            f"under PGD-10 {adversarial:6.1%}  {left // 60}:{left % 60:02d} left"
+        )
     network.eval()
     return {"history": history, "seconds": round(seconds, 1), "precision": precision, "resumed": n_resumed}
 
 
-@torch.no_grad()
 def estimate_batch_norm(network: Network, x: Tensor, batch_size: int = 128) -> None:
     """Set the BatchNorm statistics of an untrained network to those of uint8 images x (n, c, h, w): plain averages over batches."""
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    momenta = [module.momentum for module in norms]
-    for module in norms:
-        module.reset_running_stats()
-        module.momentum = None  # a cumulative average
-    network.train()
-    for part in x.split(batch_size):
-        network(part.float() / 255)
-    for module, momentum in zip(norms, momenta, strict=True):
-        module.momentum = momentum
+    update_bn((part.float() / 255 for part in x.split(batch_size)), network)
     network.eval()
 
 

@@ -61,7 +61,7 @@ def list_pool(scale: str, only: Sequence[str] = ()) -> pd.DataFrame:
     """
     rows = []
     for spec in specs(scale, only):
-        card = zoo.card_of(spec) if spec.path.exists() else None
+        card = zoo.card_of(spec)
         rows.append(
             {
                 "network": spec.name,
@@ -102,7 +102,7 @@ def pace(scale: str, device: str = "cpu") -> tuple[float, int]:
     """How many times its estimate a training of this scale took on this kind of machine, and over how many; where none did, a guess."""
     here, took, estimated, n = _kind(provenance.hardware(device)), 0.0, 0.0, 0
     for spec in specs(scale):
-        card = zoo.card_of(spec) if spec.path.exists() else None
+        card = zoo.card_of(spec)
         if card and card["training"]["history"] and _kind(card["hardware"]) == here:
             took, estimated, n = took + card["training"]["seconds"] / 60, estimated + estimated_minutes(spec), n + 1
     return (took / estimated, n) if n else (PRIOR.get((scales.scale(scale).minutes_on, device), 1.0), 0)
@@ -122,11 +122,6 @@ def epoch_minutes(spec: zoo.Spec, device: str) -> float:
     return pace(spec.scale, device)[0] * estimated_minutes(spec) / spec.schedule.epochs
 
 
-def minutes_for_more(scale: str, only: Sequence[str] = (), device: str = "cpu") -> float:
-    """Minutes without which a call would train nothing more of a scale: those of its shortest epoch; 0 when nothing is missing."""
-    return min((epoch_minutes(spec, device) for spec in specs(scale, only) if _state(spec) == "missing"), default=0.0)
-
-
 def bring_in(scale: str, zoo_folder: Path) -> None:
     """Copy the networks of a scale from another zoo, where they are missing: they need no training, and controls need them."""
     for spec in specs(scale):
@@ -138,8 +133,8 @@ def bring_in(scale: str, zoo_folder: Path) -> None:
 
 def train_pool(
     scale: str, jobs: int = 1, only: Sequence[str] = (), device: str = "cpu", report: Callable[[str], None] = print, ends: float = math.inf
-) -> list[zoo.Spec]:
-    """Train what is missing of a scale's table, saying after each network how long the rest takes; return its specs. See `train_specs`.
+) -> None:
+    """Train what is missing of a scale's table, saying after each network how long the rest takes. See `train_specs`.
 
     Networks whose data set is not here wait for it, with a line that says so; raises MissingData when that is all there is to do.
     """
@@ -158,7 +153,6 @@ def train_pool(
     for name in dict.fromkeys(spec.dataset for spec in missing if spec.dataset in absent):
         report(f"{name} is not here, {sum(spec.dataset == name for spec in missing)} networks wait for it: {absent[name]}")
     train_specs([spec for spec in wanted if spec.dataset not in absent], jobs, device, told, ends)
-    return wanted
 
 
 def train_specs(
@@ -188,33 +182,13 @@ def train_specs(
         raise ReprolibError(f"{len(failed)} of {len(missing)} networks failed, {spec.name} with: {error}; run again to go on") from error
 
 
-def counting(specs: Sequence[zoo.Spec], jobs: int, device: str, report: Callable[..., None]) -> Callable[[str], None]:
-    """`report`, told beside each line how many of the networks are there, of how many, and about how many seconds the others take.
-
-    By the table's estimates: at the `pace` of this machine until the first is there, then at the pace of those that are.
-    """
-    began, minutes = time.monotonic(), {spec: estimated_minutes(spec) for spec in specs}
-    pace_s, n_left = 60 * pace(specs[0].scale, device)[0] / min(jobs, len(specs)), len(specs)
-
-    def told(line: str) -> None:
-        nonlocal pace_s, n_left
-        missing = [spec for spec in specs if not spec.path.exists()]
-        left = sum(minutes[spec] for spec in missing)
-        if len(missing) < n_left and left < sum(minutes.values()):
-            pace_s = (time.monotonic() - began) / (sum(minutes.values()) - left)
-        n_left = len(missing)
-        report(line, len(specs) - n_left, len(specs), pace_s * left)
-
-    return told
-
-
 def work(
     wanted: Sequence[zoo.Spec], device: str, report: Callable[[str], None], ends: float = math.inf, wait: bool = False
 ) -> dict[zoo.Spec, Exception]:
     """Train, one after the other, what no other process has; return what failed. wait: for those that another process has."""
     failed: dict[zoo.Spec, Exception] = {}
     for spec in wanted:
-        if spec.path.exists() or not _fits(spec, device, ends):
+        if spec.path.exists() or not _fits(spec, device, report, ends):
             continue
         try:
             zoo.obtain(spec, device, _until(ends, report), wait)
@@ -226,12 +200,16 @@ def work(
     return failed
 
 
-def _fits(spec: zoo.Spec, device: str, ends: float) -> bool:
-    """Whether an epoch of a network can be trained now and ends before `ends`."""
+def _fits(spec: zoo.Spec, device: str, report: Callable[[str], None], ends: float) -> bool:
+    """Whether an epoch of a network can be trained now and ends before `ends`; a line where it would end later."""
     if ends == math.inf:
         return True
-    has_arms = not recipe(spec.recipe).matched or all(arm.path.exists() for arm in spec.arms())
-    return has_arms and not zoo.not_applicable(spec) and time.time() + 60 * epoch_minutes(spec, device) <= ends
+    if zoo.not_applicable(spec) or (recipe(spec.recipe).matched and not all(arm.path.exists() for arm in spec.arms())):
+        return False
+    minutes = epoch_minutes(spec, device)
+    if is_late := time.time() + 60 * minutes > ends:
+        report(f"{spec.name}: waits, since its next epoch takes about {minutes:.2g} min")
+    return not is_late
 
 
 def _until(ends: float, report: Callable[[str], None]) -> Callable[[str], None]:

@@ -119,8 +119,3 @@ def snapshot_folder(spec: Spec) -> Path:
 def state_path(spec: Spec) -> Path:
     """Where an interrupted training is kept."""
     return zoo_folder().parent / "training" / spec.scale / f"{spec.name}-{spec.key[:12]}.safetensors"
-
-
-def shown(path: Path) -> str:
-    """A path relative to the root where it lies below it."""
-    return str(path.relative_to(store.root())) if path.is_relative_to(store.root()) else str(path)

@@ -23,7 +23,7 @@ from reprolib.perturb.attacks import adversarial_accuracy, predictions
 from reprolib.training import cards, matching
 from reprolib.training.loop import estimate_batch_norm, train
 from reprolib.training.recipes import recipe, without_attack
-from reprolib.training.specs import Spec, shown, snapshot_folder, spec_of, state_path, zoo_folder
+from reprolib.training.specs import Spec, snapshot_folder, spec_of, state_path, zoo_folder
 
 __all__ = ["Spec", "card_of", "load", "network", "not_applicable", "obtain", "snapshot_folder", "spec_of", "zoo_folder"]
 
@@ -54,7 +54,7 @@ def load(spec: Spec, device: str = "cpu") -> Network:
         if why := not_applicable(spec):
             raise MissingData(f"network {spec.name} of scale {spec.scale} is not applicable: {why}")
         raise MissingData(
-            f"network {spec.name} of scale {spec.scale} is not in {shown(spec.path.parent)}; "
+            f"network {spec.name} of scale {spec.scale} is not in {store.shown(spec.path.parent)}; "
             f"train it with `reprolib train --scale {spec.scale} --only {spec.name}`"
         )
     tensors, card = store.read_network(spec.path)
@@ -63,11 +63,11 @@ def load(spec: Spec, device: str = "cpu") -> Network:
         net = _fresh(spec, told.get("n_classes", scales.scale(spec.scale).n_classes), told.get("size_px", 32))
         net.load_state_dict(_floats(tensors))
     except (RuntimeError, KeyError) as error:
-        raise CorruptFile(f"{shown(spec.path)} or its card cannot be read ({error}); delete both and train again") from error
+        raise CorruptFile(f"{store.shown(spec.path)} or its card cannot be read ({error}); delete both and train again") from error
     sha256 = weights_sha256(net)
     if card.get("sha256") != sha256:
         raise CorruptFile(
-            f"{shown(spec.path)}: the weights' sha256 {sha256[:12]} is not the card's {str(card.get('sha256'))[:12]}; delete both and train again"
+            f"{store.shown(spec.path)}: the weights' sha256 {sha256[:12]} is not the card's {str(card.get('sha256'))[:12]}; delete both and train again"
         )
     net.card, net.sha256 = card, sha256
     return net.eval().requires_grad_(False).to(device)
@@ -136,7 +136,6 @@ def _train_and_keep(spec: Spec, device: str, report: Report) -> bool:
 
 
 def _match_and_keep(spec: Spec, device: str, report: Report, wait: bool) -> bool:
-    """Choose the state of the standard network that is as accurate as the robust one, and keep it as a network of its own."""
     for arm in spec.arms():
         if not arm.path.exists() and not obtain(arm, device, report, wait):
             return False
@@ -160,23 +159,25 @@ def _match_and_keep(spec: Spec, device: str, report: Report, wait: bool) -> bool
     for path in sorted(folder.glob("*.safetensors")):
         _load_state(net, path)
         accuracies[path.stem] = (predictions(net, test_x[:n]) == test_y[:n]).float().mean().item()
-    match = matching.nearest(accuracies, _first_accuracy(robust))
-    _load_state(net, folder / f"{match.name}.safetensors")
+    target = _first_accuracy(robust)
+    epoch = matching.nearest(accuracies, target)
+    distance = abs(accuracies[epoch] - target)
+    _load_state(net, folder / f"{epoch}.safetensors")
     measured = cards.measure(spec, net, test_x, test_y, precision, report)
     measured["matching"] = {
-        "matched": match.matched,
-        "epoch": float(match.name),
-        "accuracy": match.accuracy,
-        "robust_accuracy": match.target,
-        "distance": match.distance,
+        "matched": matching.is_matched(distance),
+        "epoch": float(epoch),
+        "accuracy": accuracies[epoch],
+        "robust_accuracy": target,
+        "distance": distance,
         "n": min(n, len(test_x)),
         "standard": standard.name,
         "robust": robust.name,
     }
     told = {"history": [], "seconds": round(time.monotonic() - began, 1), "precision": precision, "resumed": 0}
     _keep(spec, net, measured, told, True, sets, device, report)
-    if not match.matched:
-        report(f"{spec.name}: no state lies within {matching.WITHIN:.0%} of {match.target:.1%}: it is no control, and its card says so")
+    if not matching.is_matched(distance):
+        report(f"{spec.name}: no state lies within {matching.WITHIN:.0%} of {target:.1%}: it is no control, and its card says so")
     return True
 
 
@@ -196,7 +197,7 @@ def _train(
     preset = scales.scale(spec.scale)
     return train(
         net, x, y, recipe(spec.recipe), spec.schedule, spec.seed, (preset.norm, preset.eps), state_path(spec), snapshots,
-        lambda progress: report(f"{spec.name}: {progress}"), precision,
+        lambda line: report(f"{spec.name}: {line}"), precision,
     )  # fmt: skip
 
 
@@ -258,7 +259,6 @@ def _n_readable(folder: Path, report: Report) -> int:
 
 
 def _load_state(net: Network, path: Path) -> None:
-    """Put a kept state into `net`: its bf16 weights, and the BatchNorm statistics it had then (kept in full)."""
     tensors, _ = store.read_safetensors(path)
     net.load_state_dict(_floats(tensors))
     net.eval()

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planting import LEDGER, good_cards, plant, together
+from planting import LEDGER, good_cards, judge_finding, plant, together
 
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.figures.verdicts import COLOURS, forest
-from reprolib.judging.claims import Claim, judge_finding, load_claims
+from reprolib.judging.ledger import Claim, load_claims
 
 
 @pytest.fixture

@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 import pytest
-from planting import LEDGER, cards, converged, good_cards, in_file, near, network, plant, together
+from planting import LEDGER, cards, converged, good_cards, in_file, judge, judge_finding, near, network, plant, together
 
 from reprolib.errors import BadInput
-from reprolib.judging.claims import Claim, evidence_of, judge, judge_finding, networks_an_arm, numbers, verdict_table
+from reprolib.judging import claims as judged
+from reprolib.judging.claims import networks_an_arm, numbers, verdict_table
+from reprolib.judging.evidence import Evidence
+from reprolib.judging.ledger import Claim
 
 FIELDS = [
     "id", "version", "required", "quantity", "estimate", "low", "high", "n", "unit", "arms", "networks", "parts", "controls",
@@ -319,10 +322,10 @@ def test_a_statement_of_sameness_is_decided_inside_its_margin(claims: dict[str, 
 
 def test_the_order_of_rows_and_reading_them_once_change_nothing(claims: dict[str, Claim]) -> None:
     rows = rows_of("A", near(0.9), gauss=near(0.5))
-    seen = evidence_of(rows, "laptop", claims)
+    seen = Evidence(rows, "laptop", claims)
     shuffled = rows.sample(frac=1.0, random_state=3)
     for claim in ("D", "A", "D"):
-        assert judge(claim, seen, "laptop", claims) == judge(claim, rows, "laptop", claims) == judge(claim, shuffled, "laptop", claims)
+        assert judged.judge(claim, seen) == judge(claim, rows, "laptop", claims) == judge(claim, shuffled, "laptop", claims)
 
 
 def test_judging_a_finding_judges_each_of_its_claims(claims: dict[str, Claim]) -> None:
@@ -343,8 +346,3 @@ def test_judging_a_finding_judges_each_of_its_claims(claims: dict[str, Claim]) -
 def test_unknown_claims_and_scales_are_refused_with_the_nearest_name(arguments: tuple[str, str], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         judge(arguments[0], good_cards(), arguments[1])
-
-
-def test_an_unknown_finding_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(BadInput, match="did you mean 'invertibility'"):
-        judge_finding("invertability", good_cards(), "laptop")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from planting import GAUSS, LESS, converged, entry, good_cards, in_file, near, plant, together
+from planting import GAUSS, LESS, converged, entry, good_cards, in_file, judge, judge_finding, near, plant, together
 
 from reprolib.errors import BadInput
-from reprolib.judging.claims import judge, judge_finding
 
 
 @pytest.mark.parametrize(

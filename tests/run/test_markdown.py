@@ -48,7 +48,6 @@ def test_a_saved_figure_is_a_link_to_its_file_with_its_caption() -> None:
     data = {"image/png": "aGVsbG8=", "text/plain": "Inverses of 24 targets\n[95 % interval]"}
     expected = "![Inverses of 24 targets (95 % interval)](inversions.png)\n"
     assert page(display(data, reprolib_file="inversions.png"), tags=("remove-input",)) == expected
-    assert page(display(data, **{"image/png": {"reprolib_file": "inversions.png"}}), tags=("remove-input",)) == expected
 
 
 HOSTILE = "a | b <img src=x> `code` *c* [d](e) \\ &lt;\n\n# f ~~g~~"

@@ -13,11 +13,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
 from reprolib.figures import style
-from reprolib.figures.presence import is_wanted
 from reprolib.figures.reading import short_layer
 from reprolib.findings.block_structure.figures.charts import RADII_SHOWN
 from reprolib.findings.block_structure.figures.layered import Layered, draw_map, matrices, named
 from reprolib.findings.block_structure.rows import DEPTH, RADII, SHOWN
+from reprolib.front_end import is_wanted
 from reprolib.training.recipes import recipe
 
 if TYPE_CHECKING:

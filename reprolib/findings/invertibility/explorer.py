@@ -17,7 +17,7 @@ from torch import Tensor
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.figures.page import pixels
-from reprolib.figures.presence import is_wanted
+from reprolib.front_end import is_wanted
 
 if TYPE_CHECKING:
     import ipywidgets

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from layers import carded, compared, keep_states, planted_compared, planted_study
+from planting import judge_finding
 
 from reprolib import registry
 from reprolib.errors import BadInput
@@ -23,7 +24,6 @@ from reprolib.findings.block_structure import (
     sweeping,
 )
 from reprolib.findings.block_structure.networks import ARMS, Compared, spec_of_card
-from reprolib.judging.claims import judge_finding
 from reprolib.judging.tidy import rounded, write_rows
 from reprolib.models.grams import minibatch_cka
 

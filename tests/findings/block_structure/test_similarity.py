@@ -21,14 +21,15 @@ from hsic_planting import (
     pairs,
     states,
 )
-from planting import network, together
+from planting import judge, judge_finding, network, together
 
 from reprolib import store
 from reprolib.errors import BadInput
 from reprolib.findings.block_structure import hsic_rows
 from reprolib.findings.block_structure.similarity import stages_of
 from reprolib.judging.audit import audit, both_answers
-from reprolib.judging.claims import claims_sha256, judge, judge_finding, read_rows, write_rows
+from reprolib.judging.ledger import claims_sha256
+from reprolib.judging.tidy import read_rows, write_rows
 from reprolib.measures import indices
 from reprolib.measures.cka import BatchHSIC
 

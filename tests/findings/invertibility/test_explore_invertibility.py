@@ -10,9 +10,9 @@ from PIL import Image
 
 from reprolib.errors import BadInput
 from reprolib.figures import style
-from reprolib.figures.presence import is_wanted
 from reprolib.findings.invertibility import explorer as explore
 from reprolib.findings.invertibility.explorer import HEADLESS, Screen, default_pair
+from reprolib.front_end import is_wanted
 
 STEPS = [0, 10, 20, 30]
 

@@ -6,6 +6,7 @@ import pandas as pd
 import problems
 import pytest
 import torch
+from planting import judge
 from scipy import stats
 
 from reprolib.data.images import images as labelled
@@ -14,7 +15,6 @@ from reprolib.findings.invertibility import interpolating
 from reprolib.findings.invertibility.interpolating import CLAIM, measure, rank_correlation, unevenness, walk
 from reprolib.findings.invertibility.inverting import Eyes
 from reprolib.findings.invertibility.pairs import make_pairs
-from reprolib.judging import claims
 from reprolib.judging.ledger import load_claims
 from reprolib.judging.tidy import rounded
 from reprolib.perturb.interpolation import Interpolation, mixed
@@ -207,7 +207,7 @@ def test_the_rows_are_judged_and_every_part_has_its_estimate(measured):
         for role, recipe, seed, value in (("standard", "std", 0, 0.1), ("standard", "std", 1, 0.1), ("robust", "l2", 2, 0.6))
         for quantity in ("adversarial_accuracy", "clean_accuracy")
     ]  # fmt: skip
-    entry = claims.judge(CLAIM, pd.concat([measured.rows, pd.DataFrame(cards)]), "laptop")
+    entry = judge(CLAIM, pd.concat([measured.rows, pd.DataFrame(cards)]), "laptop")
     mean = {arm: measured.rows.query("quantity == 'rank_correlation' and arm == @arm")["value"].mean() for arm in ("standard", "robust")}
     assert entry["estimate"] == pytest.approx(mean["robust"] - mean["standard"], abs=1e-5)
     assert (entry["n"], *map(len, entry["networks"].values())) == (4, 2, 1)

@@ -8,6 +8,7 @@ import problems
 import pytest
 import torch
 from inverses import carded, of, planted_set
+from planting import judge_finding
 
 from reprolib import parameters
 from reprolib.findings.invertibility import (
@@ -23,7 +24,6 @@ from reprolib.findings.invertibility import (
     tidying,
     visualising,
 )  # fmt: skip
-from reprolib.judging.claims import judge_finding
 from reprolib.judging.tidy import card_rows, rounded, write_rows
 
 CONTROLS = {"robust_small": "l2_small", "gauss": "gauss", "std_matched": "std_m", "blur": "blur", "untrained": "untrained"}

@@ -6,12 +6,12 @@ import pandas as pd
 import problems
 import pytest
 import torch
+from planting import judge
 from test_invertibility_protocol import carded, planted_set
 
 from reprolib.errors import BadInput
 from reprolib.findings.invertibility import adding, extremes, units, visualising
 from reprolib.findings.invertibility.inverting import Eyes
-from reprolib.judging import claims
 from reprolib.judging.tidy import rounded
 from reprolib.models.layers import representation
 from reprolib.perturb.visualisation import Raised
@@ -228,7 +228,7 @@ def test_pictures_are_those_of_the_first_network_of_each_arm(seen, nets):
 @pytest.mark.parametrize(("claim", "fixture"), [("INV-7", "seen"), ("INV-8", "added")])
 def test_a_claim_reads_its_primary_and_its_parts_from_the_rows(claim, fixture, request):
     rows = rounded(request.getfixturevalue(fixture).rows)
-    entry = claims.judge(claim, rows, "cifar")
+    entry = judge(claim, rows, "cifar")
     means = rows[rows["quantity"] == entry["quantity"]].groupby("arm")["value"].mean()
     assert entry["estimate"] == pytest.approx(means["robust"] - means["standard"], abs=1e-5)
     assert [*map(len, entry["networks"].values())] == [2, 2]
@@ -238,7 +238,7 @@ def test_a_claim_reads_its_primary_and_its_parts_from_the_rows(claim, fixture, r
 
 def test_inv_5_reads_its_part_on_outside_starts_from_the_rows_of_inv_7(seen):
     rows = rounded(seen.rows)
-    (part,) = [part for part in claims.judge("INV-5", rows, "cifar")["parts"] if part["name"] == "visualisation from OOD starts"]
+    (part,) = [part for part in judge("INV-5", rows, "cifar")["parts"] if part["name"] == "visualisation from OOD starts"]
     outside = rows[(rows["quantity"] == "high_frequency") & (rows["unit_2"] == "ood")].groupby("arm")["value"].mean()
     assert part["estimate"] == pytest.approx(outside["robust"] - outside["standard"], abs=1e-5)
 
