@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reprolib.data import shapes
-from reprolib.data.shapetexture import FIELD_RMS, HUE, SCALE_JITTER, Drawn, World, compose, draw, field_of, uniform_hues
+from reprolib.data.hues import HUE
+from reprolib.data.shapetexture import FIELD_RMS, SCALE_JITTER, Drawn, World, compose, draw, field_of, uniform_hues
 from reprolib.errors import BadInput, nearest
 
 RATIOS = {"2to1": 2.0, "1to1": 1.0, "1to2": 0.5}  # shape margin over texture margin

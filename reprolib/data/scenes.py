@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reprolib.data import shapes, textures
-from reprolib.data.shapetexture import GREY, HUE_NAMES, SCALE_JITTER, World, ground_field, hue_rgb
+from reprolib.data.hues import HUE_NAMES, hue_rgb
+from reprolib.data.shapetexture import GREY, SCALE_JITTER, World, ground_field
 from reprolib.errors import BadInput
 
 KINDS = ("single", "several", "blob", "single", "several", "frame")  # of scene i: KINDS[i mod 6]

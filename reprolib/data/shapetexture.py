@@ -31,6 +31,7 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import shapes, textures
+from reprolib.data.hues import hue_bin, hue_rgb
 from reprolib.data.images import Images, images
 from reprolib.data.variants import VARIANTS, finish
 from reprolib.errors import BadInput, nearest
@@ -41,9 +42,6 @@ SHAPES = ("disc", "square", "triangle", "star", "plus", "ring", "crescent", "L")
 TEXTURES = ("grating_0", "grating_45", "grating_90", "grating_135", "checker", "dots", "blobs", "noise")  # pack `mixed`
 HELD_OUT_SHAPES, HELD_OUT_TEXTURES = ("hexagon", "heart"), ("zigzag", "rings")
 
-# Equal bins of the hue circle, bin 0 around red; a hue h in [0, 1) adds HUE * cos(2 pi (h - 0, 1/3, 2/3)) to red, green and blue.
-HUE_NAMES = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "blue", "violet", "magenta", "rose")
-HUE = 0.12
 HUE_SD = 1.2  # of a hue about its class's, in `both`, in classes
 FIELD_RMS = 0.03  # of the ground's 1/f field in each channel, beside the grey one of World.background_rms
 
@@ -92,7 +90,7 @@ class World:
 
 @dataclass(frozen=True)
 class Batch:
-    """n rendered items; ids index `shape_names`, `texture_names` and HUE_NAMES.
+    """n rendered items; ids index `shape_names`, `texture_names` and hues.HUE_NAMES.
 
     image: (n, 3, h, w) uint8. y: (n,) int64, what the variant is labelled by (`classes`).
     mask, boundary: (n, h, w) bool (coverage above one half; its 1-px inner outline). The figure is a blob in texture_blob
@@ -171,16 +169,6 @@ def classes(world: World, variant: str = "both") -> tuple[str, ...]:
     if min(shape[0], texture[0]) < 0:
         return shape_names if label == "shape" else texture_names
     return tuple(f"{shape}+{texture}" for shape, texture in zip(shape_names, texture_names, strict=True))
-
-
-def hue_rgb(hue: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What hues (...) in [0, 1) add to red, green and blue, (..., 3): no grey, and the same energy at every hue."""
-    return HUE * np.cos(2 * np.pi * (hue[..., None] - np.arange(3) / 3))
-
-
-def hue_bin(hue: Tensor) -> Tensor:
-    """The place in HUE_NAMES of hues in [0, 1), int64."""
-    return torch.floor(hue * len(HUE_NAMES) + 0.5).to(torch.int64) % len(HUE_NAMES)
 
 
 # Uniforms of an item, by place: 0 to 3 pose (x, y, scale, rotation), 4 and 5 hue of figure and ground, 6 grey, then the fields of

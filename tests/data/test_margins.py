@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from reprolib.data import margins, shapes
-from reprolib.data.shapetexture import FIELD_RMS, HUE, SHAPES, TEXTURES, World, world_of
+from reprolib.data.hues import HUE
+from reprolib.data.shapetexture import FIELD_RMS, SHAPES, TEXTURES, World, world_of
 from reprolib.errors import BadInput
 
 WORLD = World()

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from reprolib.data import scenes, shapes, shapetexture, textures
+from reprolib.data.hues import HUE_NAMES, hue_bin
 from reprolib.data.scenes import CATEGORIES, Scenes, random_masks, render
-from reprolib.data.shapetexture import HUE_NAMES, World, hue_bin, world_of
+from reprolib.data.shapetexture import World, world_of
 from reprolib.errors import BadInput
 
 WORLD = World(seed=1)

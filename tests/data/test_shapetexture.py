@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from reprolib import data
-from reprolib.data import shapes, shapetexture
+from reprolib.data import hues, shapes, shapetexture
 from reprolib.data.shapetexture import Batch, World, render, world_of
 from reprolib.errors import BadInput
 
@@ -60,7 +60,7 @@ def test_images_follow_the_composition_formula():
     textured = render(dataclasses.replace(WORLD, delta=0.0, c=0.1), range(64)).image.double() / 255
     inside, outside = shape.mask & ~shape.boundary, _far_from(shape.mask)
     step = shape.image.double() / 255 - flat
-    in_figure, on_ground = shapetexture.hue_rgb(shape.hue.numpy()).transpose(1, 0, 2)
+    in_figure, on_ground = hues.hue_rgb(shape.hue.numpy()).transpose(1, 0, 2)
     for i in range(64):
         assert torch.equal(flat[i][:, outside[i]], textured[i][:, outside[i]])
         assert step[i][:, outside[i]].mean() == pytest.approx(-0.05, abs=2e-3)
@@ -94,14 +94,14 @@ def _far_from(mask: torch.Tensor) -> torch.Tensor:
 
 def test_hues_have_no_grey_and_equal_energy_and_eleven_bins():
     hue = np.linspace(0, 1, 110, endpoint=False)
-    rgb = shapetexture.hue_rgb(hue)
+    rgb = hues.hue_rgb(hue)
     np.testing.assert_allclose(rgb.sum(axis=1), 0, atol=1e-12)
-    np.testing.assert_allclose((rgb**2).sum(axis=1), 1.5 * shapetexture.HUE**2)
+    np.testing.assert_allclose((rgb**2).sum(axis=1), 1.5 * hues.HUE**2)
     assert [int(rgb[round(110 * h)].argmax()) for h in (0, 1 / 3, 2 / 3)] == [0, 1, 2]
-    ids = shapetexture.hue_bin(torch.from_numpy(hue))
-    assert torch.bincount(ids[2::5]).tolist() == [2] * len(shapetexture.HUE_NAMES) == [2] * 11
+    ids = hues.hue_bin(torch.from_numpy(hue))
+    assert torch.bincount(ids[2::5]).tolist() == [2] * len(hues.HUE_NAMES) == [2] * 11
     assert ids[0] == ids[109] == 0
-    assert torch.equal(rendered().hue_id, shapetexture.hue_bin(rendered().hue))
+    assert torch.equal(rendered().hue_id, hues.hue_bin(rendered().hue))
 
 
 def test_hues_scatter_about_those_of_the_class_in_both_and_are_uniform_elsewhere():
