@@ -150,6 +150,7 @@ def parser() -> Parser:
     run.add_argument("--timeout", type=float, metavar="MINUTES", help="wall-clock limit of each notebook (default: none)")
     run.add_argument("--write", action="store_true", help="write over the committed evidence in figures/<scale>/; needs a clean tree")
     run.add_argument("--strict", action="store_true", help="fail where an answer is not the committed one")
+    run.add_argument("--from-rows", action="store_true", help="draw and judge from the committed rows, in seconds; measure nothing")
     run.add_argument("--from-nothing", action="store_true", help="train and measure again in data/from-nothing/, then compare verdicts")
 
     claims = command("claims", show_claims, "show the verdicts of a scale; with --audit and --strict, check them")
@@ -168,9 +169,11 @@ def parser() -> Parser:
     train.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     train.add_argument("--only", action="append", default=[], metavar="PATTERN", help="networks by name, such as 'w8-*-s0'; repeatable")
 
-    calibrate = command("calibrate", calibrate_cues, "level the two cues of the procedural images, and write the calibration", scale=None)
+    calibrate = command(
+        "calibrate", calibrate_cues, "measure whether both cues of the procedural images are equally easy to learn", scale=None
+    )
     calibrate.add_argument("--check", action="store_true", help="write nothing: measure whether the committed calibration holds")
-    calibrate.add_argument("--beside", action="store_true", help="other architectures and margins too, and each cue under attack: 15 min")
+    calibrate.add_argument("--beside", action="store_true", help="other architectures and margins too: 15 minutes")
 
     data = command("data", see_to_data, "show which data sets are there, or fetch those that can be downloaded", scale=None)
     data.add_argument("action", choices=("status", "fetch"))
@@ -203,6 +206,7 @@ def run_findings(given: argparse.Namespace) -> int:
         limit_s,
         report=functools.partial(print, flush=True),
         write=given.write,
+        from_rows=given.from_rows,
     )
     codes = [_conclude(result, given.strict or given.from_nothing) for result in results]
     return next((code for code in codes if code), 0)
@@ -225,6 +229,8 @@ def _conclude(result: RunResult, strict: bool) -> int:
     results = read_results(result.folder)
     print(summary.headline(results, store.shown(result.folder / "README.md")))
     print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
+    if results["figures"]:
+        print(f"  look first at {store.shown(result.folder / results['figures'][0]['files'][0])}")
     committed = store.root() / "figures" / results["scale"] / results["finding"]
     if result.folder == committed or result.folder.parent.name == "custom" or not (committed / "results.json").is_file():
         return 0

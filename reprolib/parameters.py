@@ -20,7 +20,7 @@ from reprolib import registry, scales, store
 from reprolib.errors import BadInput, nearest
 from reprolib.scales import Scale
 
-WRITE = "REPROLIB_WRITE"
+WRITE, FROM_ROWS = "REPROLIB_WRITE", "REPROLIB_FROM_ROWS"
 """Set to 1 by `reprolib run --write`: the run may write over committed evidence."""
 
 

@@ -99,9 +99,8 @@ class Study(Roles):
         if settings.overridden:
             lines.append("Turned: " + ", ".join(f"{name}={value}" for name, value in settings.overridden.items()) + ".")
         if not self.can_measure:
-            lines.append(
-                f"Measured: {self.measured}. Figures and verdicts are made from the committed rows; to measure: `reprolib data fetch {scale.dataset}`."
-            )
+            cure = "leave out --from-rows" if os.environ.get(parameters.FROM_ROWS) == "1" else f"`reprolib data fetch {scale.dataset}`"
+            lines.append(f"Measured: {self.measured}. Figures and verdicts are made from the committed rows; to measure: {cure}.")
         elif missing:
             lines.append(
                 f"To train first: {', '.join(spec.name for spec in missing)}; about {max(1, round(training))} minutes of one core, kept for all findings."

@@ -67,7 +67,9 @@ class Engine(NBClientEngine):
     ) -> None:
         """Execute the cells of `nb_man.nb` in place."""
         options = {name: value for name, value in options.items() if name not in ("input_path", "start_timeout")}
-        client, ended = Client(nb_man, kernel_name=kernel_name, **options), threading.Event()
+        # A kernel on its own machine warns, at every start, that it talks unencrypted: its errors are enough.
+        client = Client(nb_man, kernel_name=kernel_name, extra_arguments=["--log-level=ERROR"], **options)
+        ended = threading.Event()
         threading.Thread(target=_interrupt_when_stopped, args=(client, stop, ended), daemon=True).start()
         try:
             client.execute(env=dict(environment), cwd=str(store.root()))

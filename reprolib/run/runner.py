@@ -75,12 +75,14 @@ def run(
     timeout_s: float | None = None,
     report: Callable[[str], None] = print,
     write: bool = False,
+    from_rows: bool = False,
 ) -> list[RunResult]:
     """Run the notebooks of `findings` ("all" or none: every one), `jobs` at a time (default: the cores), and wait for them.
 
     parameters: name -> value, strings allowed ("8/255"). from_nothing: train and measure everything again, in data/from-nothing/<scale>,
     leaving data/zoo and figures/ alone; a finished run there is started afresh, an interrupted one continues. timeout_s: wall-clock limit
     of each notebook. report: called with each line to show. write: over the committed evidence, which a clean tree alone may.
+    from_rows: draw and judge from the committed rows, and measure nothing.
     Raises BadInput or MissingData before anything is started; what goes wrong later is in the results, one a finding, in order.
     """
     if jobs is not None and jobs < 1:
@@ -88,12 +90,18 @@ def run(
     if timeout_s is not None and not timeout_s > 0:
         raise BadInput(f"a limit of {timeout_s:g} s is not allowed: it must be positive; leave it out for no limit")
     names = _findings(findings)
+    if from_rows and (write or from_nothing):
+        raise BadInput(
+            f"--from-rows with {'--write' if write else '--from-nothing'} is not allowed: it measures nothing; leave out one of the two"
+        )
+    if from_rows and set(findings) <= {"all"}:
+        names = [name for name in names if (store.root() / "figures" / scale / name / "rows.csv.gz").is_file()]
     if write:
         _check_clean(scale, from_nothing)
-    at_a_time = min(jobs or cores(), len(names))
+    at_a_time = min(jobs or cores(), max(1, len(names)))
     given = {"scale": scale, **(parameters or {}), **({"device": device} if device is not None else {})}
     store.data_roots()  # a REPROLIB_DATA that names nothing stops the run here
-    work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s, write) for name in names]
+    work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s, write, from_rows) for name in names]
     if from_nothing and (_from_nothing(scale) / "finished").exists():  # an interrupted one is continued
         shutil.rmtree(_from_nothing(scale))
     stop = threading.Event()
@@ -142,14 +150,23 @@ def _findings(given: Sequence[str]) -> list[str]:
 
 
 def _job(
-    finding: str, scale: str, given: Mapping[str, Any], at_a_time: int, from_nothing: bool, timeout_s: float | None, write: bool
+    finding: str,
+    scale: str,
+    given: Mapping[str, Any],
+    at_a_time: int,
+    from_nothing: bool,
+    timeout_s: float | None,
+    write: bool,
+    from_rows: bool,
 ) -> Job:
     from reprolib import parameters
 
     settings = parameters.validate(finding, given)
-    if write and settings.overridden:
-        turned = ", ".join(f"{name}={value}" for name, value in settings.overridden.items())
-        raise BadInput(f"--write with {turned} is not allowed: evidence is made at the presets; leave out the parameter, or --write")
+    if (write or from_rows) and settings.overridden:
+        turned, flag = ", ".join(f"{name}={value}" for name, value in settings.overridden.items()), "--write" if write else "--from-rows"
+        raise BadInput(f"{flag} with {turned} is not allowed: evidence is made at the presets; leave out the parameter, or {flag}")
+    if from_rows and not (settings.committed() / "rows.csv.gz").is_file():
+        raise MissingData(f"no rows of {finding} are committed at scale {scale}: leave out --from-rows to measure them")
     known = parameters.of(finding)
     typed = {name: known[name].read(name, value) for name, value in given.items()}  # "8/255" becomes a number, for the reader's eyes
     source = store.root() / "notebooks" / f"{finding}.ipynb"
@@ -162,7 +179,7 @@ def _job(
     # Committed numbers are made with one thread a process; a turned knob is for the reader's eyes, and may use the machine.
     threads = max(1, cores() // at_a_time) if place.parts[0] == "custom" else 1
     environment = KEEP_MEMORY | {name: str(threads) for name in THREAD_VARIABLES}
-    environment[parameters.WRITE] = str(int(write))
+    environment |= {parameters.WRITE: str(int(write)), parameters.FROM_ROWS: str(int(from_rows))}
     environment["REPROLIB_JOBS"] = str(max(1, cores() // at_a_time))  # networks a notebook may train at a time
     if from_nothing:
         base = _from_nothing(scale)
