@@ -59,14 +59,12 @@ def _code_of_ours(module: str, name: str) -> str:
 
 def _follow_callable(name: str, value: Any, parts: dict[str, str]) -> None:
     """Follow a function or class wherever it is written; of a function defined inside another of ours, the whole outer one and what it closes over."""
-    while isinstance(value, functools.partial):
+    value = inspect.unwrap(getattr(value, "__func__", value))
+    if isinstance(value, functools.partial):
         for one in (*value.args, *value.keywords.values()):
             if callable(one) and not isinstance(one, torch.nn.Module):
                 _follow_callable(name, one, parts)
-        value = value.func
-    value = inspect.unwrap(getattr(value, "__func__", value))
-    if isinstance(value, functools.partial):
-        _follow_callable(name, value, parts)
+        _follow_callable(name, value.func, parts)
     elif _is_ours(getattr(value, "__module__", None) or ""):
         outer = getattr(value, "__qualname__", type(value).__qualname__).split(".")[0]
         parts[f"{value.__module__}.{outer}"] = _code_of_ours(value.__module__, outer)

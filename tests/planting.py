@@ -17,14 +17,14 @@ from reprolib.findings.invertibility import judging as invertibility
 from reprolib.judging import claims as judged
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import Claim, load_claims
-from reprolib.judging.quantities import Auroc, Correlation, Ratio, margin
+from reprolib.judging.quantities import Correlation, auroc, margin, ratio
 from reprolib.judging.tidy import COLUMNS
 
 planted = types.ModuleType("reprolib.findings.planted.judging")  # the planted finding judges as if it had a judging.py of its own
 planted.CONDITIONS = invertibility.CONDITIONS | block_structure.CONDITIONS  # type: ignore[attr-defined]
 planted.QUANTITIES = block_structure.QUANTITIES | {  # type: ignore[attr-defined]
-    "bias": Ratio("shape", over=("shape", "texture")),
-    "auroc": Auroc("inside", outside="outside"),
+    "bias": ratio("shape", over=("shape", "texture")),
+    "auroc": auroc("inside", outside="outside"),
     "agreement": Correlation("level", "accuracy", y_rows="networks"),
 }
 planted.CONTROLS = {"margin": margin("shift@1:1", "shift@1:2")}  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reprolib import registry
 from reprolib.errors import BadInput, nearest
 from reprolib.judging.ledger import OF_PAIRS, SCALE_NAMES, WEIGHTS, Claim, Contrast, load_claims
-from reprolib.judging.quantities import Correlation, Mean, is_index, is_of_pairs, made_of, rows_of
+from reprolib.judging.quantities import Correlation, Made, is_index, is_of_pairs, made_of, rows_of
 from reprolib.judging.tidy import rounded
 from reprolib.measures.effects import Absent, Effect, NetworkValue, correlation_effect, effect, paired_effect, pairs_effect
 from reprolib.measures.quantities import no_effect_unless_reached, rank_correlation
@@ -109,7 +109,7 @@ class Evidence:
 
     def _values(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
         made = made_of(contrast.finding, contrast.quantity)
-        assert isinstance(made, Mean)
+        assert isinstance(made, Made)
         by_quantity = [self._cells(contrast, quantity) for quantity in made.rows]
         keys = [*by_quantity[0]]
         for quantity, cells in zip(made.rows, by_quantity, strict=True):

@@ -1,7 +1,7 @@
 """What the rows of one network become: their mean, or what a finding's own judging.py makes of them.
 
 A finding's judging.py may offer
-  QUANTITIES   name -> Ratio, Auroc, Minus or Correlation: a quantity that is made from the rows of others
+  QUANTITIES   name -> ratio, auroc, minus or Correlation: a quantity that is made from the rows of others
   CONDITIONS   name -> a check, (claim, evidence) -> Control
   CONTROLS     name -> a control that is no network, likewise; `margin` makes one
   is_index(quantity), rows_of(quantity), is_of_pairs(quantity)   whether a quantity is an index that the finding evaluates itself,
@@ -25,74 +25,45 @@ from reprolib.measures.verdicts import margin_state
 
 
 @dataclass(frozen=True)
-class Mean:
+class Made:
+    """How a network's number is made of its rows.
+
+    rows: the quantities under which they are kept. value(name, values, resampled) gives the number from the values (units, repetitions)
+    of each of `rows`; resampled: whether the network's units correspond to others'.
+    """
+
+    rows: tuple[str, ...]
+    value: Callable[[str, Sequence[NDArray[Any]], bool], NetworkValue | Absent]
+
+
+def mean(quantity: str) -> Made:
     """The mean of its own rows."""
-
-    of: str
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The quantities under which the rows are kept."""
-        return (self.of,)
-
-    def value(self, name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
-        """A network's number from its values (units, repetitions) of each of `rows`; resampled: whether its units correspond to others'."""
-        return of_mean(name, values[0], resampled)
+    return Made((quantity,), lambda name, values, resampled: of_mean(name, values[0], resampled))
 
 
-@dataclass(frozen=True)
-class Ratio(Mean):
+def ratio(of: str, over: tuple[str, ...], least: int = LEAST_ROWS) -> Made:
     """The sum of one quantity's rows over the sum of others': shape bias is answers_shape over answers_shape and answers_texture.
 
     least: rows that must count.
     """
-
-    over: tuple[str, ...]
-    least: int = LEAST_ROWS
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """Those of the numerator, then of what the denominator adds up."""
-        return (self.of, *self.over)
-
-    def value(self, name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
-        """See `Mean.value`."""
-        return of_ratio(name, values[0], sum(values[2:], values[1]), resampled, self.least)
+    return Made((of, *over), lambda name, values, resampled: of_ratio(name, values[0], sum(values[2:], values[1]), resampled, least))
 
 
-@dataclass(frozen=True)
-class Auroc(Mean):
+def auroc(of: str, outside: str) -> Made:
     """Chance that a score of `outside` exceeds one of `of`; the two have units of their own."""
-
-    outside: str
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """Scores inside, and outside."""
-        return (self.of, self.outside)
-
-    def value(self, name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
-        """See `Mean.value`."""
-        return of_auroc(name, *values)
+    return Made((of, outside), lambda name, values, resampled: of_auroc(name, *values))
 
 
-@dataclass(frozen=True)
-class Minus(Mean):
+def minus(of: str, other: str) -> Made:
     """The mean of one quantity's rows minus another's, unit by unit: a similarity minus what shuffled rows give."""
 
-    other: str
+    def value(name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+        a, b = values
+        if len(a) != len(b):
+            raise BadInput(f"{name}: {of} has {len(a)} units and {other} {len(b)}: measure both on the same ones")
+        return of_mean(name, a.mean(axis=1) - b.mean(axis=1), resampled)
 
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """Those of both."""
-        return (self.of, self.other)
-
-    def value(self, name: str, values: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
-        """See `Mean.value`."""
-        one, other = values
-        if len(one) != len(other):
-            raise BadInput(f"{name}: {self.of} has {len(one)} units and {self.other} {len(other)}: measure both on the same ones")
-        return of_mean(name, one.mean(axis=1) - other.mean(axis=1), resampled)
+    return Made((of, other), value)
 
 
 @dataclass(frozen=True)
@@ -127,9 +98,9 @@ def without_variant(quantity: str) -> str:
     return quantity.partition("@")[0]
 
 
-def made_of(finding: str, quantity: str) -> Mean | Correlation:
+def made_of(finding: str, quantity: str) -> Made | Correlation:
     """How a quantity is made of rows; the mean of its own where the finding says nothing else."""
-    made: Mean | Correlation = _own(finding, "QUANTITIES", {}).get(quantity, Mean(quantity))
+    made: Made | Correlation = _own(finding, "QUANTITIES", {}).get(quantity) or mean(quantity)
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,23 +88,16 @@ class Spec:
 def spec_of(name: str, scale: str) -> Spec:
     """The network of that name at a scale, e.g. `w8-l2_05-s0`; raises BadInput when it is no such name."""
     own = scales.scale(scale).dataset
-    try:
-        architecture, recipe_id, seed, dataset = name.split("-") if name.count("-") == 3 else (*name.split("-"), own)
-        if not seed.startswith("s"):
-            raise ValueError(seed)
-        number = int(seed[1:])
-        if dataset not in data.NAMES:
-            raise BadInput(f"data set {dataset!r} is unknown; allowed: {', '.join(data.NAMES)}{nearest(dataset, data.NAMES)}")
-        if architecture not in ARCHITECTURES:
-            raise BadInput(
-                f"architecture {architecture!r} is unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}"
-            )
-        return Spec(recipe(recipe_id).id, architecture, dataset, number, scale)
-    except ValueError as error:
+    parts = re.fullmatch(r"([^-]+)-([^-]+)-s(\d+)(?:-([^-]+))?", name)
+    if parts is None:
         raise BadInput(
-            f"network {name!r} is not <architecture>-<recipe>-s<seed>, e.g. w8-l2_05-s0, with -<data set> behind it where that is not "
-            f"{own} ({error})"
-        ) from None
+            f"network {name!r} is not <architecture>-<recipe>-s<seed>, e.g. w8-l2_05-s0, with -<data set> behind it where that is not {own}"
+        )
+    architecture, recipe_id, seed, dataset = parts.groups(own)
+    for kind, given, allowed in (("data set", dataset, data.NAMES), ("architecture", architecture, ARCHITECTURES)):
+        if given not in allowed:
+            raise BadInput(f"{kind} {given!r} is unknown; allowed: {', '.join(allowed)}{nearest(given, allowed)}")
+    return Spec(recipe(recipe_id).id, architecture, dataset, int(seed), scale)
 
 
 def zoo_folder() -> Path:

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from reprolib.judging.quantities import Minus, without_variant
+from reprolib.judging.quantities import minus, without_variant
 from reprolib.measures import indices
 
 Array = NDArray[np.float64]
@@ -121,7 +121,7 @@ def is_of_pairs(quantity: str) -> bool:
 
 
 QUANTITIES = {
-    f"{index}@{PROCRUSTES}": Minus(f"{index}@{PROCRUSTES}", f"{index}@{SHUFFLED}")
+    f"{index}@{PROCRUSTES}": minus(f"{index}@{PROCRUSTES}", f"{index}@{SHUFFLED}")
     for index in ("off_diagonal_mean", "long_range_mean", "stage_contrast")
 }
 """Of one network; those of pairs are taken alike by `similarity`."""
