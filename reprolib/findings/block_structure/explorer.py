@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
 from reprolib.figures import style
-from reprolib.figures.presence import is_wanted
+from reprolib.figures.presence import is_wanted, moved_by
 from reprolib.figures.reading import short_layer
 from reprolib.findings.block_structure.figures.charts import RADII_SHOWN
 from reprolib.findings.block_structure.figures.layered import Layered, draw_map, matrices, named
@@ -80,23 +80,14 @@ def block_structure(rows: pd.DataFrame, interactive: str = "auto") -> ipywidgets
     screen = Screen(films(rows))
     found, names = screen.films, [short_layer(name) for name in screen.films.names]
     layers = [(name, place) for place, name in enumerate(names)]
-    pick_first = ipywidgets.Dropdown(options=layers, value=0, description="layer")
-    pick_second = ipywidgets.Dropdown(options=layers, value=len(layers) - 1, description="with")
+    first = ipywidgets.Dropdown(options=layers, value=0, description="layer")
+    second = ipywidgets.Dropdown(options=layers, value=len(layers) - 1, description="with")
     arms = [(style.role(arm).label, arm) for arm in found.epochs]
-    networks = ipywidgets.Dropdown(options=arms, description="network", disabled=not found.epochs)
+    network = ipywidgets.Dropdown(options=arms, description="network", disabled=not found.epochs)
     epochs = sorted(next(iter(found.epochs.values()), {0: None}))
     epoch = ipywidgets.SelectionSlider(options=epochs, value=epochs[-1], description="epoch", disabled=not found.epochs)
     eps = ipywidgets.SelectionSlider(options=[*found.radii], value=[*found.radii][-1], description="radius")
-    controls = (networks, epoch, eps, pick_first, pick_second)
-    state = [control.value for control in controls]
-    picture = ipywidgets.Image(value=screen.png(*state), format="png", layout={"max_width": "100%"})
-
-    def redraw(_: object) -> None:
-        picture.value = screen.png(*(control.value for control in controls))
-
-    for control in controls:
-        control.observe(redraw, names="value")
-    return ipywidgets.VBox([ipywidgets.HBox([networks, pick_first, pick_second]), ipywidgets.HBox([epoch, eps]), picture])
+    return moved_by((network, epoch, eps, first, second), screen.png, [(network, first, second), (epoch, eps)])
 
 
 class Screen:
