@@ -133,7 +133,8 @@ class Inversions:
         if not self.task:
             return {}
         by_side = {k: {one.role: one.runs["noise_0"].x[:N_SIZE_PICTURES] for one in runs} for k, runs in self.sizes.items()}
-        return {"targets": self.task.targets[:N_SIZE_PICTURES], "k": by_side}
+        channels = max((one.network.n_features for runs in self.sizes.values() for one in runs), default=0)
+        return {"targets": self.task.targets[:N_SIZE_PICTURES], "k": by_side, "channels": channels}
 
     def frames(self) -> dict[str, Any] | None:
         """What the explorer moves through: every looked-at step of both arms from `noise_0`, with both distances; None without images."""
