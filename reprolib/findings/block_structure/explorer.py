@@ -12,10 +12,9 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
-from reprolib.figures import style
+from reprolib.figures import charts, style
 from reprolib.figures.presence import is_wanted, moved_by
 from reprolib.figures.reading import short_layer
-from reprolib.findings.block_structure.figures.charts import RADII_SHOWN
 from reprolib.findings.block_structure.figures.layered import Layered, draw_map, matrices, named
 from reprolib.findings.block_structure.rows import DEPTH, RADII, SHOWN
 from reprolib.training.recipes import recipe
@@ -60,7 +59,7 @@ def films(rows: pd.DataFrame) -> Films:
     recipes = {str(row.network): str(row.recipe) for row in rows.drop_duplicates("network").itertuples()}
     radii: dict[float, Layered] = {}
     for one in there:
-        if one.arm in RADII_SHOWN:
+        if one.arm in charts.RADII:
             radii.setdefault(recipe(recipes[one.network]).eps, one)
     ordered = {arm: epochs[arm] for arm in style.in_order([*epochs])}
     return Films(named(architecture, len(there[0].values)), architecture, ordered, dict(sorted(radii.items())))

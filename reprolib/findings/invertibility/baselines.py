@@ -13,7 +13,6 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
-from reprolib.errors import BadInput
 from reprolib.findings.invertibility.inversions import Inversions, section
 from reprolib.findings.invertibility.inverting import invert_code
 from reprolib.findings.invertibility.tidying import Part, kind_of, run_rows
@@ -48,12 +47,7 @@ class Components:
 
 
 def principal_components(images: Images, k: int, device: str | torch.device = "cpu") -> Components:
-    """The first k components of the first `N_FITTED` images' pixels in [0, 1]; fewer where the images have no more; fitted once, then cached.
-
-    Raises BadInput for k < 1 or fewer than 2 images.
-    """
-    if k < 1 or len(images) < 2:
-        raise BadInput(f"k={k} components of {len(images)} images are not allowed: give at least 1 component and 2 images")
+    """The first k components of the first `N_FITTED` images' pixels in [0, 1]; fewer where the images have no more; fitted once, then cached."""
     described = {"data": images.sha256, "n_fitted": N_FITTED}
 
     def compute() -> dict[str, Tensor]:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
-from reprolib.errors import BadInput
 from reprolib.findings.invertibility.inverting import EYES_CHUNK, FIRST_TEST_IMAGES, Eyes, chunk_of, sha256_of
 from reprolib.measures import perceptual
 from reprolib.models.layers import fold_batch_norm, movable, representation
@@ -90,13 +89,8 @@ def raised_in_chunks(climb: Callable[..., Raised], *given: Tensor) -> Raised:
 
 
 def drawn_images(images: Images, n: int, device: str = "cpu") -> Tensor:
-    """n different test images (n, 3, h, w) in [0, 1]: the same for every network, the first of a longer draw those of a shorter.
-
-    Raises BadInput when there are fewer.
-    """
+    """n different test images (n, 3, h, w) in [0, 1]: the same for every network, the first of a longer draw those of a shorter."""
     x = images.x[:FIRST_TEST_IMAGES]
-    if n > len(x):
-        raise BadInput(f"{n} different test images are needed, there are {len(x)}: ask for fewer units")
     return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(IMAGES_SEED))[:n]].float().to(device) / 255
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
-from reprolib.errors import BadInput
 from reprolib.findings.invertibility import units as of_units
 from reprolib.findings.invertibility.inversions import Inversions, section
 from reprolib.findings.invertibility.inverting import Eyes, in_chunks, sha256_of, to_bytes
@@ -71,14 +70,11 @@ def of(inversions: Inversions) -> Part:
 def make_starts(images: Images, ood: Tensor | None, n: int, device: str = "cpu") -> dict[str, Tensor]:
     """Where the search begins, n images per kind of start ("noise", "image", "ood"), the same for every network.
 
-    Raises BadInput for out-of-distribution images of another size, or of bytes.
+    ood: images from outside the training distribution (m, 3, h, w) in [0, 1], used in turn; where there are none those starts are left out.
     """
     chosen = of_units.drawn_images(images, 2 * n, device)
     starts = {"noise": noise_start(chosen[:n].shape, NOISE_SEED).to(device), "image": chosen[::2]}
     if ood is not None:
-        if ood.shape[1:] != chosen.shape[1:] or not ood.is_floating_point() or not len(ood):
-            wanted = ", ".join(map(str, chosen.shape[1:]))
-            raise BadInput(f"ood is {ood.dtype} of shape {tuple(ood.shape)}: images (m, {wanted}) in [0, 1] are needed")
         starts["ood"] = ood[torch.arange(n) % len(ood)].to(device).float()
     return starts
 

@@ -10,7 +10,6 @@ from inverses import asked
 from scipy import stats
 
 from reprolib.data.images import images as labelled
-from reprolib.errors import BadInput
 from reprolib.findings.invertibility import interpolating, inverting
 from reprolib.findings.invertibility.interpolating import CLAIM, rank_correlation, unevenness, walk
 from reprolib.findings.invertibility.inverting import Eyes
@@ -147,19 +146,6 @@ def test_two_sets_of_pairs_are_the_same_whatever_was_drawn_before(pairs):
     again = make_pairs(planted_set(), outside(), 8)
     assert again.units == pairs.units
     assert torch.equal(again.left, pairs.left)
-
-
-def test_pairs_that_cannot_be_made_are_refused_in_words():
-    with pytest.raises(BadInput, match="n_pairs=3 of 4 classes is not allowed: give at least 4 pairs"):
-        make_pairs(planted_set(), outside(), 3)
-    with pytest.raises(BadInput, match="2 of 8 pairs need at least 4 images"):
-        make_pairs(planted_set(), outside(3), 8)
-    with pytest.raises(BadInput, match=r"ood is torch.uint8 .* of \(3, 16, 16\) in \[0, 1\]"):
-        make_pairs(planted_set(), outside().mul(255).byte(), 8)
-    with pytest.raises(BadInput, match=r"ood is torch.float32 of shape \(6, 3, 8, 8\)"):
-        make_pairs(planted_set(), outside(side=8), 8)
-    with pytest.raises(BadInput, match=r"n_pairs=40 needs 16 images of class 'a', the first 20 test images hold 5"):
-        make_pairs(planted_set(20), outside(20), 40)
 
 
 # --- the walks
