@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from reprolib.figures import charts, style
 from reprolib.figures.presence import is_wanted, moved_by
 from reprolib.figures.reading import short_layer
-from reprolib.findings.block_structure.figures.layered import Layered, draw_map, matrices, named
+from reprolib.findings.block_structure.figures.layered import Layered, colour_bar, draw_map, matrices
+from reprolib.findings.block_structure.networks import named
 from reprolib.findings.block_structure.rows import DEPTH, RADII, SHOWN
 from reprolib.training.recipes import recipe
 
@@ -107,9 +108,7 @@ class Screen:
                 ax.set_xticks(range(n), names, rotation=90, fontsize=5)
                 ax.tick_params(length=0, pad=1)
             self.maps[0].set_yticks(range(n), names, fontsize=5)
-            bar = self.figure.colorbar(image, ax=self.maps, fraction=0.05, pad=0.01, shrink=0.7, ticks=[0, 0.5, 1])
-            bar.set_label("CKA", labelpad=1)
-            bar.outline.set_visible(False)
+            colour_bar(self.figure, image, self.maps, fraction=0.05, pad=0.01, shrink=0.7)
             self.marks = [
                 ax.plot([], [], marker="s", markersize=8, markerfacecolor="none", color="red", linestyle="")[0] for ax in self.maps
             ]
@@ -134,16 +133,11 @@ class Screen:
         return buffer.getvalue()
 
     def _move(self, network: str | None, epoch: int, eps: float, first: int, second: int) -> None:
-        shown = [
-            (
-                self.films.epochs[network][epoch] if network else None,
-                f"{style.role(network).label}, epoch {epoch}" if network else "no epochs were kept",
-            ),
-            (
-                self.films.radii[eps].values if eps in self.films.radii else None,
-                f"radius {eps:g}" if eps in self.films.radii else "no radii",
-            ),
-        ]
+        shown: list[tuple[Array | None, str]] = [(None, "no epochs were kept"), (None, "no radii")]
+        if network:
+            shown[0] = self.films.epochs[network][epoch], f"{style.role(network).label}, epoch {epoch}"
+        if eps in self.films.radii:
+            shown[1] = self.films.radii[eps].values, f"radius {eps:g}"
         for ax, mark, (matrix, words) in zip(self.maps, self.marks, shown, strict=True):
             if matrix is not None:
                 ax.images[0].set_data(matrix)

@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from drawing import dots
 
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.findings.block_structure import figures as plots
 from reprolib.findings.block_structure import hsic_rows
-from reprolib.findings.block_structure.figures.layered import between, curves, edges, epochs_of, layers_of, matrices
+from reprolib.findings.block_structure.figures.layered import between, curves, edges, epochs_of, matrices
+from reprolib.findings.block_structure.networks import layers_of
 from reprolib.measures import indices
 from reprolib.measures.cka import BatchHSIC
 

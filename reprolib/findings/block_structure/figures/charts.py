@@ -10,16 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reprolib.figures import charts, style
-from reprolib.findings.block_structure.figures.layered import (
-    Array,
-    Layered,
-    architecture_of,
-    line,
-    matrices,
-    of_arm,
-    stages,
-)
-from reprolib.findings.block_structure.networks import ARMS
+from reprolib.findings.block_structure.figures import layered
+from reprolib.findings.block_structure.figures.layered import Array, Layered
+from reprolib.findings.block_structure.networks import ARMS, stages_of
 from reprolib.findings.block_structure.rows import DEPTH, RADII
 from reprolib.measures import indices
 from reprolib.training.recipes import recipe
@@ -43,17 +36,13 @@ def lags(rows: pd.DataFrame) -> Figure:
     rows: claim "BLK-1", quantity "hsic"; of the other kinds claim "BLK-10", where those networks are of the same architecture.
     """
     measured, _ = _every_kind(rows)
-    architecture_of(measured)
+    layered.architecture_of(measured)
     figure = style.figure(style.WIDE, 2.5)
     ax = figure.subplots()
-    n = len(measured[0].values)
+    n, by_lag = len(measured[0].values), [replace(one, values=indices.mean_by_lag(one.values)) for one in measured]
     for arm in style.in_order([one.arm for one in measured]):
-        look, is_main = style.role(arm), arm in ("standard", "robust")
-        ones = [replace(one, values=indices.mean_by_lag(one.values)) for one in of_arm(measured, arm)]
-        line(
-            ax, ones, look.colour, x=list(range(1, n)), marker=look.marker, label=look.label,
-            linewidth=1.6 if is_main else 0.9, markersize=4.5 if is_main else 3, zorder=3 if is_main else 2,
-        )  # fmt: skip
+        look = {"linewidth": 1.6, "markersize": 4.5, "zorder": 3} if arm in ARMS else {"linewidth": 0.9, "markersize": 3, "zorder": 2}
+        layered.arm_line(ax, by_lag, arm, x=list(range(1, n)), **look)
     ax.axvline(n / 2, **style.CHANCE, zorder=0)
     ax.text(n / 2, 1.0, " long range: BLK-2", transform=ax.get_xaxis_transform(), ha="left", va="top", fontsize=6.5)
     ax.set_xlabel("layers apart")
@@ -75,7 +64,7 @@ def index_panel(rows: pd.DataFrame) -> Figure:
     panels = [(title, _values(measured, name)) for name, (title, _) in INDICES.items()]
     panels = [(title, values) for title, values in panels if values["value"].notna().any()]
     if others:
-        panels.append((f"off-diagonal mean\nof {architecture_of(others)}, with controls", _values(others, "off_diagonal_mean")))
+        panels.append((f"off-diagonal mean\nof {layered.architecture_of(others)}, with controls", _values(others, "off_diagonal_mean")))
     figure = style.figure(style.WIDE, 2.9)
     widths = [values["arm"].nunique() + 1 for _, values in panels]
     axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
@@ -103,7 +92,7 @@ def radii(rows: pd.DataFrame) -> Figure:
     rows: claim "BLK-10", quantity "hsic", of the arms standard, robust_small, robust, robust_large. Raises BadInput for fewer than two radii.
     """
     kept = rows[(rows["claim"] == RADII) & rows["arm"].isin(charts.RADII)]
-    measured = matrices(kept, RADII)
+    measured = layered.matrices(kept, RADII)
     eps = {str(row.network): recipe(str(row.recipe)).eps for row in kept.drop_duplicates("network").itertuples()}
     shown = ["off_diagonal_mean"] + (["stage_contrast"] if _stages(measured) else [])
     figure = style.figure(style.WIDE if len(shown) > 1 else style.NARROW, 2.4)
@@ -117,7 +106,7 @@ def radii(rows: pd.DataFrame) -> Figure:
 
 
 def _stages(measured: list[Layered]) -> list[list[int]]:
-    return stages(architecture_of(measured), len(measured[0].values))
+    return stages_of(layered.architecture_of(measured), len(measured[0].values))
 
 
 def _values(measured: list[Layered], name: str) -> pd.DataFrame:
@@ -134,10 +123,10 @@ def _every_kind(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:
 
     Robust networks of other radii are left out: they have a figure of their own.
     """
-    deep = matrices(rows, DEPTH)
-    there, known = architecture_of(deep), {one.arm for one in deep}
+    deep = layered.matrices(rows, DEPTH)
+    there, known = layered.architecture_of(deep), {one.arm for one in deep}
     has_roles = ((rows["claim"] == RADII) & (rows["quantity"] == "hsic")).any()
-    roles = [one for one in matrices(rows, RADII) if not one.arm.startswith("robust_")] if has_roles else []
+    roles = [one for one in layered.matrices(rows, RADII) if not one.arm.startswith("robust_")] if has_roles else []
     elsewhere = [one for one in roles if one.architecture != there]
     alike = deep + [one for one in roles if one.architecture == there and one.arm not in known]
     return alike, elsewhere if {one.arm for one in elsewhere} - set(ARMS) else []
