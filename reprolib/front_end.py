@@ -6,14 +6,17 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from reprolib.errors import BadInput, ReprolibError, nearest
 from reprolib.models.networks import Network
+
+if TYPE_CHECKING:
+    import ipywidgets
 
 QUIET_S = 1.0
 """Headless, a line of progress comes at most this often: a flood of output breaks papermill."""
@@ -30,6 +33,24 @@ def is_wanted(interactive: str) -> bool:
     if interactive not in MODES:
         raise BadInput(f"interactive={interactive!r} is not allowed: give one of {', '.join(MODES)}{nearest(interactive, MODES)}")
     return interactive == "on" or (interactive == "auto" and "JPY_SESSION_NAME" in os.environ)
+
+
+def moved_by(controls: Sequence[Any], draw: Callable[..., bytes], rows: Sequence[Sequence[Any]]) -> ipywidgets.VBox:
+    """Widgets above a picture that is drawn again whenever one of them moves.
+
+    controls: what `draw` takes the values of, in this order; it gives a png. rows: all widgets, as they stand.
+    """
+    import ipywidgets  # only where a person is: a headless run needs no widget library
+
+    picture = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+
+    def redraw(_: object = None) -> None:
+        picture.value = draw(*(control.value for control in controls))
+
+    redraw()
+    for control in controls:
+        control.observe(redraw, names="value")
+    return ipywidgets.VBox([*(ipywidgets.HBox(list(row)) for row in rows), picture])
 
 
 def shell() -> Any:

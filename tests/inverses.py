@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import problems
 import torch
 from torch import Tensor
 
+from reprolib import parameters
 from reprolib.data.images import Images
 from reprolib.data.images import images as labelled
-from reprolib.findings.invertibility.inverting import TAUS, Inverted, Task
+from reprolib.findings.invertibility.inversions import Inversions
+from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, make_task
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Inversion
 
@@ -36,6 +42,33 @@ def carded(seed: int = 0, recipe: str = "std") -> Network:
         "adversarial": [{"first_value": 0.1, "noise": 0.8, "gradient_zero_share": 0.0}],
     }
     return network
+
+
+def asked(
+    nets: Mapping[str, Sequence[Network]],
+    eyes: Eyes,
+    task: Task | None = None,
+    images: Images | None = None,
+    outside: Mapping[str, Tensor] | None = None,
+    eps: float | None = None,
+    report: Callable[[str], None] = lambda line: None,
+    rows: pd.DataFrame | None = None,
+    taus: Mapping[str, float] | None = None,
+    inverted: Sequence[Inverted] = (),
+    **values: Any,
+) -> Inversions:
+    """What a section is given: networks, judges and a task, and of the study the images and the settings of `smoke` but for `values`."""
+    settings, images = parameters.validate("invertibility", {"scale": "smoke"}), planted_set() if images is None else images
+    scale = settings.scale if eps is None else replace(settings.scale, eps=eps)
+    settings = parameters.Settings(settings.finding, scale, dict(settings.values) | values, {}, "cpu", "off")
+    study: Any = SimpleNamespace(
+        settings=settings, device="cpu", images=lambda split: images, first_training_images=lambda n: images, report=report,
+        committed_rows=pd.DataFrame, committed=Path("nowhere"),
+    )  # fmt: skip
+    task = make_task(images, 4, 1) if task is None else task
+    made = Inversions(study, nets, pd.DataFrame() if rows is None else rows, taus or {}, TAUS, task, eyes, inverted)
+    vars(made)["outside"] = outside or {}
+    return made
 
 
 def planted(task: Task, network: Network, role: str, reached: Sequence[bool], at: Tensor | None = None) -> Inverted:

@@ -10,11 +10,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.figures.page import in_lines, tint
 from reprolib.figures.reading import network_means
 
 APART = 0.24  # between the quantities of one arm; arms are 1 apart
+
+RADII = ("standard", "robust_small", "robust", "robust_large")
+"""Arms by their training radius. Slopes are tested over all but the last, which is shown."""
 
 Mark = tuple[str, str, float]
 """A quantity, its name in the legend, and how full its dots are: 1 the arm's colour, 0 hollow."""
@@ -44,18 +48,18 @@ def dots(
     return ax
 
 
-def by_arm(rows: pd.DataFrame, ax: Axes, marks: Sequence[Mark], arms: Sequence[str] | None = None) -> Axes:
+def by_arm(rows: pd.DataFrame, ax: Axes, marks: Sequence[Mark], arms: Sequence[str] | None = None, side: float = 5.6) -> Axes:
     """Arms side by side, in each a dot a network and a bar at their mean, quantity beside quantity.
 
     rows: tidy, of one claim or several; only the quantities of `marks` are drawn, beside each other as in `marks`. arms: left to
-    right; default: those of the rows in the house's order. What a quantity is without stays blank.
+    right; default: those of the rows in the house's order. side: of a dot, in points, where there is one mark. What a quantity is without stays blank.
     """
     quantities = [quantity for quantity, *_ in marks]
     means = network_means(rows[rows["quantity"].isin(quantities)], "quantity")
     arms = style.in_order(list(means["arm"])) if arms is None else arms
     offset = means["quantity"].map(quantities.index) - (len(marks) - 1) / 2
     means["at"] = means["arm"].map(arms.index) + APART * offset
-    width, gap, side = (0.6, 0.2, 5.6) if len(marks) == 1 else (0.9 * APART, 0.08, 4.8)
+    width, gap, side = (0.6, 0.2, side) if len(marks) == 1 else (0.9 * APART, 0.08, 4.8)
     for arm in arms:
         levels = means[means["arm"] == arm].groupby("at")["value"].mean()
         left, right = levels.index - width / 2, levels.index + width / 2
@@ -68,6 +72,31 @@ def by_arm(rows: pd.DataFrame, ax: Axes, marks: Sequence[Mark], arms: Sequence[s
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.55, len(arms) - 0.45)
     return ax
+
+
+def by_radius(means: pd.DataFrame, ax: Axes) -> Axes:
+    """A dot a network over its training radius, and a line through the mean at each, dotted to the largest, which no slope includes.
+
+    means: as of `dots`, with the radius as column eps; arms that are not of `RADII` are not drawn. Raises BadInput for fewer than two radii.
+    """
+    means = means[means["arm"].isin(RADII)]
+    levels = means.groupby("eps")["value"].mean()
+    if len(levels) < 2:
+        there = ", ".join(f"{eps:g}" for eps in levels.index) or "none"
+        raise BadInput(f"a trend needs networks of at least two training radii: the rows hold {there}; measure robust arms too")
+    n_tested = int((levels.index <= means[means["arm"] != RADII[-1]]["eps"].max()).sum())
+    for part, dashes in ((slice(n_tested), "-"), (slice(n_tested - 1, None), ":")):
+        ax.plot(levels.index[part], levels[part], color=style.FAINT, linewidth=1.0, linestyle=dashes, zorder=1)
+    dots(means, ax, "eps", gap=0.025 * float(levels.index.max()))
+    ax.set_xticks(list(levels.index), [f"{eps:g}" for eps in levels.index])
+    ax.set_xlabel("training radius, pixel units (0: standard)")
+    return ax
+
+
+def radius_keys(arms: Sequence[str]) -> list[Line2D]:
+    """The legend's entries of `by_radius`."""
+    dotted = Line2D([], [], color=style.FAINT, linewidth=1.0, linestyle=":", label="shown, not tested")
+    return keys(style.in_order([arm for arm in arms if arm in RADII]), linestyle="none") + [dotted] * (RADII[-1] in arms)
 
 
 def lines(rows: pd.DataFrame, ax: Axes, x: str, each: str = "network", band: float | None = None, order: str = "", **look: Any) -> Axes:

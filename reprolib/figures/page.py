@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -86,6 +88,52 @@ class Page:
             strip.set_facecolor(bar[0])
             strip.set(xticks=[], yticks=[])
             strip.spines[:].set_visible(False)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that stand together in a `grid`: head, framed, at the top, and rows by name, column by column; title, in its look, above them."""
+
+    title: str
+    head: Sequence[Tensor] | Tensor
+    rows: Mapping[Any, Sequence[Tensor] | Tensor]
+    look: Mapping[str, Any] = field(default_factory=dict)
+
+
+def grid(
+    groups: Sequence[Group],
+    rows: Sequence[Any],
+    head: str,
+    columns: Sequence[str] = (),
+    header: float = 0.22,
+    gap: float = 0.1,
+    foot: float = 0.3,
+    most: float = 0.75,
+) -> tuple[Page, float, dict[Any, float]]:
+    """Groups of pictures side by side, in common rows: the page, the side of a picture, and where each row begins.
+
+    head: the name of the top line. columns: names above those of the rows, in every group. header, gap, foot: inches above the top line,
+    below it, and below the last row. most: of a side. A row that a group lacks is left blank.
+    """
+    counts = [max(len(group.head), *(len(pictures) for pictures in group.rows.values()), 0) for group in groups]
+    side = min((style.WIDE - LABEL_IN - 0.04 - (len(groups) - 1) * GROUP_IN) / sum(counts) - PAD_IN, most)
+    pitch = side + PAD_IN
+    tops = {name: header + pitch + gap + k * pitch for k, name in enumerate(rows)}
+    page = Page(style.WIDE, header + pitch + gap + len(rows) * pitch + foot)
+    page.label(head, header + side / 2)
+    left = LABEL_IN
+    for group, count in zip(groups, counts, strict=True):
+        middle = left + (count * pitch - PAD_IN) / 2
+        page.text(group.title, middle, header - 0.06, **{"ha": "center", "va": "bottom", "fontsize": 6.5, **group.look})
+        for top, pictures, frame in ((header, group.head, style.INK), *((tops[name], group.rows[name], None) for name in group.rows)):
+            for k, image in enumerate(pictures):
+                page.picture(image, left + k * pitch, top, side, frame=frame)
+        for k, words in enumerate(columns):
+            page.text(
+                words, left + k * pitch + side / 2, header + pitch + gap - 0.05, ha="center", va="bottom", fontsize=6, color=style.FAINT
+            )
+        left += count * pitch - PAD_IN + GROUP_IN
+    return page, side, tops
 
 
 def pixels(image: Tensor) -> NDArray[Any]:

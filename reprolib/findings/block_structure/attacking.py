@@ -7,7 +7,6 @@ equal norm, and the same attack scaled down until it succeeds equally often in e
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,7 +20,7 @@ from reprolib.findings.block_structure.batches import Batches, state_batches
 from reprolib.findings.block_structure.networks import ARMS, CONTROLS, Compared, Nets, listed
 from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import ADVERSARIAL, RADII, measuring, single, tidied
-from reprolib.findings.block_structure.states import Names, as_tensors, compare_states, from_tensors
+from reprolib.findings.block_structure.states import Names, compare_states
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import predictions, training_examples
@@ -73,7 +72,7 @@ def _of_architecture(nets: Compared, of_roles: Nets, robust: str, claim: str, qu
     study, how = nets.study, attack_of(nets.study, robust)
     n_controls = study.settings["attacked_controls"]
     chosen = {role: of_roles.get(role, ())[: None if role in ARMS else n_controls] for role in (*ARMS, *CONTROLS)}
-    attacked = stays(chosen, state_batches(study), how, question, study.report)
+    attacked = stays(chosen, state_batches(study), how, question)
     frames = []
     for role, network in listed(chosen):
         moved = attacked[network.sha256]
@@ -91,12 +90,12 @@ def attack_of(study: Study, robust: str) -> Attack:
     return Attack(how.norm, study.settings["attack_eps"] or how.eps, study.settings["attack_steps"])
 
 
-def attack(network: Network, batches: Batches, how: Attack, report: Callable[[str], None] = lambda line: None) -> tuple[Tensor, float]:
+def attack(network: Network, batches: Batches, how: Attack) -> tuple[Tensor, float]:
     """Adversarial images (m, c, h, w) for all images of the batches, and how often they succeed; attacked once, then read from the cache."""
     precision = network.card["training"]["precision"]
 
     def compute() -> dict[str, Tensor]:
-        report(f"{network.card['name']}: attacking {batches.n * batches.count} images")
+        batches.report(f"{network.card['name']}: attacking {batches.n * batches.count} images")
         generator = torch.Generator().manual_seed(0)
         x, y = _all(batches)
         fast = copy.deepcopy(network).to(memory_format=torch.channels_last)  # three quarters of the time, on a CPU; folding gains nothing
@@ -106,7 +105,7 @@ def attack(network: Network, batches: Batches, how: Attack, report: Callable[[st
             for a, b in zip(x.contiguous(memory_format=torch.channels_last).split(CHUNK), y.split(CHUNK), strict=True)
         ]
         moved = torch.cat(parts).contiguous()
-        return {"x": moved, "success": torch.tensor(success(network, moved, y, correct(network, x, y)))}
+        return {"x": moved, "success": torch.tensor(success(network, moved, y, predictions(network, x) == y))}
 
     kept = store.cache("adversarial", _described(network, batches, how), compute)
     return kept["x"].to(batches.device), float(kept["success"])
@@ -119,27 +118,16 @@ def noise(x: Tensor, norm: str, eps: float) -> Tensor:
     return (x + drawn.to(x.device)).clamp(0, 1)
 
 
-def stays(
-    networks: Mapping[str, Sequence[Network]],
-    batches: Batches,
-    how: Attack,
-    question: Question,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, Attacked]:
+def stays(networks: Nets, batches: Batches, how: Attack, question: Question) -> dict[str, Attacked]:
     """Clean against moved features of every network, by its sha256.
 
     For "equal_success" each network's own attack is scaled down until it succeeds as often as against the network of the two arms
     that withstands it best; one that withstands it better still is attacked in full.
     """
     everyone = {network.sha256: network for _, network in listed(networks)}
-    attacked = {key: attack(network, batches, how, report) for key, network in everyone.items()}
+    attacked = {key: attack(network, batches, how) for key, network in everyone.items()}
     target = min((attacked[network.sha256][1] for _, network in listed(networks, ARMS)), default=1.0)
     return {key: _compared(network, *attacked[key], batches, how, question, target) for key, network in everyone.items()}
-
-
-def correct(network: Network, x: Tensor, y: Tensor) -> Tensor:
-    """Which of the images x the network gives their class y, (m,) bool."""
-    return predictions(network, x) == y
 
 
 def success(network: Network, moved: Tensor, y: Tensor, right: Tensor) -> float:
@@ -161,20 +149,14 @@ def _scale_of(network: Network, x: Tensor, away: Tensor, y: Tensor, right: Tenso
 
 
 def _compared(
-    network: Network,
-    adversarial: Tensor,
-    share: float,
-    batches: Batches,
-    how: Attack,
-    question: Question,
-    target: float,
+    network: Network, adversarial: Tensor, share: float, batches: Batches, how: Attack, question: Question, target: float
 ) -> Attacked:
     """share: of success of the attack in full, target: of "equal_success"."""
     pairs: list[Names] = [(CLEAN, kind) for kind in MOVED]
 
     def compute() -> dict[str, Tensor]:
         x, y = _all(batches)
-        right = correct(network, x, y)
+        right = predictions(network, x) == y
         scale = _scale_of(network, x, adversarial - x, y, right, target) if share > target else 1.0
         moved = {
             "adversarial": adversarial,
@@ -184,12 +166,16 @@ def _compared(
         inputs = {CLEAN: x.split(batches.n)} | {kind: moved[kind].split(batches.n) for kind in MOVED}
         hsics, _ = compare_states(dict.fromkeys(inputs, network), inputs, pairs, question)
         shares = {f"success {kind}": torch.tensor(success(network, moved[kind], y, right)) for kind in MOVED}
-        return as_tensors(hsics) | shares | {"scale": torch.tensor(scale)}
+        return hsic_rows.as_tensors(hsics) | shares | {"scale": torch.tensor(scale)}
 
     described = _described(network, batches, how) | {"target": target}
     kept = store.cache("block_structure", described, compute)
     scales = {kind: float(kept["scale"]) if kind == "equal_success" else 1.0 for kind in MOVED}
-    return Attacked(from_tensors(kept, pairs, batches.n), {kind: float(kept[f"success {kind}"]) for kind in MOVED}, scales)
+    return Attacked(
+        {pair: hsic_rows.from_tensors(kept, pair, batches.n) for pair in pairs},
+        {kind: float(kept[f"success {kind}"]) for kind in MOVED},
+        scales,
+    )
 
 
 def _described(network: Network, batches: Batches, how: Attack) -> dict[str, object]:

@@ -6,7 +6,6 @@ None in a run with a turned knob, none of a network that was trained again since
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -32,7 +31,9 @@ def of_pair(nets: Compared, unmeasured: Sequence[Network]) -> pd.DataFrame:
     rows = _rows(nets)
     own = rows["claim"].isin([OVERFITTING, FITTED])
     here = [network for _, network in listed(nets.overfit)]
-    again = {(_described(network)["recipe"]["id"], _described(network)["architecture"], seed_of(network)) for network in here}
+    again = {
+        (network.card["description"]["recipe"]["id"], network.card["description"]["architecture"], seed_of(network)) for network in here
+    }
     trained_again = pd.MultiIndex.from_frame(rows[["recipe", "architecture", "seed"]]).isin(list(again))
     elsewhere = rows.loc[own & ~trained_again, "network"].unique()
     return rows[(own & rows["network"].isin(_keys(unmeasured))) | rows["network"].isin(elsewhere)]
@@ -66,7 +67,3 @@ def _rows(nets: Compared) -> pd.DataFrame:
 
 def _keys(networks: Sequence[Network]) -> list[str]:
     return [network.sha256[:12] for network in networks]
-
-
-def _described(network: Network) -> dict[str, Any]:
-    return dict(network.card["description"])

@@ -7,7 +7,7 @@ Sources: Nguyen et al. 2021 (arXiv 2010.15327) for the first component and for m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,6 @@ CONTROLS_PAIRED = ("gauss", "blur", "std_matched")
 N_PAIRED = 3  # networks a role in those pairs
 
 Array = NDArray[np.float64]
-Report = Callable[[str], None]
 Pair = tuple[int, int]
 
 
@@ -103,14 +102,7 @@ def pairs_of(networks: Sequence[tuple[str, Network]]) -> list[Pair]:
     return pairs
 
 
-def compare(
-    networks: Sequence[Network],
-    pairs: Sequence[Pair],
-    batches: Batches,
-    question: Question,
-    in_full: bool,
-    report: Report = lambda line: None,
-) -> Hsics:
+def compare(networks: Sequence[Network], pairs: Sequence[Pair], batches: Batches, question: Question, in_full: bool) -> Hsics:
     """HSICs within each network of one architecture and between the named pairs; measured once, then read from the cache.
 
     in_full: also with removals and with the pixels; else only the plain HSICs (and empty shares).
@@ -122,22 +114,23 @@ def compare(
     }
 
     def compute() -> dict[str, Tensor]:
-        report(f"{', '.join(network.card['name'] for network in networks)}: comparing layers on {batches.count} batches of {batches.n}")
+        batches.report(
+            f"{', '.join(network.card['name'] for network in networks)}: comparing layers on {batches.count} batches of {batches.n}"
+        )
         return _measured(networks, pairs, batches, question, in_full)
 
     kept = store.cache("block_structure", described, compute)
-    arrays = {name: tensor.numpy() for name, tensor in kept.items()}
     every, alone = (IN_FULL, (PIXELS,)) if in_full else ((PLAIN,), ())
-    within = [{name: _hsic(arrays, f"{k} {name}", batches.n) for name in (*every, *alone)} for k in range(len(networks))]
-    between = {pair: {name: _hsic(arrays, f"{pair} {name}", batches.n) for name in every} for pair in pairs}
-    shares = [arrays[f"{k} shares"] for k in range(len(networks))] if in_full else []
-    cosines = [arrays[f"{k} cosines"] for k in range(len(networks))] if in_full else []
+    order = range(len(networks))
+    within = [{name: hsic_rows.from_tensors(kept, f"{k} {name}", batches.n) for name in (*every, *alone)} for k in order]
+    between = {pair: {name: hsic_rows.from_tensors(kept, f"{pair} {name}", batches.n) for name in every} for pair in pairs}
+    shares, cosines = ([kept[f"{k} {name}"].numpy() for k in order] if in_full else [] for name in ("shares", "cosines"))
     return Hsics(from_tensor(kept["layers"]), within, between, shares, cosines)
 
 
 def _of_arms(nets: Compared, question: Question) -> Hsics:
     in_full = listed(nets.deep, ARMS)
-    return compare([one for _, one in in_full], pairs_of(in_full), layer_batches(nets.study), question, True, nets.study.report)
+    return compare([one for _, one in in_full], pairs_of(in_full), layer_batches(nets.study), question, True)
 
 
 def _paired(nets: Compared, of_roles: Nets, wanted: Sequence[str], question: Question) -> tuple[list[tuple[str, Network]], Hsics]:
@@ -151,7 +144,7 @@ def _paired(nets: Compared, of_roles: Nets, wanted: Sequence[str], question: Que
     ]
     if not pairs:
         return [], Hsics((), [], {}, [], [])
-    return few, compare([network for _, network in few], pairs, layer_batches(nets.study), question, False, nets.study.report)
+    return few, compare([network for _, network in few], pairs, layer_batches(nets.study), question, False)
 
 
 def _apart(networks: Sequence[tuple[str, Network]], a: int, b: int) -> bool:
@@ -178,7 +171,7 @@ def _alone(
     for role, network in listed(of_roles):
         hsic = known.get(network.sha256)
         if hsic is None:
-            hsic = compare([network], [], layer_batches(nets.study, images), question, False, nets.study.report).within[0][PLAIN]
+            hsic = compare([network], [], layer_batches(nets.study, images), question, False).within[0][PLAIN]
         frames.append(plain(claim, role, network, hsic, quantity))
     return frames
 
@@ -252,10 +245,7 @@ def _measured(networks: Sequence[Network], pairs: Sequence[Pair], batches: Batch
                 points = top_points([*plain_grams[a], *plain_grams[b]])
                 add(f"{(a, b)} {NO_TOP}", *(_without_top(plain_grams[k], points) for k in (a, b)))
     tensors: dict[str, Tensor] = {"layers": as_tensor(layers)}
-    for key, one in sums.items():
-        hsic = one.batches()
-        for part in ("cross", "own_x", "own_y"):
-            tensors[f"{key} {part}"] = torch.from_numpy(getattr(hsic, part))
+    tensors |= hsic_rows.as_tensors({key: one.batches() for key, one in sums.items()})
     return tensors | {key: torch.stack(values) for key, values in shares.items()}
 
 
@@ -274,8 +264,3 @@ def _dominance(of_layers: Sequence[Tensor], without: Sequence[Tensor]) -> tuple[
         for a, b, size_a, size_b in zip(first[:-1], first[1:], sizes[:-1], sizes[1:], strict=True)
     ]
     return shares, torch.tensor(cosines, dtype=torch.float64)
-
-
-def _hsic(kept: dict[str, Array], key: str, n: int) -> BatchHSIC:
-    cross = kept[f"{key} cross"]
-    return BatchHSIC(np.full(len(cross), n), cross, kept[f"{key} own_x"], kept[f"{key} own_y"], ("",) * len(cross))

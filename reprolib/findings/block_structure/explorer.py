@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
-from reprolib.figures import style
+from reprolib.figures import charts, style
 from reprolib.figures.reading import short_layer
-from reprolib.findings.block_structure.figures.charts import RADII_SHOWN
-from reprolib.findings.block_structure.figures.layered import Layered, draw_map, matrices, named
+from reprolib.findings.block_structure.figures.layered import Layered, colour_bar, draw_map, matrices
+from reprolib.findings.block_structure.networks import named
 from reprolib.findings.block_structure.rows import DEPTH, RADII, SHOWN
-from reprolib.front_end import is_wanted
+from reprolib.front_end import is_wanted, moved_by
 from reprolib.training.recipes import recipe
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def films(rows: pd.DataFrame) -> Films:
     recipes = {str(row.network): str(row.recipe) for row in rows.drop_duplicates("network").itertuples()}
     radii: dict[float, Layered] = {}
     for one in there:
-        if one.arm in RADII_SHOWN:
+        if one.arm in charts.RADII:
             radii.setdefault(recipe(recipes[one.network]).eps, one)
     ordered = {arm: epochs[arm] for arm in style.in_order([*epochs])}
     return Films(named(architecture, len(there[0].values)), architecture, ordered, dict(sorted(radii.items())))
@@ -80,23 +80,14 @@ def block_structure(rows: pd.DataFrame, interactive: str = "auto") -> ipywidgets
     screen = Screen(films(rows))
     found, names = screen.films, [short_layer(name) for name in screen.films.names]
     layers = [(name, place) for place, name in enumerate(names)]
-    pick_first = ipywidgets.Dropdown(options=layers, value=0, description="layer")
-    pick_second = ipywidgets.Dropdown(options=layers, value=len(layers) - 1, description="with")
+    first = ipywidgets.Dropdown(options=layers, value=0, description="layer")
+    second = ipywidgets.Dropdown(options=layers, value=len(layers) - 1, description="with")
     arms = [(style.role(arm).label, arm) for arm in found.epochs]
-    networks = ipywidgets.Dropdown(options=arms, description="network", disabled=not found.epochs)
+    network = ipywidgets.Dropdown(options=arms, description="network", disabled=not found.epochs)
     epochs = sorted(next(iter(found.epochs.values()), {0: None}))
     epoch = ipywidgets.SelectionSlider(options=epochs, value=epochs[-1], description="epoch", disabled=not found.epochs)
     eps = ipywidgets.SelectionSlider(options=[*found.radii], value=[*found.radii][-1], description="radius")
-    controls = (networks, epoch, eps, pick_first, pick_second)
-    state = [control.value for control in controls]
-    picture = ipywidgets.Image(value=screen.png(*state), format="png", layout={"max_width": "100%"})
-
-    def redraw(_: object) -> None:
-        picture.value = screen.png(*(control.value for control in controls))
-
-    for control in controls:
-        control.observe(redraw, names="value")
-    return ipywidgets.VBox([ipywidgets.HBox([networks, pick_first, pick_second]), ipywidgets.HBox([epoch, eps]), picture])
+    return moved_by((network, epoch, eps, first, second), screen.png, [(network, first, second), (epoch, eps)])
 
 
 class Screen:
@@ -117,9 +108,7 @@ class Screen:
                 ax.set_xticks(range(n), names, rotation=90, fontsize=5)
                 ax.tick_params(length=0, pad=1)
             self.maps[0].set_yticks(range(n), names, fontsize=5)
-            bar = self.figure.colorbar(image, ax=self.maps, fraction=0.05, pad=0.01, shrink=0.7, ticks=[0, 0.5, 1])
-            bar.set_label("CKA", labelpad=1)
-            bar.outline.set_visible(False)
+            colour_bar(self.figure, image, self.maps, fraction=0.05, pad=0.01, shrink=0.7)
             self.marks = [
                 ax.plot([], [], marker="s", markersize=8, markerfacecolor="none", color="red", linestyle="")[0] for ax in self.maps
             ]
@@ -144,16 +133,11 @@ class Screen:
         return buffer.getvalue()
 
     def _move(self, network: str | None, epoch: int, eps: float, first: int, second: int) -> None:
-        shown = [
-            (
-                self.films.epochs[network][epoch] if network else None,
-                f"{style.role(network).label}, epoch {epoch}" if network else "no epochs were kept",
-            ),
-            (
-                self.films.radii[eps].values if eps in self.films.radii else None,
-                f"radius {eps:g}" if eps in self.films.radii else "no radii",
-            ),
-        ]
+        shown: list[tuple[Array | None, str]] = [(None, "no epochs were kept"), (None, "no radii")]
+        if network:
+            shown[0] = self.films.epochs[network][epoch], f"{style.role(network).label}, epoch {epoch}"
+        if eps in self.films.radii:
+            shown[1] = self.films.radii[eps].values, f"radius {eps:g}"
         for ax, mark, (matrix, words) in zip(self.maps, self.marks, shown, strict=True):
             if matrix is not None:
                 ax.images[0].set_data(matrix)

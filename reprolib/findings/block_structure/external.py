@@ -8,7 +8,6 @@ Source of the networks: EhanW/advrob-cifar10 (MIT).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,22 +16,20 @@ from numpy.typing import NDArray
 from reprolib.findings.block_structure import committed, hsic_rows
 from reprolib.findings.block_structure.batches import Batches, layer_batches
 from reprolib.findings.block_structure.comparing import PLAIN, compare
-from reprolib.findings.block_structure.networks import Compared
+from reprolib.findings.block_structure.networks import Compared, stages_of
 from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import measuring, plain, tidied
 from reprolib.measures import indices
 from reprolib.models import external as published
 from reprolib.models.external import CLAIM, PAIR
 from reprolib.models.networks import Network
-from reprolib.models.public_networks import RESNET20, build_public
+from reprolib.models.public_networks import RESNET20
 
 STANDARD, ROBUST = PAIR
-Index = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-NAMES: dict[str, Index] = {
+INDICES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "off-diagonal mean": indices.off_diagonal_mean,
     "mean over long range": indices.long_range_mean,
-    "stage contrast": partial(indices.stage_contrast, stages=indices.stages_of(build_public(RESNET20).layer_names)),
+    "stage contrast": lambda c: indices.stage_contrast(c, stages_of(RESNET20.architecture, c.shape[-1])),
 }
 EQUAL_DEPTH = "at equal depth, standard with robust"
 
@@ -43,14 +40,12 @@ def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
     if nets.study.settings.scale.dataset != published.DATASET:
         return []
     pair = published.networks(nets.study.device)
-    return rows_of_pair(pair, layer_batches(nets.study), question, nets.study.report) if pair else [committed.external(nets)]
+    return rows_of_pair(pair, layer_batches(nets.study), question) if pair else [committed.external(nets)]
 
 
-def rows_of_pair(
-    pair: Mapping[str, Network], batches: Batches, question: Question, report: Callable[[str], None] = lambda line: None
-) -> list[pd.DataFrame]:
+def rows_of_pair(pair: Mapping[str, Network], batches: Batches, question: Question) -> list[pd.DataFrame]:
     """Rows under "external": HSICs of the layers of either network, and of the two at equal depth."""
-    hsics = compare([*pair.values()], [(0, 1)], batches, question, False, report)
+    hsics = compare([*pair.values()], [(0, 1)], batches, question, False)
     frames = [plain(CLAIM, arm, network, hsics.within[k][PLAIN], PLAIN) for k, (arm, network) in enumerate(pair.items())]
     across = hsic_rows.of_pair(hsics.between[0, 1][PLAIN], pair[ROBUST].sha256[:12], depths_only=True)
     return [*frames, tidied(CLAIM, "hsic_pair", STANDARD, pair[STANDARD], across)]
@@ -68,7 +63,7 @@ def external_table(rows: pd.DataFrame) -> pd.DataFrame:
     own = found[found["quantity"] == "hsic"]
     matrices = {arm: hsic_rows.network(own[own["arm"] == arm]).matrix() for arm in (STANDARD, ROBUST)}
     table = []
-    for name, index in NAMES.items():
+    for name, index in INDICES.items():
         values = [float(index(matrices[arm])) for arm in (STANDARD, ROBUST)]
         table.append((name, *values, values[1] - values[0]))
     across = indices.same_depth_mean(hsic_rows.pair(found[found["quantity"] == "hsic_pair"]).matrix())

@@ -7,10 +7,13 @@ over batches: CKA does not notice, and the mean of the rows of a pair of layers 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reprolib.errors import BadInput
 from reprolib.measures.cka import BatchHSIC
@@ -19,6 +22,19 @@ from reprolib.measures.gram import LEAST_SAMPLES
 LACKING = "HSIC rows lack a whole side: a pair of networks, or of states, holds itself and both sides"
 
 Array = NDArray[np.float64]
+
+PARTS = ("cross", "own_x", "own_y")
+
+
+def as_tensors(hsics: Mapping[Any, BatchHSIC]) -> dict[str, Tensor]:
+    """What the measurement cache keeps of HSICs, each under its key."""
+    return {f"{key} {part}": torch.from_numpy(np.ascontiguousarray(getattr(hsic, part))) for key, hsic in hsics.items() for part in PARTS}
+
+
+def from_tensors(kept: Mapping[str, Tensor], key: object, n: int) -> BatchHSIC:
+    """The HSICs that were kept under a key, of batches of n."""
+    cross, own_x, own_y = (kept[f"{key} {part}"].numpy() for part in PARTS)
+    return BatchHSIC(np.full(len(cross), n), cross, own_x, own_y, ("",) * len(cross))
 
 
 def of_network(hsic: BatchHSIC) -> pd.DataFrame:
@@ -34,8 +50,6 @@ def of_network(hsic: BatchHSIC) -> pd.DataFrame:
 def of_pixels(hsic: BatchHSIC) -> pd.DataFrame:
     """The layers of a network (x) with the images themselves (y, one layer): unit_2 "i|pixels", and "pixels|pixels"."""
     values = _scaled(hsic)
-    if values.shape[2] != 1:
-        raise BadInput(f"{values.shape[2]} layers on the side of the pixels: give one, the images")
     own = hsic.own_y[:, 0] / hsic.own_y[:, 0].mean()
     return _frame({**{f"{i}|pixels": values[:, i, 0] for i in range(values.shape[1])}, "pixels|pixels": own})
 

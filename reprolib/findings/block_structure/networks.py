@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
-from reprolib.models.networks import Network
+import torch
+
+from reprolib.measures import indices
+from reprolib.models.grams import POOLED
+from reprolib.models.networks import ARCHITECTURES, Network, build
+from reprolib.models.public_networks import RESNET20, build_public
 from reprolib.study import Study
 from reprolib.training.specs import Spec
 
@@ -96,3 +102,25 @@ def spec_of_card(network: Network) -> Spec:
 def seed_of(network: Network) -> int:
     """The seed it was trained from."""
     return int(network.card["description"]["seed"])
+
+
+@cache
+def layers_of(architecture: str) -> tuple[str, ...]:
+    """The names of an architecture's layers: its post-activation maps in execution order and the pooled features; () where it is unknown."""
+    if architecture == RESNET20.architecture:
+        return (*build_public(RESNET20).layer_names, POOLED)
+    if architecture not in ARCHITECTURES:
+        return ()
+    with torch.device("meta"):
+        return (*build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names, POOLED)
+
+
+def named(architecture: str, n_layers: int) -> tuple[str, ...]:
+    """The names of n layers: those of the architecture, or numbers where a notebook compares others."""
+    names = layers_of(architecture)
+    return names if len(names) == n_layers else tuple(str(layer) for layer in range(n_layers))
+
+
+def stages_of(architecture: str, n_layers: int) -> list[list[int]]:
+    """The layers of each stage; none where the architecture is unknown, or other layers than its own are compared."""
+    return indices.stages_of(named(architecture, n_layers))

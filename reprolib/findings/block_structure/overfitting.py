@@ -23,7 +23,7 @@ from reprolib.findings.block_structure.batches import last_images, state_batches
 from reprolib.findings.block_structure.networks import ARMS, Compared, listed, seed_of
 from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import FITTED, OVERFITTING, measuring, single, tidied
-from reprolib.findings.block_structure.states import Names, as_tensors, at, compare_states, from_tensors, snapshots
+from reprolib.findings.block_structure.states import Names, at, compare_states, snapshots
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
@@ -115,12 +115,9 @@ def chosen_epochs(accuracy: Mapping[int, float], kept: Collection[int]) -> dict[
 def _accuracies(study: Study, network: Network, epochs: Sequence[int], images: Images, how: Attack) -> dict[int, float]:
     """Adversarial accuracy at each of these epochs."""
     states = snapshots(network)
-    described = {
-        "network": network.sha256,
-        "data": images.sha256,
-        "attack": [how.norm, how.eps, how.steps, RESTARTS],
-        "states": {str(epoch): store.sha256_file(states[epoch]) for epoch in epochs},
-    }
+    hashed = {str(epoch): store.sha256_file(states[epoch]) for epoch in epochs}
+    attack = [how.norm, how.eps, how.steps, RESTARTS]
+    described = {"network": network.sha256, "data": images.sha256, "attack": attack, "states": hashed}
 
     def compute() -> dict[str, Tensor]:
         x, y = images.x.to(study.device).float() / 255, images.y.to(study.device)
@@ -149,7 +146,8 @@ def _through(study: Study, network: Network, epochs: Mapping[str, int], question
         n = network.card["description"]["schedule"]["n_images"] or len(used)
         x, y = used.x[:n].to(batches.device), used.y[:n].to(batches.device)
         right = [predictions(states["last"], part.float() / 255) == z for part, z in zip(x.split(500), y.split(500), strict=True)]
-        return as_tensors(hsics) | {"train_accuracy": torch.cat(right).double().mean()}
+        return hsic_rows.as_tensors(hsics) | {"train_accuracy": torch.cat(right).double().mean()}
 
     kept = store.cache("block_structure", described, compute)
-    return Overfitted(network, dict(epochs), from_tensors(kept, [BEST_LAST, BEFORE], batches.n), float(kept["train_accuracy"]), accuracy)
+    pairs = {pair: hsic_rows.from_tensors(kept, pair, batches.n) for pair in (BEST_LAST, BEFORE)}
+    return Overfitted(network, dict(epochs), pairs, float(kept["train_accuracy"]), accuracy)

@@ -5,8 +5,7 @@ Source: Ding et al. 2021 (arXiv 2108.01661).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -29,15 +28,11 @@ VARIANTS = ("procrustes", "procrustes_shuffled")
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Rotated:
-    """Per network index -> its values (B,), those that are defined; per pair of networks the mean at equal depth (B,).
+Rotated = tuple[list[dict[str, Array]], dict[Pair, dict[str, Array]]]
+"""Per network index -> its values (B,), those that are defined; per pair of networks the mean at equal depth (B,).
 
-    Twice: as they are ("procrustes"), and with the rows of one side shuffled ("procrustes_shuffled"), which is what chance gives.
-    """
-
-    within: list[dict[str, Array]]
-    between: dict[Pair, dict[str, Array]]
+Twice: as they are ("procrustes"), and with the rows of one side shuffled ("procrustes_shuffled"), which is what chance gives.
+"""
 
 
 @measuring
@@ -47,28 +42,22 @@ def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
     wide = wide_batches(nets.study, max(network.n_features for _, network in arms)) if arms else None
     if wide is None:
         return []
-    rotated = rotate([network for _, network in arms], pairs_of(arms), wide, question, nets.study.report)
+    within, between = rotate([network for _, network in arms], pairs_of(arms), wide, question)
     frames = []
-    for (role, network), by_index in zip(arms, rotated.within, strict=True):
+    for (role, network), by_index in zip(arms, within, strict=True):
         frames += [tidied(DEPTH, quantity, role, network, per_batch(values)) for quantity, values in by_index.items()]
-    for (a, b), by_index in rotated.between.items():
+    for (a, b), by_index in between.items():
         (role, network), partner = arms[a], arms[b][1].sha256[:12]
         frames += [tidied(DEPTH, quantity, role, network, per_batch(values, partner)) for quantity, values in by_index.items()]
     return frames
 
 
-def rotate(
-    networks: Sequence[Network],
-    pairs: Sequence[Pair],
-    batches: Batches,
-    question: Question,
-    report: Callable[[str], None] = lambda line: None,
-) -> Rotated:
+def rotate(networks: Sequence[Network], pairs: Sequence[Pair], batches: Batches, question: Question) -> Rotated:
     """Procrustes similarity within each network and, at equal depth, between the named pairs."""
     described = batches.describe() | {"networks": [network.sha256 for network in networks], "pairs": [list(pair) for pair in pairs]}
 
     def compute() -> dict[str, Tensor]:
-        report(f"{', '.join(network.card['name'] for network in networks)}: Procrustes on {batches.count} batches of {batches.n}")
+        batches.report(f"{', '.join(network.card['name'] for network in networks)}: Procrustes on {batches.count} batches of {batches.n}")
         own, across = [], []
         layers: tuple[str, ...] = ()
         for x in batches:
@@ -99,7 +88,7 @@ def rotate(
         within.append({quantity: values for quantity, values in by_index.items() if np.isfinite(values).all()})
     across = kept["across"].numpy()
     between = {pair: {f"same_depth_mean@{variant}": across[:, p, v] for v, variant in enumerate(VARIANTS)} for p, pair in enumerate(pairs)}
-    return Rotated(within, between)
+    return within, between
 
 
 def _both(xs: Sequence[Tensor], ys: Sequence[Tensor] | None = None) -> Array:

@@ -21,7 +21,7 @@ from reprolib.findings.block_structure.committed import of_networks
 from reprolib.findings.block_structure.networks import ARMS, Compared, listed, seed_of
 from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import SETTLING, SHOWN, measuring, single, tidied
-from reprolib.findings.block_structure.states import Names, as_tensors, at, compare_states, from_tensors, snapshots, untrained
+from reprolib.findings.block_structure.states import Names, at, compare_states, snapshots, untrained
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.study import Study
@@ -48,14 +48,6 @@ class Beginnings:
         return self.made[seed]
 
 
-@dataclass(frozen=True)
-class Settled:
-    """One network through its training. pairs: ("epoch_3", "epoch_10") -> HSICs at equal depth. maps: epoch -> CKA of all layers (L, L)."""
-
-    pairs: dict[Names, BatchHSIC]
-    maps: dict[int, Array]
-
-
 @measuring
 def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
     """Rows of both deep arms: epochs against the last, and, shown, the CKA of all layers at every epoch.
@@ -69,13 +61,9 @@ def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
         if settled is None:
             absent.append(network)
             continue
-        maps = {
-            f"epoch_{epoch}|{i}|{j}": float(matrix[i, j])
-            for epoch, matrix in settled.maps.items()
-            for i in range(len(matrix))
-            for j in range(i, len(matrix))
-        }
-        frames.append(tidied(SETTLING, "hsic_states", role, network, hsic_rows.of_states(settled.pairs)))
+        upper = [(epoch, matrix, *pair) for epoch, matrix in settled[1].items() for pair in zip(*np.triu_indices(len(matrix)), strict=True)]
+        maps = {f"epoch_{epoch}|{i}|{j}": float(matrix[i, j]) for epoch, matrix, i, j in upper}
+        frames.append(tidied(SETTLING, "hsic_states", role, network, hsic_rows.of_states(settled[0])))
         frames.append(tidied(SHOWN, "cka", role, network, single(maps)))
     if not absent:
         return frames
@@ -84,8 +72,13 @@ def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
     return [*frames, of_networks(nets, absent, [(SETTLING, "hsic_states"), (SHOWN, "cka")])]
 
 
-def settle(network: Network, batches: Batches, question: Question, beginnings: Beginnings) -> Settled | None:
-    """Epochs of a network's training against its last; None where its states were not kept here."""
+def settle(
+    network: Network, batches: Batches, question: Question, beginnings: Beginnings
+) -> tuple[dict[Names, BatchHSIC], dict[int, Array]] | None:
+    """One network through its training: ("epoch_3", "epoch_10") -> HSICs at equal depth, and epoch -> CKA of all layers (L, L).
+
+    None where its states were not kept here.
+    """
     kept_states = snapshots(network)
     if len(kept_states) < 2:
         return None
@@ -100,11 +93,11 @@ def settle(network: Network, batches: Batches, question: Question, beginnings: B
         beginnings.study.report(f"{network.card['name']}: comparing {len(files)} epochs with the last")
         running = {"epoch_0": beginnings.of(network)} | {f"epoch_{epoch}": at(network, path) for epoch, path in files.items()}
         hsics, whole = compare_states(running, dict.fromkeys(running, batches), pairs, question, whole=True)
-        return as_tensors(hsics) | {f"map {name}": torch.from_numpy(hsic.matrix()) for name, hsic in whole.items()}
+        return hsic_rows.as_tensors(hsics) | {f"map {name}": torch.from_numpy(hsic.matrix()) for name, hsic in whole.items()}
 
     kept = store.cache("block_structure", described, compute)
     maps = {epoch: kept[f"map epoch_{epoch}"].numpy() for epoch in (*epochs, last)}
-    return Settled(from_tensors(kept, pairs, batches.n), maps)
+    return {pair: hsic_rows.from_tensors(kept, pair, batches.n) for pair in pairs}, maps
 
 
 def looked_at(last: int) -> list[int]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,18 +16,8 @@ from numpy.typing import NDArray
 
 from reprolib.errors import BadInput
 from reprolib.findings.block_structure import hsic_rows
-from reprolib.findings.block_structure.quantities import (
-    DECONFOUNDED,
-    MATRIX,
-    PAIRS,
-    PROCRUSTES,
-    SHUFFLED,
-    SIMILAR_FROM_START,
-    STAGED,
-    STATES,
-    is_index,
-    rows_of,
-)
+from reprolib.findings.block_structure import quantities as kinds
+from reprolib.findings.block_structure.networks import named, stages_of
 from reprolib.judging.evidence import Key
 from reprolib.judging.ledger import Contrast
 from reprolib.judging.quantities import without_variant
@@ -34,9 +25,9 @@ from reprolib.measures import indices
 from reprolib.measures import quantities as q
 from reprolib.measures.cka import BatchHSIC
 from reprolib.measures.effects import Absent, Member, NetworkValue
-from reprolib.models import networks
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 Pairs = dict[tuple[Member, Member], NetworkValue | Absent]
 
 
@@ -54,10 +45,8 @@ class Similarities:
 
     def __init__(self, rows: Callable[[str, str], pd.DataFrame | None]) -> None:
         self._rows = rows
-        self._hsic: dict[tuple[str, ...], BatchHSIC] = {}
-        self._by_arm: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
+        self._kept: dict[tuple[str, ...], Any] = {}
         self._by_pair: dict[tuple[str, str], list[tuple[str, str, pd.DataFrame]]] = {}
-        self._of_course: dict[tuple[str, ...], dict[tuple[str, str], BatchHSIC]] = {}
         self._measured: dict[tuple[str, str, str, str], _Measured] = {}
 
     def of_networks(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
@@ -102,21 +91,22 @@ class Similarities:
     def remark(self, contrast: Contrast) -> str:
         """Which layers an index leaves out, or an empty text."""
         name = without_variant(contrast.quantity)
-        rows = self._rows(contrast.claim, rows_of(contrast.quantity))
-        if name not in STATES or not STATES[name].from_start or rows is None:
+        rows = self._rows(contrast.claim, kinds.rows_of(contrast.quantity))
+        if name not in kinds.STATES or not kinds.STATES[name].from_start or rows is None:
             return ""
-        left_out = set(range(self._n_layers(contrast))) - set(self._changing(contrast))
-        names = [_layer_name(str(rows["architecture"].iloc[0]), layer) for layer in sorted(left_out)]
+        n_layers = 1 + max(int(label.rpartition("|")[2]) for label in rows["unit_2"].unique())
+        left_out = set(range(n_layers)) - set(self._changing(contrast))
+        names = [named(str(rows["architecture"].iloc[0]), n_layers)[layer] for layer in sorted(left_out)]
         return f"left out, as they start like they end: {', '.join(names)}" if names else ""
 
     def _frames(self, contrast: Contrast, arm: str) -> list[pd.DataFrame]:
-        key = (contrast.claim, rows_of(contrast.quantity), arm)
-        if key not in self._by_arm:
-            rows = self._rows(*key[:2])
-            self._by_arm[key] = (
-                [] if rows is None else [frame for _, frame in rows[rows["arm"] == arm].groupby(["seed", "network"], sort=True)]
-            )
-        return self._by_arm[key]
+        where = (contrast.claim, kinds.rows_of(contrast.quantity))
+
+        def frames() -> list[pd.DataFrame]:
+            rows = self._rows(*where)
+            return [] if rows is None else [frame for _, frame in rows[rows["arm"] == arm].groupby(["seed", "network"], sort=True)]
+
+        return self._once((*where, arm), frames)
 
     def _of_network(self, contrast: Contrast, frame: pd.DataFrame) -> _Measured:
         """The index of a contrast in the one network of `frame`, its rows of HSICs."""
@@ -124,7 +114,7 @@ class Similarities:
         key = (contrast.claim, contrast.quantity, str(frame["arm"].iloc[0]), network)
         if key not in self._measured:
             name = without_variant(contrast.quantity)
-            evaluate = self._of_states if name in STATES else self._of_matrix
+            evaluate = self._of_states if name in kinds.STATES else self._of_matrix
             try:
                 self._measured[key] = evaluate(contrast, frame, name)
             except BadInput as error:
@@ -133,9 +123,9 @@ class Similarities:
 
     def _of_matrix(self, contrast: Contrast, frame: pd.DataFrame, name: str) -> _Measured:
         network, architecture, seed = (frame[column].iloc[0] for column in ("network", "architecture", "seed"))
-        hsic = self._own(contrast, frame)
-        index = MATRIX.get(name) or partial(STAGED[name], stages=stages_of(architecture, hsic.cross.shape[1]))
-        if contrast.quantity.endswith(f"@{DECONFOUNDED}"):
+        hsic = self._read(hsic_rows.network, contrast, frame)
+        index = kinds.MATRIX.get(name) or partial(kinds.STAGED[name], stages=stages_of(architecture, hsic.cross.shape[1]))
+        if contrast.quantity.endswith(f"@{kinds.DECONFOUNDED}"):
             pixels = self._rows(contrast.claim, "hsic_pixels")
             of_network = None if pixels is None else pixels[(pixels["network"] == network) & (pixels["arm"] == frame["arm"].iloc[0])]
             if of_network is None or of_network.empty:
@@ -143,12 +133,12 @@ class Similarities:
             hsic = hsic_rows.with_pixels(frame, of_network)
             index = partial(_beyond_last, index)
         if not np.isfinite(index(hsic.matrix())):
-            why = indices.why_no_stages(stages_of(architecture, hsic.cross.shape[1])) if name in STAGED else "too few layers"
+            why = indices.why_no_stages(stages_of(architecture, hsic.cross.shape[1])) if name in kinds.STAGED else "too few layers"
             return _Measured(Absent(f"undefined in {architecture}: {why}", applicable=False))
         return _Measured(q.of_index(network, index, hsic), hsic.ids, hsic.cross.shape[1])
 
     def _of_states(self, contrast: Contrast, frame: pd.DataFrame, name: str) -> _Measured:
-        network, found, course = str(frame["network"].iloc[0]), self._states(contrast, frame), STATES[name]
+        network, found, course = str(frame["network"].iloc[0]), self._read(hsic_rows.states, contrast, frame), kinds.STATES[name]
         pairs, times = (course.pairs, np.zeros(0)) if course.pairs else _epochs(found)
         chosen = [found[pair] for pair in pairs if pair in found]
         if len(chosen) < len(pairs) or not chosen:
@@ -158,7 +148,7 @@ class Similarities:
         if course.from_start:
             layers = self._changing(contrast)
             if times[0] != 0 or len(layers) < 2:
-                why = f"fewer than two layers start below {SIMILAR_FROM_START:g}"
+                why = f"fewer than two layers start below {kinds.SIMILAR_FROM_START:g}"
                 return _Measured(Absent("epoch_0 not measured" if times[0] else why, applicable=times[0] != 0))
             index = partial(index, layers=layers)
         return _Measured(q.of_curves(network, index, chosen), chosen[0].ids, chosen[0].cross.shape[1])
@@ -166,37 +156,31 @@ class Similarities:
     def _changing(self, contrast: Contrast) -> list[int]:
         """The layers that no network of the rows begins with nearly as it ends."""
         starts = []
-        rows = self._rows(contrast.claim, rows_of(contrast.quantity))
+        rows = self._rows(contrast.claim, kinds.rows_of(contrast.quantity))
         for _, frame in [] if rows is None else rows.groupby(["arm", "network"], sort=True):
-            found = self._states(contrast, frame)
+            found = self._read(hsic_rows.states, contrast, frame)
             pairs, _ = _epochs(found)
             starts += [found[pairs[0]].same_depth()] if pairs else []
-        return np.flatnonzero(np.max(starts, axis=0) <= SIMILAR_FROM_START).tolist() if starts else []
+        return np.flatnonzero(np.max(starts, axis=0) <= kinds.SIMILAR_FROM_START).tolist() if starts else []
 
-    def _n_layers(self, contrast: Contrast) -> int:
-        rows = self._rows(contrast.claim, rows_of(contrast.quantity))
-        return 0 if rows is None else 1 + max(int(label.rpartition("|")[2]) for label in rows["unit_2"].unique())
+    def _read(self, read: Callable[[pd.DataFrame], T], contrast: Contrast, frame: pd.DataFrame) -> T:
+        """The HSICs of one network, from its rows; read once."""
+        key = (contrast.claim, kinds.rows_of(contrast.quantity), *(str(frame[column].iloc[0]) for column in ("arm", "network")))
+        return self._once(key, lambda: read(frame))
 
-    def _states(self, contrast: Contrast, frame: pd.DataFrame) -> dict[tuple[str, str], BatchHSIC]:
-        key = (contrast.claim, rows_of(contrast.quantity), *(str(frame[column].iloc[0]) for column in ("arm", "network")))
-        if key not in self._of_course:
-            self._of_course[key] = hsic_rows.states(frame)
-        return self._of_course[key]
-
-    def _own(self, contrast: Contrast, frame: pd.DataFrame) -> BatchHSIC:
-        key = (contrast.claim, rows_of(contrast.quantity), *(str(frame[column].iloc[0]) for column in ("arm", "network")))
-        if key not in self._hsic:
-            self._hsic[key] = hsic_rows.network(frame)
-        return self._hsic[key]
+    def _once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def _pairs(self, contrast: Contrast) -> Iterator[tuple[tuple[str, str], tuple[int, int], _Measured]]:
         """(arms, seeds, index) of every pair of networks of the contrast's arms that has rows; arms in the contrast's order, then seeds."""
         _, at, variant = contrast.quantity.partition("@")
-        where = (contrast.claim, f"hsic_pair{at}{variant}" if is_index(contrast.quantity) else contrast.quantity)
+        where = (contrast.claim, f"hsic_pair{at}{variant}" if kinds.is_index(contrast.quantity) else contrast.quantity)
         rows = self._rows(*where)
         alone, shuffled = self._rows(contrast.claim, "hsic"), None
-        if variant == PROCRUSTES:
-            shuffled = self._rows(contrast.claim, contrast.quantity.replace(PROCRUSTES, SHUFFLED))
+        if variant == kinds.PROCRUSTES:
+            shuffled = self._rows(contrast.claim, contrast.quantity.replace(kinds.PROCRUSTES, kinds.SHUFFLED))
         if alone is None or rows is None:
             return
         known = alone[["network", "arm", "seed"]].drop_duplicates()
@@ -224,37 +208,19 @@ class Similarities:
             yield (first, last), (a, b), self._measured[key]
 
 
-@cache
-def stages_of(architecture: str, n_layers: int) -> tuple[tuple[int, ...], ...]:
-    """The layers of each stage of an architecture of the study, its post-activation maps and the pooled features.
-
-    () where it is unknown, or where other layers are compared, as many as it does not have.
-    """
-    if architecture not in networks.ARCHITECTURES:
-        return ()
-    names = networks.build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names
-    return tuple(tuple(stage) for stage in indices.stages_of(names)) if n_layers == len(names) + 1 else ()
-
-
-def _layer_name(architecture: str, layer: int) -> str:
-    """A layer's name in its architecture of the study, or its number."""
-    names = networks.build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names if architecture in networks.ARCHITECTURES else ()
-    return names[layer] if layer < len(names) else "pooled" if names else f"layer {layer}"
-
-
 def _of_pair(quantity: str, frame: pd.DataFrame, shuffled: pd.DataFrame | None) -> _Measured:
     """The index of a pair of networks, of which `frame` holds the rows; shuffled: rows of all pairs, of Procrustes."""
     name = f"{frame['network'].iloc[0]}, {frame['unit_2'].iloc[0].partition('|')[0]}"
-    if not is_index(quantity):
+    if not kinds.is_index(quantity):
         values, where = frame.set_index("unit")["value"].sort_index(), ["network", "unit_2"]
         chosen = None if shuffled is None else shuffled[(shuffled[where] == frame[where].iloc[0]).all(axis=1)]
         if chosen is None or chosen.empty:
-            return _Measured(Absent(f"{quantity.replace(PROCRUSTES, SHUFFLED)} not measured"))
+            return _Measured(Absent(f"{quantity.replace(kinds.PROCRUSTES, kinds.SHUFFLED)} not measured"))
         beyond = values - chosen.set_index("unit")["value"]
         if beyond.isna().any():
             raise BadInput(f"{quantity} and its shuffled rows are of different batches: measure both on the same ones")
         return _Measured(q.of_mean(name, beyond), tuple(beyond.index))
-    hsic, index = hsic_rows.pair(frame), PAIRS[without_variant(quantity)]
+    hsic, index = hsic_rows.pair(frame), kinds.PAIRS[without_variant(quantity)]
     if not np.isfinite(index(hsic.matrix())):
         return _Measured(Absent("only equal depths measured"))
     return _Measured(q.of_index(name, index, hsic), hsic.ids, hsic.cross.shape[1])

@@ -10,8 +10,6 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from reprolib import data, store
@@ -75,23 +73,3 @@ def compare_states(
         for name in states if whole else ():
             within.setdefault(name, MinibatchCKA(len(flat[name]))).update_grams(flat[name])
     return {pair: one.batches() for pair, one in across.items()}, {name: one.batches() for name, one in within.items()}
-
-
-def as_tensors(pairs: Mapping[Names, BatchHSIC]) -> dict[str, Tensor]:
-    """What the cache keeps of pairs of states: the HSICs at equal depth (B, L) and either side's own."""
-    tensors = {}
-    for (a, b), hsic in pairs.items():
-        tensors[f"{a}|{b} cross"] = torch.from_numpy(np.diagonal(hsic.cross, axis1=1, axis2=2).copy())
-        tensors[f"{a}|{b} x"], tensors[f"{a}|{b} y"] = torch.from_numpy(hsic.own_x), torch.from_numpy(hsic.own_y)
-    return tensors
-
-
-def from_tensors(tensors: Mapping[str, Tensor], pairs: Sequence[Names], n: int) -> dict[Names, BatchHSIC]:
-    """The inverse of `as_tensors`, of batches of n; unequal depths are NaN."""
-    hsics = {}
-    for a, b in pairs:
-        cross, x, y = (tensors[f"{a}|{b} {part}"].numpy() for part in ("cross", "x", "y"))
-        cube = np.full((*cross.shape, cross.shape[1]), np.nan)
-        cube[:, np.arange(cross.shape[1]), np.arange(cross.shape[1])] = cross
-        hsics[a, b] = BatchHSIC(np.full(len(cross), n), cube, x, y, ("",) * len(cross))
-    return hsics

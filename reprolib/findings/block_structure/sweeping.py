@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from reprolib import store
-from reprolib.data import Images
 from reprolib.findings.block_structure.batches import batches
 from reprolib.findings.block_structure.networks import ARMS, Compared
 from reprolib.findings.block_structure.question import Question, grams
@@ -19,6 +18,7 @@ from reprolib.findings.block_structure.rows import SHOWN, measuring, single, tid
 from reprolib.measures.cka import MinibatchCKA, cka
 from reprolib.measures.indices import off_diagonal_mean
 from reprolib.models.networks import Network
+from reprolib.study import Study
 
 SIZES = (50, 100, 250, 1000)
 GAUSSIAN_SIZES = (32, 64, 128, 256, 512)
@@ -33,13 +33,12 @@ NOBODY: dict[str, Any] = {"arm": "judge", "recipe": "none", "architecture": "gau
 @measuring
 def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
     """Rows, shown: CKA of independent Gaussians, and the off-diagonal mean of the first network of each deep role, by batch size."""
-    table = [
-        {"unit": f"draw {draw}", "unit_2": f"{kind}|{n}", "value": value} for (kind, n, draw), value in independent_gaussians().items()
-    ]
-    frames = [pd.DataFrame(table).assign(claim=SHOWN, quantity="gaussian_cka", reached=True, **NOBODY)]
+    gaussians = independent_gaussians()
+    table = {"unit": [f"draw {draw}" for *_, draw in gaussians], "unit_2": [f"{kind}|{n}" for kind, n, _ in gaussians]}
+    frames = [pd.DataFrame({**table, "value": gaussians.values()}).assign(claim=SHOWN, quantity="gaussian_cka", reached=True, **NOBODY)]
     for role in (*ARMS, "untrained"):
         for network in nets.deep.get(role, ())[:1]:
-            by_size = batch_sizes(network, nets.study.images("test"), question, nets.study.device, report=nets.study.report)
+            by_size = batch_sizes(nets.study, network, question)
             values = {f"{kind}|{n}": value for (kind, n), value in by_size.items()}
             frames.append(tidied(SHOWN, "off_diagonal_mean_by_n", role, network, single(values)))
     return frames
@@ -57,26 +56,20 @@ def independent_gaussians() -> dict[tuple[str, int, int], float]:
     return values
 
 
-def batch_sizes(
-    network: Network,
-    images: Images,
-    question: Question,
-    device: str,
-    sizes: Sequence[int] = SIZES,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[tuple[str, int], float]:
+def batch_sizes(study: Study, network: Network, question: Question, sizes: Sequence[int] = SIZES) -> dict[tuple[str, int], float]:
     """("biased" or "unbiased", n) -> off-diagonal mean of the CKA matrix, from the first images, as many as the largest size, cut into batches of n.
 
     The network runs once, on one batch of the largest size; a smaller batch's Gram is a block of the large one's, which its
     own centring puts right. Sizes that do not divide the largest, or exceed the set, are left out.
     """
+    images = study.images("test")
     largest = max(n for n in sizes if n <= len(images))
     used = [n for n in sizes if n <= largest and largest % n == 0]
-    large = batches(images, largest, 1, device)
+    large = batches(images, largest, 1, study.device)
     described = large.describe() | {"network": network.sha256, "sizes": used}
 
     def compute() -> dict[str, Tensor]:
-        report(f"{network.card['name']}: CKA by batch size")
+        study.report(f"{network.card['name']}: CKA by batch size")
         unbiased: dict[int, MinibatchCKA] = {}
         biased: dict[int, list[Tensor]] = {n: [] for n in used}
         for x in large:

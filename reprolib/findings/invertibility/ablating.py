@@ -7,7 +7,7 @@ iterate. Source of the reference: Engstrom et al. 2019 (arXiv 1906.00945) and th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from reprolib import store
-from reprolib.findings.invertibility.inversions import Inversions
-from reprolib.findings.invertibility.inverting import Eyes, Task
-from reprolib.findings.invertibility.tidying import ARMS, Part
-from reprolib.judging.tidy import identity, row
+from reprolib.findings.invertibility.inversions import Inversions, section
+from reprolib.findings.invertibility.inverting import Task, distance_unit
+from reprolib.findings.invertibility.tidying import ARMS, Part, Rows, unit_rows
+from reprolib.judging.tidy import identity
 from reprolib.measures import perceptual
 from reprolib.models.layers import features, movable, movable_key
 from reprolib.models.networks import Network
@@ -27,7 +27,6 @@ from reprolib.perturb.engine import Box, minimise
 from reprolib.perturb.fourier import invert_fourier, matched_stepper
 from reprolib.perturb.inversion import network_code, stepper
 
-N_TARGETS = 8
 N_PICTURES = 4
 LAYER = "layer:"
 """Before the name of a layer, where a variant inverts another map than the last."""
@@ -79,76 +78,53 @@ def layer_variants(network: Network, reference: Variant, image_px: int, within_b
     }
 
 
+@section
 def of(inversions: Inversions) -> Part:
-    """Every variant on the first networks of both arms."""
-    study, settings = inversions.study, inversions.study.settings
-    if not inversions.task:
-        return Part(pd.DataFrame())
-    within_blocks = settings.values.get("layers_within_blocks", True)
-    return measure(
-        inversions.nets, *inversions.measured, *inversions.budget, settings["pool"], settings["n_ablated"], within_blocks, study.report
-    )
+    """Every variant on the first network of the standard and of the robust arm, the first few targets, one start.
 
-
-def measure(
-    nets: Mapping[str, Sequence[Network]],
-    task: Task,
-    eyes: Eyes,
-    steps: int,
-    step: float,
-    pool: int,
-    n_targets: int = N_TARGETS,
-    within_blocks: bool = True,
-    report: Callable[[str], None] = lambda line: None,
-) -> Part:
-    """Every variant on the first network of the standard and of the robust arm, the first `n_targets` targets, one start.
-
-    steps, step, pool: of the reference, as in `invert_task`. within_blocks: see `layer_variants`. Measured once per network and
-    variant, then read from the cache.
+    Measured once per network and variant, then read from the cache.
     Rows: claim "ablation", quantities distance_ratio, pixel_correlation and d_rel of the images kept, unit_2 the variant; d_rel
     in units of the inverted map's own random pairs, the ratio in units of the variant's own start. pictures: "targets"
     (t, 3, h, w) in [0, 1], and per variant {arm: (t, 3, h, w)}, of the first targets.
     """
-    n = min(n_targets, len(task.ids))
-    targets = task.targets[:n]
-    rows: list[dict[str, Any]] = []
-    pictures: dict[str, Any] = {"targets": targets[:N_PICTURES].cpu()}
+    study, eyes = inversions.study, inversions.measured[1]
+    task = inversions.measured[0].first(study.settings["n_ablated"])
+    rows: Rows = []
+    pictures: dict[str, Any] = {"targets": task.targets[:N_PICTURES].cpu()}
     for arm in ARMS:
-        network = nets[arm][0]
-        ways = variants(steps, step, pool)
-        ways |= layer_variants(network, ways["reference"], targets.shape[-1], within_blocks)
-        told = f"{network.card['name']}: inverting {n} targets in {len(ways)} ways"
-        announce = functools.cache(functools.partial(report, told))  # once a network, and only where something is measured
-        base = identity(arm, network)
+        network = inversions.nets[arm][0]
+        ways = variants(study.settings["steps"], study.settings["step"], study.settings["pool"])
+        within_blocks = study.settings.values.get("layers_within_blocks", True)
+        ways |= layer_variants(network, ways["reference"], task.targets.shape[-1], within_blocks)
+        line = f"{network.card['name']}: inverting {len(task.ids)} targets in {len(ways)} ways"
+        announce = functools.cache(functools.partial(study.report, line))  # once a network, and only where something is measured
         moving = functools.cache(functools.partial(movable, network))
         for name, way in ways.items():
-            found = _inverses(network, moving, way, task, n, announce)
-            x, start = found["x"].to(targets.device), task.starts[way.start][:n]
+            found = _inverses(network, moving, way, task, announce)
+            x = found["x"].to(task.targets.device)
             values = {
-                "distance_ratio": eyes.distance("standard", x, targets) / eyes.distance("standard", start, targets),
-                "pixel_correlation": perceptual.pixel_correlation(x, targets),
+                "distance_ratio": eyes.ratio("standard", x, task, way.start),
+                "pixel_correlation": perceptual.pixel_correlation(x, task.targets),
                 "d_rel": found["d_rel"],
             }
             for quantity, value in values.items():
-                rows += [base | row("ablation", quantity, task.ids[i], name, value[i], True) for i in range(n)]
+                rows += unit_rows(identity(arm, network), "ablation", quantity, task.ids, name, value)
             pictures.setdefault(name, {})[arm] = x[:N_PICTURES].cpu()
     return Part(pd.DataFrame(rows), pictures)
 
 
-def _inverses(
-    network: Network, moving: Callable[[], Network], way: Variant, task: Task, n: int, announce: Callable[[], None]
-) -> dict[str, Tensor]:
+def _inverses(network: Network, moving: Callable[[], Network], way: Variant, task: Task, announce: Callable[[], None]) -> dict[str, Tensor]:
     """x (n, 3, h, w) and its d_rel (n,): from the cache, or, announced, measured. Equal ways are measured once, whatever their names."""
-    described = {"network": movable_key(network), "data": task.data_sha256, "targets": task.ids[:n], **asdict(way)}
+    described = {"network": movable_key(network), "data": task.data_sha256, "targets": task.ids, **asdict(way)}
 
     def compute() -> dict[str, Tensor]:
         announce()
         code = network_code(moving(), way.pool, way.layer or network.layer_names[-1], way.straight_through)
-        start = task.starts[way.start][:n].contiguous(memory_format=torch.channels_last)
+        start = task.starts[way.start].contiguous(memory_format=torch.channels_last)
         with torch.autocast(start.device.type, enabled=False):
             with torch.no_grad():
-                unit = perceptual.random_pair_median(code(task.typical), generator=torch.Generator().manual_seed(0))
-                wanted = code(task.targets[:n])
+                unit = distance_unit(code(task.typical))
+                wanted = code(task.targets)
             if way.fourier:
                 x = invert_fourier(code, wanted, start, way.steps, matched_stepper(way.step))
             else:

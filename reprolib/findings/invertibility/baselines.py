@@ -5,7 +5,6 @@ Shown beside the networks, no claim's control. A linear code fixes an image on i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,9 +13,8 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
-from reprolib.errors import BadInput
-from reprolib.findings.invertibility.inversions import Inversions
-from reprolib.findings.invertibility.inverting import TAUS, Eyes, Task, invert_code
+from reprolib.findings.invertibility.inversions import Inversions, section
+from reprolib.findings.invertibility.inverting import invert_code
 from reprolib.findings.invertibility.tidying import Part, kind_of, run_rows
 
 CLAIM = "baseline"
@@ -49,12 +47,7 @@ class Components:
 
 
 def principal_components(images: Images, k: int, device: str | torch.device = "cpu") -> Components:
-    """The first k components of the first `N_FITTED` images' pixels in [0, 1]; fewer where the images have no more; fitted once, then cached.
-
-    Raises BadInput for k < 1 or fewer than 2 images.
-    """
-    if k < 1 or len(images) < 2:
-        raise BadInput(f"k={k} components of {len(images)} images are not allowed: give at least 1 component and 2 images")
+    """The first k components of the first `N_FITTED` images' pixels in [0, 1]; fewer where the images have no more; fitted once, then cached."""
     described = {"data": images.sha256, "n_fitted": N_FITTED}
 
     def compute() -> dict[str, Tensor]:
@@ -70,41 +63,23 @@ def principal_components(images: Images, k: int, device: str | torch.device = "c
     return Components(kept["mean"], kept["directions"][:, :rank], store.content_key({**described, "k": rank}), share)
 
 
+@section
 def of(inversions: Inversions) -> Part:
-    """The baseline with as many numbers as the networks' codes have."""
-    study = inversions.study
-    if not inversions.task:
-        return Part(pd.DataFrame())
+    """Rows under "baseline" of a code of as many principal components of the training images as the networks' codes have numbers, inverted as they are.
+
+    Quantities: those of `QUANTITIES`, from every noise start at its deciding tau. pictures: targets and inverses (t, 3, h, w) from the
+    first noise start, share (of variance).
+    """
+    study, (task, eyes), tau = inversions.study, inversions.measured, inversions.taus["noise"]
     n_features = next((network.n_features for networks in inversions.nets.values() for network in networks), 1)
     train, n_numbers = study.first_training_images(N_FITTED), n_features * study.settings["pool"] ** 2
-    return measure(train, *inversions.measured, n_numbers, inversions.taus, *inversions.budget, inversions.measured_taus, study.report)
-
-
-def measure(
-    train: Images,
-    task: Task,
-    eyes: Eyes,
-    n_numbers: int,
-    deciding: Mapping[str, float],
-    steps: int,
-    step: float,
-    taus: Sequence[float] = TAUS,
-    report: Callable[[str], None] = lambda line: None,
-) -> Part:
-    """Rows under "baseline" of the code of `n_numbers` principal components of the training images, inverted as the networks are.
-
-    n_numbers: as many as the networks' code has. deciding: tau per kind of start. Quantities: those of `QUANTITIES`, from every
-    noise start at its deciding tau. pictures: targets and inverses (t, 3, h, w) from the first noise start, share (of variance).
-    """
     components = principal_components(train, n_numbers, task.targets.device)
-    size = components.directions.shape[1]
     starts = [start for start in task.starts if kind_of(start) == "noise"]
-    _, runs = invert_code(
-        components.code, {"components": components.key}, task, steps, step, starts, len(task.ids),
-        lambda: report(f"PCA of pixels: inverting {len(task.ids)} targets from {len(starts)} starts, {steps} steps, {size} numbers"), taus,
-    )  # fmt: skip
-    rows = pd.DataFrame([told for start, run in runs.items() for told in run_rows(IDENTITY, start, run, task, eyes, deciding["noise"])])
+    steps, step, size = study.settings["steps"], study.settings["step"], components.directions.shape[1]
+    line = f"PCA of pixels: inverting {len(task.ids)} targets from {len(starts)} starts, {steps} steps, {size} numbers"
+    described = {"components": components.key}
+    _, runs = invert_code(components.code, described, task, steps, step, starts, lambda: study.report(line), inversions.measured_taus)
+    rows = pd.DataFrame([one for start, run in runs.items() for one in run_rows(IDENTITY, start, run, task, eyes, tau)])
     rows = rows[rows["quantity"].isin(QUANTITIES)].assign(claim=CLAIM)
-    first = runs[starts[0]].at[deciding["noise"]]
-    pictures = {"targets": task.targets[:N_PICTURES], "inverses": first[:N_PICTURES], "share": components.share}
-    return Part(rows, pictures)
+    inverses = runs[starts[0]].at[tau][:N_PICTURES]
+    return Part(rows, {"targets": task.targets[:N_PICTURES], "inverses": inverses, "share": components.share})

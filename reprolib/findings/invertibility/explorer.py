@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from torch import Tensor
 
-from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.figures.page import pixels
-from reprolib.front_end import is_wanted
+from reprolib.front_end import is_wanted, moved_by
 
 if TYPE_CHECKING:
     import ipywidgets
 
 SCREEN_DPI = 120
-FRAME_KEYS = ("d_rel", "distance", "images", "steps")
 NO_IMAGES = "explorer: the images of this scale are not here, and committed rows hold no pictures to move through"
 HEADLESS = 'explorer: nobody is watching, so no sliders are drawn (interactive="on" draws them); the figures above show the same steps'
 
@@ -32,27 +28,24 @@ def invertibility(frames: Mapping[str, Any] | None, interactive: str = "auto") -
     """Sliders over precomputed inversions; leave it as the last value of a cell, which shows it.
 
     frames: network label ("standard, seed 0") to {"d_rel": (steps, t), "distance": (steps, t), "images": uint8 (steps, t, 3, h, w),
-    "steps": [0, 10, ...]}, and "targets": (t, 3, h, w) in [0, 1] or uint8; optional "role" per network (its colour) and "names" (t words).
+    "steps": [0, 10, ...]}, and "targets": (t, 3, h, w) in [0, 1] or uint8.
     interactive: "auto" (JupyterLab only), "on", "off". Without a person, or without frames (the data set is not here), it
-    prints one line and returns None.
-    Raises BadInput when a key is missing, shapes or steps do not fit, or `interactive` is another word.
+    prints one line and returns None. Raises BadInput when `interactive` is another word.
     """
     if frames is None:
         print(NO_IMAGES)
         return None
-    _check(frames)
     if not is_wanted(interactive):
         print(HEADLESS)
         return None
     import ipywidgets  # only where a person is: a headless run needs no widget library
 
-    networks = labels(frames)
-    names = list(frames.get("names", range(len(frames["targets"]))))
+    networks = [name for name in frames if name != "targets"]
     steps = list(frames[networks[0]]["steps"])
-    left, right = default_pair(networks)
-    pick_target = ipywidgets.Dropdown(options=[(str(name), t) for t, name in enumerate(names)], value=0, description="target")
-    pick_left = ipywidgets.Dropdown(options=networks, value=left, description="network")
-    pick_right = ipywidgets.Dropdown(options=networks, value=right, description="beside")
+    first = {arm: next((name for name in networks if _arm(name) == arm), networks[0]) for arm in ("standard", "robust")}
+    target = ipywidgets.Dropdown(options=range(len(frames["targets"])), value=0, description="target")
+    left = ipywidgets.Dropdown(options=networks, value=first["standard"], description="network")
+    right = ipywidgets.Dropdown(options=networks, value=first["robust"], description="beside")
     slider = ipywidgets.SelectionSlider(
         options=[(str(step), i) for i, step in enumerate(steps)],
         value=len(steps) - 1,
@@ -62,15 +55,7 @@ def invertibility(frames: Mapping[str, Any] | None, interactive: str = "auto") -
     )
     play = ipywidgets.Play(min=0, max=len(steps) - 1, value=len(steps) - 1, interval=250)
     ipywidgets.jslink((play, "value"), (slider, "index"))
-    screen = Screen(frames)
-    picture = ipywidgets.Image(value=screen.png(left, right, 0, len(steps) - 1), format="png", layout={"max_width": "100%"})
-
-    def redraw(_: object) -> None:
-        picture.value = screen.png(pick_left.value, pick_right.value, pick_target.value, slider.value)
-
-    for control in (slider, pick_target, pick_left, pick_right):
-        control.observe(redraw, names="value")
-    return ipywidgets.VBox([ipywidgets.HBox([pick_target, pick_left, pick_right]), ipywidgets.HBox([slider, play]), picture])
+    return moved_by((left, right, target, slider), Screen(frames).png, [(target, left, right), (slider, play)])
 
 
 class Screen:
@@ -105,25 +90,13 @@ class Screen:
         self.target.images[0].set_data(pixels(self.frames["targets"][target]))
         for axes, label, line, dot in zip(self.sides, (left, right), self.paths, self.dots, strict=True):
             frame = self.frames[label]
-            colour, marker = _look(label, frame)
-            d_rel, distance = _column(frame["d_rel"], target), _column(frame["distance"], target)
+            look = style.role(_arm(label))
+            d_rel, distance = (frame[key][:, target].cpu().double().numpy() for key in ("d_rel", "distance"))
             axes.images[0].set_data(pixels(frame["images"][index][target]))
-            axes.set_title(label.replace("_", " "), color=colour, fontweight="bold", fontsize=7.5, loc="center")
+            axes.set_title(label.replace("_", " "), color=look.colour, fontweight="bold", fontsize=7.5, loc="center")
             axes.set_xlabel(f"$d_\\mathrm{{rel}}$ {d_rel[index]:.2f}    $d_\\mathrm{{img}}$ {distance[index]:.2f}")
-            line.set(data=(d_rel, distance), color=colour)
-            dot.set(data=([d_rel[index]], [distance[index]]), color=colour, marker=marker)
-
-
-def labels(frames: Mapping[str, Any]) -> list[str]:
-    """The networks of `frames`, in their order."""
-    return [name for name in frames if name not in ("targets", "names")]
-
-
-def default_pair(networks: Sequence[str]) -> tuple[str, str]:
-    """Which two networks to show first: a standard and a robust one where there are, else the first two."""
-    standard = next((name for name in networks if _arm(name) == "standard"), networks[0])
-    robust = next((name for name in networks if _arm(name) == "robust"), None)
-    return standard, robust or next((name for name in networks if name != standard), standard)
+            line.set(data=(d_rel, distance), color=look.colour)
+            dot.set(data=([d_rel[index]], [distance[index]]), color=look.colour, marker=look.marker)
 
 
 def _layout(frames: Mapping[str, Any]) -> tuple[Figure, Axes, tuple[Axes, Axes], Axes]:
@@ -136,12 +109,10 @@ def _layout(frames: Mapping[str, Any]) -> tuple[Figure, Axes, tuple[Axes, Axes],
         axes.spines[:].set_visible(False)
     target.set_title("target", loc="center")
     target.set_xlabel(" ")
-    of_networks = [frames[name] for name in labels(frames)]
-    farthest, nearest, highest = (
-        max(float(frame["d_rel"].max()) for frame in of_networks),
-        min(float(frame["d_rel"].min()) for frame in of_networks),
-        max(float(frame["distance"].max()) for frame in of_networks),
-    )
+    of_networks = [frame for name, frame in frames.items() if name != "targets"]
+    farthest = max(float(frame["d_rel"].max()) for frame in of_networks)
+    nearest = min(float(frame["d_rel"].min()) for frame in of_networks)
+    highest = max(float(frame["distance"].max()) for frame in of_networks)
     chart.set_xscale("log")
     chart.set(xlim=(farthest * 1.15, max(nearest, 1e-4) / 1.15), ylim=(0, 1.08 * max(highest, 1)))
     ticks = [tick for tick in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01) if chart.get_xlim()[1] <= tick <= chart.get_xlim()[0]]
@@ -156,34 +127,3 @@ def _layout(frames: Mapping[str, Any]) -> tuple[Figure, Axes, tuple[Axes, Axes],
 def _arm(label: str) -> str:
     """The arm that a label like "standard, seed 0" begins with."""
     return label.split(",")[0].strip()
-
-
-def _look(label: str, frame: Mapping[str, Any]) -> tuple[str, str]:
-    """(colour, marker): of the frame's role, or of the arm its label begins with, or plain ink."""
-    arm = str(frame.get("role", _arm(label)))
-    return (style.ROLES[arm].colour, style.ROLES[arm].marker) if arm in style.ROLES else (style.INK, "o")
-
-
-def _column(values: Tensor, target: int) -> np.ndarray[Any, Any]:
-    return torch.as_tensor(values).detach().cpu().double().numpy()[:, target]
-
-
-def _check(frames: Mapping[str, Any]) -> None:
-    if "targets" not in frames:
-        raise BadInput('frames has no "targets": give (t, 3, h, w) images beside the networks')
-    networks = labels(frames)
-    if not networks:
-        raise BadInput('frames holds no network: give {"standard, seed 0": {"d_rel": ..., "distance": ..., "images": ..., "steps": ...}}')
-    n_targets, steps = len(frames["targets"]), list(frames[networks[0]].get("steps", []))
-    if "names" in frames and len(frames["names"]) != n_targets:
-        raise BadInput(f"frames names {len(frames['names'])} targets and holds {n_targets}: give one name per target")
-    for name in networks:
-        missing = [key for key in FRAME_KEYS if key not in frames[name]]
-        if missing:
-            raise BadInput(f"frames[{name!r}] has no {', '.join(missing)}: each network needs {', '.join(FRAME_KEYS)}")
-        if list(frames[name]["steps"]) != steps or not steps:
-            raise BadInput(f"frames[{name!r}] has other steps than {networks[0]!r}, or none: one slider moves both, so log the same steps")
-        for key in ("d_rel", "distance", "images"):
-            shape = tuple(frames[name][key].shape)
-            if shape[:2] != (len(steps), n_targets):
-                raise BadInput(f"frames[{name!r}][{key!r}] has shape {shape}: ({len(steps)} steps, {n_targets} targets, ...) is needed")

@@ -6,17 +6,17 @@ Source of the networks: EhanW/advrob-cifar10 (MIT).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from reprolib import store
-from reprolib.findings.invertibility.inversions import Inversions
-from reprolib.findings.invertibility.inverting import TAUS, Eyes, Task, invert_task, sha256_of
-from reprolib.findings.invertibility.tidying import Part, deciding_taus, kind_of, reach_rows, run_rows
-from reprolib.judging.tidy import identity, row
+from reprolib.findings.invertibility.inversions import Inversions, section
+from reprolib.findings.invertibility.inverting import sha256_of
+from reprolib.findings.invertibility.tidying import Part, Rows, deciding_taus, kind_of, reach_rows, run_rows, unit_rows
+from reprolib.judging.tidy import identity
 from reprolib.models.external import CLAIM, DATASET, PAIR, networks
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
@@ -28,57 +28,33 @@ N_CHECKED = 250
 """Test images of the accuracies that are told beside."""
 
 
+@section
 def of(inversions: Inversions) -> Part:
-    """The pair that others trained, on data sets that it knows; its committed rows where its files are not here."""
-    study, settings = inversions.study, inversions.study.settings
-    if not inversions.task or settings.scale.dataset != DATASET:
-        return Part(pd.DataFrame())
-    pair, test = networks(study.device), study.images("test")
+    """Rows under "external" with the quantities of INV-1 to INV-3, unit_2 the start; committed ones where the files are not here.
+
+    Only on the data set that the pair was trained on. The deciding taus are the pair's own. Also clean_accuracy and
+    adversarial_accuracy (PGD-20, one random start) on the first test images.
+    """
+    study = inversions.study
+    if study.settings.scale.dataset != DATASET:
+        return Part()
+    pair = networks(study.device)
     if not pair:
         return Part(inversions.committed(CLAIM, without=pd.DataFrame()))
-    checked = test.x[:N_CHECKED].float().to(study.device) / 255, test.y[:N_CHECKED].to(study.device)
-    return measure(
-        pair, *inversions.measured, *inversions.budget, settings["pool"], settings.scale.norm, settings.scale.eps, checked,
-        inversions.measured_taus, settings["tau"], study.report,
-    )  # fmt: skip
-
-
-def measure(
-    pair: Mapping[str, Network],
-    task: Task,
-    eyes: Eyes,
-    steps: int,
-    step: float,
-    pool: int,
-    norm: str,
-    eps: float,
-    checked: tuple[Tensor, Tensor],
-    taus: Sequence[float] = TAUS,
-    tau: float = 0.0,
-    report: Callable[[str], None] = lambda line: None,
-) -> Part:
-    """Rows under "external" with the quantities of INV-1 to INV-3, unit_2 the start; the deciding taus are the pair's own.
-
-    pair: one network an arm (`networks`). norm, eps: of the attack, and checked: images (n, 3, h, w) in [0, 1] with their
-    classes (n,), for the rows clean_accuracy and adversarial_accuracy (PGD-20, one random start). tau: at which inverses are
-    compared; 0: chosen by the reach of the pair, as among ours.
-    """
-    if not pair:
-        return Part(pd.DataFrame())
-    task = task.first(N_TARGETS)
-    inverted = [
-        invert_task(arm, network, task, steps, step, pool, list(task.starts), report=report, taus=taus) for arm, network in pair.items()
-    ]
+    task, eyes = inversions.measured[0].first(N_TARGETS), inversions.measured[1]
+    inverted = [inversions.inverses_of(arm, network, task, list(task.starts)) for arm, network in pair.items()]
     reach = reach_rows(inverted, task)
     deciding = deciding_taus(reach, tuple(pair))
-    told = []
+    test, scale = study.images("test"), study.settings.scale
+    checked = test.x[:N_CHECKED].float().to(study.device) / 255, test.y[:N_CHECKED].to(study.device)
+    rows: Rows = []
     for one in inverted:
         base = identity(one.role, one.network)
         for start, run in one.runs.items():
-            told += run_rows(base, start, run, task, eyes, tau or deciding[kind_of(start)])
-        for quantity, value in _accuracies(one.network, norm, eps, checked, report).items():
-            told.append(base | row(CLAIM, quantity, "test", "", value, True))
-    return Part(pd.concat([reach, pd.DataFrame(told)], ignore_index=True).assign(claim=CLAIM))
+            rows += run_rows(base, start, run, task, eyes, study.settings["tau"] or deciding[kind_of(start)])
+        for quantity, value in _accuracies(one.network, scale.norm, scale.eps, *checked, study.report).items():
+            rows += unit_rows(base, CLAIM, quantity, ["test"], "", value[None])
+    return Part(pd.concat([reach, pd.DataFrame(rows)], ignore_index=True).assign(claim=CLAIM))
 
 
 def external_table(rows: pd.DataFrame) -> pd.DataFrame | None:
@@ -104,15 +80,13 @@ def external_table(rows: pd.DataFrame) -> pd.DataFrame | None:
     return table.round(3).rename_axis("network").reset_index()
 
 
-def _accuracies(network: Network, norm: str, eps: float, checked: tuple[Tensor, Tensor], report: Callable[[str], None]) -> dict[str, float]:
+def _accuracies(network: Network, norm: str, eps: float, x: Tensor, y: Tensor, report: Callable[[str], None]) -> dict[str, Tensor]:
     """Clean accuracy and accuracy under PGD-20 with one random start on the given images; measured once, then read."""
-    x, y = (part[:N_CHECKED] for part in checked)
     described = {"network": network.sha256, "x": sha256_of(x), "norm": norm, "eps": eps}
 
     def compute() -> dict[str, Tensor]:
         report(f"{network.card['name']}: accuracy of {len(x)} images, clean and under attack")
-        clean = (predictions(network, x) == y).float().mean()
-        return {"clean": clean, "attacked": torch.tensor(adversarial_accuracy(network, x, y, norm, eps, restarts=1).value)}
+        attacked = adversarial_accuracy(network, x, y, norm, eps, restarts=1).value
+        return {"clean_accuracy": (predictions(network, x) == y).float().mean(), "adversarial_accuracy": torch.tensor(attacked)}
 
-    kept = store.cache("accuracy", described, compute)
-    return {"clean_accuracy": float(kept["clean"]), "adversarial_accuracy": float(kept["attacked"])}
+    return store.cache("accuracy", described, compute)

@@ -6,10 +6,8 @@ already passes a rank test, whatever the network. The blend start and the bare c
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -18,92 +16,55 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
-from reprolib.findings.invertibility.inversions import Inversions
-from reprolib.findings.invertibility.inverting import CHUNK, EYES_CHUNK, GPU_CHUNK, Eyes
+from reprolib.findings.invertibility.inversions import Inversions, section
+from reprolib.findings.invertibility.inverting import Eyes, chunk_of, distance_unit, sha256_of, to_bytes
 from reprolib.findings.invertibility.pairs import Pairs, make_pairs
-from reprolib.measures import perceptual
-from reprolib.models.layers import fold_batch_norm, movable, movable_key
-from reprolib.models.networks import Network, weights_sha256
+from reprolib.findings.invertibility.tidying import ARMS, Part, Rows, unit_rows
+from reprolib.judging.tidy import identity
+from reprolib.models.layers import movable, movable_key
+from reprolib.models.networks import Network
 from reprolib.perturb.interpolation import N_POINTS, Interpolation, interpolate, mixed
 from reprolib.perturb.inversion import network_code, noise_start
 
 CLAIM = "INV-6"
-ARMS = ("standard", "robust")
-"""Roles that are measured on every kind of pair and from both starts; the others (controls) across classes, from noise."""
-
 PIXELS = {"arm": "crossfade", "recipe": "none", "architecture": "pixels", "seed": 0, "network": "pixels"}
 """The bare cross-fade in the rows: no network at all."""
 
 
-@dataclass(frozen=True)
-class Interpolated:
-    """What the finding measured: tidy rows, and the pictures between each pair.
+@section
+def of(inversions: Inversions) -> Part:
+    """INV-6 of the networks that it compares: `ARMS` on every kind of pair and from both starts, the others (controls) across classes, from noise.
 
     pictures: one dict a pair: unit, kind, names (of its two classes; None outside the test set), strips and blend: uint8
     images (N_POINTS, 3, h, w) by "crossfade", "standard", "robust" (the first network of the arm), from noise and from the
     blend (pairs across classes only, else empty).
     """
-
-    rows: pd.DataFrame
-    pictures: list[dict[str, Any]]
-
-
-def of(inversions: Inversions) -> Interpolated:
-    """INV-6 of the networks that it compares."""
-    study, settings = inversions.study, inversions.study.settings
-    if not inversions.task:
-        return Interpolated(pd.DataFrame(), [])
-    outside = next(iter(inversions.outside.values()), inversions.task.targets[:0])
-    return measure(
-        inversions.compared(CLAIM), study.images("test"), outside, inversions.measured[1], inversions.judges, settings["n_pairs"],
-        settings["pair_steps"], settings["pair_step"], settings["pool"], study.device, study.report,
-    )  # fmt: skip
-
-
-def measure(
-    nets: Mapping[str, Sequence[Network]],
-    images: Images,
-    ood: Tensor,
-    eyes: Eyes,
-    judges: Mapping[str, Network],
-    n_pairs: int,
-    steps: int,
-    step: float,
-    pool: int,
-    device: str = "cpu",
-    report: Callable[[str], None] = lambda line: None,
-) -> Interpolated:
-    """INV-6 on the networks of each role.
-
-    ood: images from outside the training distribution (m, 3, h, w) in [0, 1], in any order. eyes, judges: distances and
-    class probabilities of the same two independent networks, "standard" and "robust". n_pairs: half across classes, a
-    quarter ood, a quarter within a class. steps, step, pool: of each inversion; 5 * steps * step bounds its path.
-    """
-    pairs = make_pairs(images, ood, n_pairs, device)
-    judged = {kind: _Judge(judge) for kind, judge in judges.items()}
+    study, eyes = inversions.study, inversions.measured[1]
+    images, outside = study.images("test"), next(iter(inversions.outside.values()), inversions.measured[0].targets[:0])
+    pairs = make_pairs(images, outside, study.settings["n_pairs"], study.device)
+    knobs = study.settings["pair_steps"], study.settings["pair_step"], study.settings["pool"], study.report
     across = pairs.places("across")
     faded = mixed(pairs.left, pairs.right)
-    follows = _preference(judged["standard"], faded[across], pairs, across)
+    follows = _preference(eyes, "standard", faded[across], pairs, across)
     rows = _rows(PIXELS, "rank_correlation@crossfade", pairs, across, rank_correlation(follows))
     rows += _preference_rows(PIXELS, pairs, across, follows)
     pictures: list[dict[str, Any]] = [
-        {"unit": unit, "kind": kind, "names": _names(images, pairs, i), "strips": {"crossfade": _bytes(faded[i])}, "blend": {}}
+        {"unit": unit, "kind": kind, "names": _names(images, pairs, i), "strips": {"crossfade": to_bytes(faded[i])}, "blend": {}}
         for i, (unit, kind) in enumerate(zip(pairs.units, pairs.kinds, strict=True))
     ]
-    for role, networks in nets.items():
+    for role, networks in inversions.compared(CLAIM).items():
         for k, network in enumerate(networks):
-            base = _identity(role, network)
             places = list(range(len(pairs.units))) if role in ARMS else across
-            walks = {"noise": walk(network, pairs, places, "noise", steps, step, pool, report)}
+            walks = {"noise": walk(network, pairs, places, "noise", *knobs)}
             if role in ARMS:
-                walks["blend"] = walk(network, pairs, across, "blend", steps, step, pool, report)
-            rows += _network_rows(base, walks, pairs, places, eyes, judged, first=k == 0 and role in ARMS)
+                walks["blend"] = walk(network, pairs, across, "blend", *knobs)
+            rows += _network_rows(identity(role, network), walks, pairs, places, eyes, first=k == 0 and role in ARMS)
             if k == 0 and role in ARMS:
                 for i, picture in enumerate(pictures):
-                    picture["strips"][role] = _bytes(walks["noise"].x[i])
+                    picture["strips"][role] = to_bytes(walks["noise"].x[i])
                 for i, x in zip(across, walks["blend"].x, strict=True):
-                    pictures[i]["blend"][role] = _bytes(x)
-    return Interpolated(pd.DataFrame(rows), pictures)
+                    pictures[i]["blend"][role] = to_bytes(x)
+    return Part(pd.DataFrame(rows), pictures)
 
 
 def walk(
@@ -124,17 +85,17 @@ def walk(
     left, right = pairs.left[list(places)], pairs.right[list(places)]
     described = {
         "network": movable_key(network), "data": pairs.data_sha256, "pairs": [pairs.units[i] for i in places],
-        "ends": _sha256(torch.cat([left, right])), "start": start, "points": N_POINTS, "steps": steps, "step": step, "pool": pool,
+        "ends": sha256_of(torch.cat([left, right])), "start": start, "points": N_POINTS, "steps": steps, "step": step, "pool": pool,
     }  # fmt: skip
 
     def compute() -> dict[str, Tensor]:
         report(f"{network.card['name']}: interpolating {len(left)} pairs from {start}, {steps} steps, {pool} x {pool} code")
         code = network_code(movable(network), pool)
         with torch.no_grad(), torch.autocast(left.device.type, enabled=False):
-            unit = perceptual.random_pair_median(code(pairs.typical), generator=torch.Generator().manual_seed(0))
+            unit = distance_unit(code(pairs.typical))
         # drawn for all pairs, so that a network measured on some of them starts those from the same noise
         begin = noise_start(pairs.left.shape, seed=0).to(left.device)[list(places)] if start == "noise" else mixed(left, right)
-        found = interpolate(code, left, right, begin, steps, step, chunk=GPU_CHUNK if left.is_cuda else CHUNK)
+        found = interpolate(code, left, right, begin, steps, step, chunk=chunk_of(left.device))
         return {"x": found.x, "distance": found.distance / unit, "zero_gradient": found.zero_gradient}
 
     kept = {name: tensor.to(left.device) for name, tensor in store.cache("interpolation", described, compute).items()}
@@ -166,50 +127,25 @@ def unevenness(step_sizes: Tensor) -> Tensor:
     return torch.where(mean > 0, variation, math.sqrt(sizes.shape[1] - 1))
 
 
-class _Judge:
-    """A judge's class probabilities, kept in the measurement cache under its weights and the pictures themselves."""
-
-    def __init__(self, network: Network) -> None:
-        self.network, self.sha256 = network, weights_sha256(network)
-
-    def probabilities(self, x: Tensor) -> Tensor:
-        """(n, n_classes) of images (n, 3, h, w), in double precision: a sure judge's single-precision values would tie at 1."""
-
-        def compute() -> dict[str, Tensor]:
-            folded = fold_batch_norm(self.network).to(memory_format=torch.channels_last)
-            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-                parts = [folded(part.contiguous(memory_format=torch.channels_last)) for part in x.split(EYES_CHUNK)]
-            return {"probabilities": torch.cat(parts).double().softmax(dim=1)}
-
-        described = {"judge": self.sha256, "probabilities": _sha256(x)}
-        return store.cache("judged", described, compute)["probabilities"].to(x.device)
-
-
-def _preference(judge: _Judge, x: Tensor, pairs: Pairs, places: Sequence[int]) -> Tensor:
+def _preference(eyes: Eyes, judge: str, x: Tensor, pairs: Pairs, places: Sequence[int]) -> Tensor:
     """p(y_right) - p(y_left) (n, m) of the images (n, m, 3, h, w) between the pairs at `places`."""
-    probabilities = judge.probabilities(x.flatten(0, 1)).view(*x.shape[:2], -1)
+    probabilities = eyes.probabilities(judge, x.flatten(0, 1)).view(*x.shape[:2], -1)
     sides = [y[list(places)].view(-1, 1, 1).expand(-1, x.shape[1], 1) for y in (pairs.y_right, pairs.y_left)]
     right, left = (probabilities.gather(2, side).squeeze(2) for side in sides)
     return right - left
 
 
 def _network_rows(
-    base: dict[str, Any],
-    walks: Mapping[str, Interpolation],
-    pairs: Pairs,
-    places: Sequence[int],
-    eyes: Eyes,
-    judged: Mapping[str, _Judge],
-    first: bool,
-) -> list[dict[str, Any]]:
+    base: Mapping[str, Any], walks: Mapping[str, Interpolation], pairs: Pairs, places: Sequence[int], eyes: Eyes, first: bool
+) -> Rows:
     """All rows of one network. places: the pairs its noise walk went; across pairs come first in both walks."""
     x, across = walks["noise"].x, pairs.places("across")
     between = x[: len(across)]
-    follows = _preference(judged["standard"], between, pairs, across)
-    rows = _rows(base, "rank_correlation", pairs, across, rank_correlation(follows))
-    by_robust = rank_correlation(_preference(judged["robust"], between, pairs, across))
-    rows += _rows(base, "rank_correlation_robust_judge", pairs, across, by_robust)
+    follows = _preference(eyes, "standard", between, pairs, across)
+    by_robust = _preference(eyes, "robust", between, pairs, across)
     moves = eyes.distance("standard", x[:, :-1].flatten(0, 1), x[:, 1:].flatten(0, 1)).view(len(x), -1)
+    rows = _rows(base, "rank_correlation", pairs, across, rank_correlation(follows))
+    rows += _rows(base, "rank_correlation_robust_judge", pairs, across, rank_correlation(by_robust))
     rows += _rows(base, "evenness", pairs, places, unevenness(moves))
     rows += _rows(base, "d_rel", pairs, places, walks["noise"].distance.mean(dim=1))
     rows += _rows(base, "zero_gradient_share", pairs, places, walks["noise"].zero_gradient.double().mean(dim=1))
@@ -218,8 +154,8 @@ def _network_rows(
         away, near = (_distance_to_end(eyes, x[some], end[some]) for end in (pairs.left, pairs.right))
         rows += _rows(base, f"rank_correlation@{kind}", pairs, some, rank_correlation(away - near))
     if "blend" in walks:
-        from_blend = rank_correlation(_preference(judged["standard"], walks["blend"].x, pairs, across))
-        rows += _rows(base, "rank_correlation@blend", pairs, across, from_blend)
+        from_blend = _preference(eyes, "standard", walks["blend"].x, pairs, across)
+        rows += _rows(base, "rank_correlation@blend", pairs, across, rank_correlation(from_blend))
     return rows + (_preference_rows(base, pairs, across, follows) if first else [])
 
 
@@ -229,37 +165,19 @@ def _distance_to_end(eyes: Eyes, x: Tensor, end: Tensor) -> Tensor:
     return eyes.distance("standard", x.flatten(0, 1), ends.flatten(0, 1)).view(x.shape[:2])
 
 
-def _rows(base: dict[str, Any], quantity: str, pairs: Pairs, places: Sequence[int], values: Tensor) -> list[dict[str, Any]]:
+def _rows(base: Mapping[str, Any], quantity: str, pairs: Pairs, places: Sequence[int], values: Tensor, point: str = "") -> Rows:
     """One row per pair of `places`; nothing has to be reached, so every row counts."""
     return [
-        base | {"claim": CLAIM, "quantity": quantity, "unit": pairs.units[i], "unit_2": pairs.kinds[i], "value": value, "reached": True}
-        for i, value in zip(places, values.tolist(), strict=True)
+        row
+        for i, value in zip(places, values, strict=True)
+        for row in unit_rows(base, CLAIM, quantity, [pairs.units[i]], pairs.kinds[i] + point, value[None])
     ]
 
 
-def _preference_rows(base: dict[str, Any], pairs: Pairs, places: Sequence[int], values: Tensor) -> list[dict[str, Any]]:
+def _preference_rows(base: Mapping[str, Any], pairs: Pairs, places: Sequence[int], values: Tensor) -> Rows:
     """The curve itself, values (n, m): unit_2 "across|j" at weight j / (m - 1)."""
-    rows = []
-    for j, column in enumerate(values.unbind(dim=1)):
-        rows += [row | {"unit_2": f"{row['unit_2']}|{j}"} for row in _rows(base, "preference", pairs, places, column)]
-    return rows
-
-
-def _identity(role: str, network: Network) -> dict[str, Any]:
-    described = network.card["description"]
-    return {
-        "arm": role, "recipe": described["recipe"]["id"], "architecture": described["architecture"],
-        "seed": described["seed"], "network": network.sha256[:12],
-    }  # fmt: skip
+    return [row for j, column in enumerate(values.T) for row in _rows(base, "preference", pairs, places, column, f"|{j}")]
 
 
 def _names(images: Images, pairs: Pairs, i: int) -> tuple[str, str] | None:
     return None if pairs.kinds[i] == "ood" else (images.classes[int(pairs.y_left[i])], images.classes[int(pairs.y_right[i])])
-
-
-def _bytes(x: Tensor) -> Tensor:
-    return (x * 255).round().to(torch.uint8).cpu()
-
-
-def _sha256(x: Tensor) -> str:
-    return hashlib.sha256(x.detach().cpu().contiguous().numpy().tobytes()).hexdigest()

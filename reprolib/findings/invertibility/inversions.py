@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any
 
 import pandas as pd
@@ -12,9 +12,19 @@ import torch
 from torch import Tensor
 
 from reprolib.figures import style
-from reprolib.findings.invertibility.inverting import TAUS, Eyes, Inverted, Task, invert_task, last_map_px, make_task, ratios
+from reprolib.findings.invertibility.inverting import (
+    TAUS,
+    Eyes,
+    Inverted,
+    Task,
+    inverses_at,
+    invert_task,
+    last_map_px,
+    make_task,
+    ratios,
+)  # fmt: skip
 from reprolib.findings.invertibility.outside_sets import outside_sets
-from reprolib.findings.invertibility.tidying import ARMS, code_size_rows, deciding_taus, kind_of, reach_rows, reach_table, tidy
+from reprolib.findings.invertibility.tidying import ARMS, Part, code_size_rows, deciding_taus, kind_of, reach_rows, reach_table, tidy
 from reprolib.judging.ledger import load_claims
 from reprolib.measures.perceptual import relative_distance
 from reprolib.models.networks import Network
@@ -32,6 +42,8 @@ SHOWN = ("standard", "gauss", "robust_small", "robust", "robust_large", "untrain
 
 CODE_SIZES = (1, 2, 4, 8)
 N_CODE_SIZE = 24
+N_SIZE_PICTURES = 6
+N_FRAMES = 8  # targets that the explorer moves through
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,6 @@ class Inversions:
 
     study: Study
     nets: Mapping[str, Sequence[Network]]
-    judges: Mapping[str, Network]
     rows: pd.DataFrame
     taus: Mapping[str, float]
     measured_taus: Sequence[float] = TAUS
@@ -91,25 +102,63 @@ class Inversions:
         measured = without["quantity"] if len(without) else ()
         return rows[(rows["claim"] == claim) & ~rows["quantity"].isin(measured)]
 
-    @property
-    def budget(self) -> tuple[int, float]:
-        """Steps, and their length in pixel L2."""
-        return self.study.settings["steps"], self.study.settings["step"]
+    def inverses_of(self, role: str, network: Network, task: Task, starts: Sequence[str], times: int = 1, pool: int = 0) -> Inverted:
+        """One network's inversions of a task, with the study's steps, or so many times as many, and its pool, or another."""
+        settings = self.study.settings
+        return invert_task(
+            role, network, task, times * settings["steps"], settings["step"], pool or settings["pool"], starts, self.study.report,
+            self.measured_taus,
+        )  # fmt: skip
 
     def hero_cells(self) -> list[dict[str, Any]]:
-        """What `figures.hero_grid` draws: the first network of each shown role, its inverses at the deciding tau."""
-        return hero_cells(self.inverted, *self.measured, self.taus) if self.task else []
+        """What `figures.hero_grid` draws: one cell a network of seed 0, its inverses at the deciding tau (the last iterate where not reached)."""
+        cells = []
+        of_seed_0 = [one for one in self.inverted if one.network.card["description"]["seed"] == 0 and one.role in SHOWN]
+        for one in sorted(of_seed_0, key=lambda one: SHOWN.index(one.role)):
+            task, eyes = self.measured
+            inverses, d_rel, d_img = {}, {}, {}
+            for start, run in one.runs.items():
+                tau = self.taus[kind_of(start)]
+                inverses[start] = inverses_at(run, tau)
+                d_rel[start] = torch.where(run.reached[tau], run.at_distance[tau], run.distance)
+                d_img[start] = eyes.ratio("standard", inverses[start], task, start)
+            cells.append({
+                "label": style.role(one.role).label, "role": one.role, "targets": task.targets, "starts": task.starts,
+                "inversions": inverses, "d_rel": d_rel, "d_img": d_img,
+            })  # fmt: skip
+        return cells
 
     def size_pictures(self) -> dict[str, Any]:
         """What `figures.code_size` draws; empty without images."""
         if not self.task:
             return {}
-        by_side = {k: {one.role: one.runs["noise_0"].x[:6] for one in runs} for k, runs in self.sizes.items()}
-        return {"targets": self.task.targets[:6], "k": by_side}
+        by_side = {k: {one.role: one.runs["noise_0"].x[:N_SIZE_PICTURES] for one in runs} for k, runs in self.sizes.items()}
+        channels = max((one.network.n_features for runs in self.sizes.values() for one in runs), default=0)
+        return {"targets": self.task.targets[:N_SIZE_PICTURES], "k": by_side, "channels": channels}
 
     def frames(self) -> dict[str, Any] | None:
-        """What the explorer moves through; None without images."""
-        return frames([one for one in self.inverted if one.role in ARMS], *self.measured) if self.task else None
+        """What the explorer moves through: every looked-at step of both arms from `noise_0`, with both distances; None without images."""
+        if not self.task:
+            return None
+        task, eyes = self.measured
+        n = min(N_FRAMES, len(task.ids))
+        shown: dict[str, Any] = {"targets": task.targets[:n]}
+        for one in self.inverted:
+            if one.role in ARMS:
+                run, label = one.runs["noise_0"], f"{one.role}, seed {one.network.card['description']['seed']}"
+                images, d_rel = run.frames[:, :n], run.trajectory[:, :n]
+                shown[label] = {"steps": run.steps, "images": images, "d_rel": d_rel, "distance": ratios(images, task, eyes, n)}
+        return shown
+
+
+def section(measure: Callable[[Inversions], Part]) -> Callable[[Inversions], Part]:
+    """Decorator of what a section measures: nothing where the images are not here."""
+
+    @wraps(measure)
+    def wrapper(inversions: Inversions) -> Part:
+        return measure(inversions) if inversions.task else Part()
+
+    return wrapper
 
 
 def invert_all(
@@ -122,45 +171,39 @@ def invert_all(
     """
     settings = study.settings
     if not study.can_measure:
-        return Inversions(study, nets, judges, study.rows, deciding_taus(study.rows))
+        return Inversions(study, nets, study.rows, deciding_taus(study.rows))
     task = make_task(study.images("test"), settings["n_targets"], settings["n_noise"], study.device, settings.values.get("n_grey", 0))
-    task = replace(task, objective=objective)
-    eyes = Eyes(judges)
-    steps, step, pool = settings["steps"], settings["step"], settings["pool"]
+    task, eyes = replace(task, objective=objective), Eyes(judges)
     measured_taus = sorted({*TAUS, settings["tau"]} - {0.0}, reverse=True)
+    asked = Inversions(study, nets, pd.DataFrame(), {}, measured_taus, task, eyes)
     inverted, twice = [], []
     for role, network in study.each(nets):
         starts = [start for start in task.starts if role not in NOISE_ONLY or kind_of(start) == "noise"]
-        inverted.append(invert_task(role, network, task, steps, step, pool, starts, report=study.report, taus=measured_taus))
+        inverted.append(asked.inverses_of(role, network, task, starts))
         if role in CONVERGED:
-            n = settings["n_converged"]
-            twice.append(invert_task(role, network, task, 2 * steps, step, pool, starts, n, study.report, measured_taus))
+            twice.append(asked.inverses_of(role, network, task.first(settings["n_converged"]), starts, times=2))
     reach = reach_rows(inverted, task)
     taus = deciding_taus(reach)
     if settings["tau"]:
         taus = dict.fromkeys(taus, settings["tau"])
-    sizes = _code_sizes(study, nets, task, measured_taus, inverted)
+    sizes = _code_sizes(asked, inverted)
     rows = pd.concat([reach, tidy(inverted, twice, task, eyes, taus), code_size_rows(sizes, task, eyes)], ignore_index=True)
-    return Inversions(study, nets, judges, rows, taus, measured_taus, task, eyes, inverted, sizes)
+    return replace(asked, rows=rows, taus=taus, inverted=inverted, sizes=sizes)
 
 
-def _code_sizes(
-    study: Study, nets: Mapping[str, Sequence[Network]], task: Task, taus: Sequence[float], inverted: Sequence[Inverted]
-) -> dict[int, list[Inverted]]:
+def _code_sizes(asked: Inversions, inverted: Sequence[Inverted]) -> dict[int, list[Inverted]]:
     """Inversions from `noise_0` by the code's side k, of the first network of each arm; sides up to that of their last maps.
 
     Those of the deciding k are among `inverted` already.
     """
-    settings = study.settings
-    firsts = {role: nets[role][0] for role in ARMS if nets.get(role)}
+    settings, task = asked.study.settings, asked.measured[0]
+    firsts = {role: asked.nets[role][0] for role in ARMS if asked.nets.get(role)}
     largest = min((last_map_px(network, task.targets.shape[-1]) for network in firsts.values()), default=0)
-    n = min(len(task.ids), settings.values.get("n_code_size", N_CODE_SIZE))
-    decided = {one.role: _first(one, n) for one in reversed(inverted)}  # of each role the first network remains
+    few = task.first(settings.values.get("n_code_size", N_CODE_SIZE))
+    decided = {one.role: _first(one, len(few.ids)) for one in reversed(inverted)}  # of each role the first network remains
     return {
         k: [
-            decided[role]
-            if k == settings["pool"]
-            else invert_task(role, network, task, settings["steps"], settings["step"], k, ["noise_0"], n, study.report, taus)
+            decided[role] if k == settings["pool"] else asked.inverses_of(role, network, few, ["noise_0"], pool=k)
             for role, network in firsts.items()
         ]
         for k in CODE_SIZES
@@ -172,36 +215,3 @@ def _first(one: Inverted, n: int) -> Inverted:
     """The last iterates of its first n targets from `noise_0`."""
     run = one.runs["noise_0"]
     return replace(one, runs={"noise_0": replace(run, x=run.x[:n])})
-
-
-def hero_cells(inverted: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> list[dict[str, Any]]:
-    """What `figures.hero_grid` draws: one cell a network of seed 0, its inverses at the deciding tau (the last iterate where not reached)."""
-    cells = []
-    of_seed_0 = [one for one in inverted if one.network.card["description"]["seed"] == 0 and one.role in SHOWN]
-    for one in sorted(of_seed_0, key=lambda one: SHOWN.index(one.role)):
-        inverses, d_rel, d_img = {}, {}, {}
-        for start, run in one.runs.items():
-            tau = taus[kind_of(start)]
-            reached = run.reached[tau]
-            inverses[start] = torch.where(reached.view(-1, 1, 1, 1), run.at[tau], run.x)
-            d_rel[start] = torch.where(reached, run.at_distance[tau], run.distance)
-            d_img[start] = eyes.distance("standard", inverses[start], task.targets) / eyes.distance(
-                "standard", task.starts[start], task.targets
-            )
-        cells.append({
-            "label": style.role(one.role).label, "role": one.role, "targets": task.targets, "starts": task.starts,
-            "inversions": inverses, "d_rel": d_rel, "d_img": d_img,
-        })  # fmt: skip
-    return cells
-
-
-def frames(inverted: Sequence[Inverted], task: Task, eyes: Eyes, n: int = 8) -> dict[str, Any]:
-    """What the explorer shows: every looked-at step of the first `n` targets from `noise_0`, with both distances."""
-    n = min(n, len(task.ids))
-    shown: dict[str, Any] = {"targets": task.targets[:n]}
-    for one in inverted:
-        run = one.runs["noise_0"]
-        label = f"{one.role}, seed {one.network.card['description']['seed']}"
-        images = run.frames[:, :n]
-        shown[label] = {"steps": run.steps, "images": images, "d_rel": run.trajectory[:, :n], "distance": ratios(images, task, eyes, n)}
-    return shown

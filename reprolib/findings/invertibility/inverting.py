@@ -66,10 +66,8 @@ class Task:
 def make_task(images: Images, n_targets: int, n_noise: int, device: str = "cpu", n_grey: int = 0) -> Task:
     """Targets in turn from every class of the first test images; starts: `n_noise` noise images, one image of another class, grey if asked for.
 
-    n_grey: 0, or 1 for a start "grey" of .5 everywhere. Raises BadInput for more targets than the images serve, or more than one grey.
+    n_grey: 0, or 1 for a start "grey" of .5 everywhere. Raises BadInput for more targets than the images serve.
     """
-    if n_grey not in (0, 1):
-        raise BadInput(f"n_grey={n_grey} is not allowed: grey is one image; allowed: 0, 1")
     x, y = images.x[:FIRST_TEST_IMAGES], images.y[:FIRST_TEST_IMAGES]
     k = len(images.classes)
     queues = [(y == c).nonzero().flatten().tolist() for c in range(k)]
@@ -118,23 +116,21 @@ def invert_task(
     step: float,
     pool: int,
     starts: Sequence[str],
-    n: int | None = None,
     report: Callable[[str], None] = lambda line: None,
     taus: Sequence[float] = TAUS,
 ) -> Inverted:
-    """Invert the first `n` targets (default: all) from the named starts; measured once, then read from the cache.
+    """Invert the targets from the named starts; measured once, then read from the cache.
 
     pool: the code is the last map averaged to pool x pool positions. BatchNorm is folded (the same function); fp32.
     """
-    n = len(task.targets) if n is None else min(n, len(task.targets))
     moving = functools.cache(functools.partial(movable, network))  # copied only where something is measured
 
     def code(x: Tensor) -> Tensor:
         return representation(moving(), x, pool, straight_through=True)
 
-    told = f"{network.card['name']}: inverting {n} targets from {len(starts)} starts, {steps} steps, {pool} x {pool} code"
+    line = f"{network.card['name']}: inverting {len(task.ids)} targets from {len(starts)} starts, {steps} steps, {pool} x {pool} code"
     described = {"network": movable_key(network), "pool": pool}
-    unit, runs = invert_code(code, described, task, steps, step, starts, n, lambda: report(told), taus)
+    unit, runs = invert_code(code, described, task, steps, step, starts, lambda: report(line), taus)
     return Inverted(role, network, unit, runs)
 
 
@@ -145,29 +141,26 @@ def invert_code(
     steps: int,
     step: float,
     starts: Sequence[str],
-    n: int,
     announce: Callable[[], None] = lambda: None,
     taus: Sequence[float] = TAUS,
 ) -> tuple[float, dict[str, Inversion]]:
-    """The median d_rep of random image pairs under any code, and its inversions of the first `n` targets, per start, in d_rel.
+    """The median d_rep of random image pairs under any code, and its inversions of the targets, per start, in d_rel.
 
     described: plain JSON that identifies the code, for the cache. announce: called when there is something to measure.
     """
     described = {
-        "data": task.data_sha256, "targets": task.ids[:n],
+        "data": task.data_sha256, "targets": task.ids,
         "steps": steps, "step": step, "starts": list(starts), "taus": list(taus),
     } | dict(described)  # fmt: skip
-    device, objective = task.targets.device, task.objective
-    chunk = CHUNK if device.type == "cpu" else GPU_CHUNK
+    n, device, objective = len(task.ids), task.targets.device, task.objective
+    chunk = chunk_of(device)
 
     def compute() -> dict[str, Tensor]:
         announce()
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            unit = perceptual.random_pair_median(
-                torch.cat([code(part) for part in task.typical.split(chunk)]), generator=torch.Generator().manual_seed(0)
-            )
-            wanted = torch.cat([code(part) for part in task.targets[:n].split(chunk)]).repeat(len(starts), 1)
-        joined = _fast(torch.cat([task.starts[s][:n] for s in starts]))
+            unit = distance_unit(in_chunks(code, task.typical))
+            wanted = in_chunks(code, task.targets).repeat(len(starts), 1)
+        joined = _fast(torch.cat([task.starts[s] for s in starts]))
         parts = [
             follow(code, wanted[i : i + chunk], joined[i : i + chunk], steps, step, [tau * unit for tau in taus], EVERY, True, objective)
             for i in range(0, len(joined), chunk)
@@ -199,6 +192,21 @@ def invert_code(
     return float(kept["unit"]), runs
 
 
+def chunk_of(device: torch.device) -> int:
+    """Images a pass."""
+    return CHUNK if device.type == "cpu" else GPU_CHUNK
+
+
+def in_chunks(code: Code, x: Tensor) -> Tensor:
+    """The codes (n, d) of images, as many a pass as `chunk_of` says."""
+    return torch.cat([code(part) for part in x.split(chunk_of(x.device))])
+
+
+def distance_unit(codes: Tensor) -> float:
+    """The median d_rep of random pairs of codes (n, d), in units of which d_rel is told."""
+    return perceptual.random_pair_median(codes, generator=torch.Generator().manual_seed(0))
+
+
 class Eyes:
     """The judges' view: distances of pictures under a standard and a robust network that are never inverted.
 
@@ -224,6 +232,22 @@ class Eyes:
         described = {"judge": self.sha256[kind], "a": sha256_of(a), "b": sha256_of(b)}
         return store.cache("judged", described, compute)["distance"].to(a.device)
 
+    def ratio(self, kind: str, x: Tensor, task: Task, start: str) -> Tensor:
+        """The distance (n,) of images to the targets of a task, in units of that of the named start."""
+        return self.distance(kind, x, task.targets) / self.distance(kind, task.starts[start], task.targets)
+
+    def probabilities(self, kind: str, x: Tensor) -> Tensor:
+        """The judge's class probabilities (n, n_classes), in double precision: a sure judge's single-precision values would tie at 1."""
+        judge = self.judges[kind]
+
+        def compute() -> dict[str, Tensor]:
+            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+                parts = [judge(_fast(part)) for part in x.split(EYES_CHUNK)]
+            return {"probabilities": torch.cat(parts).double().softmax(dim=1)}
+
+        described = {"judge": self.sha256[kind], "probabilities": sha256_of(x)}
+        return store.cache("judged", described, compute)["probabilities"].to(x.device)
+
     def classes(self, kind: str, x: Tensor) -> Tensor:
         """The judge's predictions (n,)."""
         described = {"judge": self.sha256[kind], "x": sha256_of(x)}
@@ -236,6 +260,11 @@ def likeness(a: Tensor, b: Tensor) -> dict[str, Tensor]:
     described = {"measures": names, "a": sha256_of(a), "b": sha256_of(b)}
     kept = store.cache("likeness", described, lambda: {measure.__name__: measure(a, b) for measure in LIKENESS})
     return {name: kept[name].to(a.device) for name in names}
+
+
+def inverses_at(run: Inversion, tau: float) -> Tensor:
+    """The inverses (n, 3, h, w) at tau, the last iterate where it was not reached."""
+    return torch.where(run.reached[tau].view(-1, 1, 1, 1), run.at[tau], run.x)
 
 
 def ratios(images: Tensor, task: Task, eyes: Eyes, n: int) -> Tensor:
@@ -256,6 +285,11 @@ def last_map_px(network: Network, image_px: int) -> int:
 def sha256_of(images: Tensor) -> str:
     """The sha256 over the bytes of a tensor's values, in their order."""
     return hashlib.sha256(images.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def to_bytes(x: Tensor) -> Tensor:
+    """Images in [0, 1] as uint8, on the CPU, as pictures are kept."""
+    return (x * 255).round().to(torch.uint8).cpu()
 
 
 def _fast(images: Tensor) -> Tensor:

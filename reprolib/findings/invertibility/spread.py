@@ -5,18 +5,17 @@ The measure is this project's: the mean distance over the pairs of starts, in un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from itertools import combinations
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from reprolib.findings.invertibility.inversions import Inversions
-from reprolib.findings.invertibility.inverting import Eyes, Inverted, Task, likeness
-from reprolib.findings.invertibility.tidying import Part, kind_of
-from reprolib.judging.tidy import identity, row
+from reprolib.findings.invertibility.inversions import Inversions, section
+from reprolib.findings.invertibility.inverting import Eyes, likeness
+from reprolib.findings.invertibility.tidying import Part, Rows, kind_of, unit_rows
+from reprolib.judging.tidy import identity
 
 CLAIM = "INV-4"
 N_PAIRS = 512
@@ -25,34 +24,30 @@ SEED = 0
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
+@section
 def of(inversions: Inversions) -> Part:
-    """INV-4 of all networks."""
-    return measure(inversions.inverted, *inversions.measured, inversions.taus) if inversions.task else Part(pd.DataFrame())
-
-
-def measure(inverted: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> Part:
     """Rows of INV-4 for every network that was inverted from several starts: one value a target, 0 where all starts end in one image.
 
     Quantities: start_spread (standard judge, decides) and start_spread_robust_judge: perceptual distances; start_spread_ssim and
     start_spread_pixel_correlation: 1 - SSIM and 1 - correlation; start_spread_lowpass_mse. All are divided by their mean over
     `N_PAIRS` random pairs of different test images, so that smaller is closer in each and 1 is as far apart as two random images.
-    taus: deciding tau per kind of start. unit_2 names the starts; reached: from all of them. See `start_spread` for targets
-    that were not reached.
+    unit_2 names the starts; reached: from all of them, at the deciding tau of each. See `start_spread` for targets that were not reached.
     """
+    task, eyes = inversions.measured
     distances = _distances(eyes)
-    one, other = _random_pairs(task.typical)
-    units = {quantity: float(distance(one, other).mean()) for quantity, distance in distances.items()}
-    rows: list[dict[str, Any]] = []
-    for inverse in inverted:
+    pairs = _random_pairs(task.typical)
+    units = {quantity: float(distance(*pairs).mean()) for quantity, distance in distances.items()}
+    rows: Rows = []
+    for inverse in inversions.inverted:
         if len(inverse.runs) < 2:
             continue
         base, starts = identity(inverse.role, inverse.network), "+".join(inverse.runs)
-        runs = [(taus[kind_of(start)], run) for start, run in inverse.runs.items()]
+        runs = [(inversions.taus[kind_of(start)], run) for start, run in inverse.runs.items()]
         at = torch.stack([run.at[tau] for tau, run in runs])
         reached = torch.stack([run.reached[tau] for tau, run in runs])
         for quantity, distance in distances.items():
             spread = start_spread(at, reached, lambda a, b, d=distance, u=units[quantity]: d(a, b) / u)  # type: ignore[misc]
-            rows += [base | row(CLAIM, quantity, unit, starts, spread[i], reached[:, i].all()) for i, unit in enumerate(task.ids)]
+            rows += unit_rows(base, CLAIM, quantity, task.ids, starts, spread, reached.all(dim=0))
     return Part(pd.DataFrame(rows))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +23,23 @@ ARMS = ("standard", "robust")
 CLAIMS = {"noise": "INV-2", "image": "INV-1", "grey": "grey", "outside": "INV-5"}
 """Under which claim the rows of a kind of start (or of targets from outside) are kept; grey starts are shown, and belong to none."""
 
+Rows = list[dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Part:
     """What a part of the protocol measured: tidy rows, and what its figure draws (empty where rows alone are drawn)."""
 
-    rows: pd.DataFrame
-    pictures: dict[str, Any] = field(default_factory=dict)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    pictures: Any = field(default_factory=dict)
+
+
+def unit_rows(
+    base: Mapping[str, Any], claim: str, quantity: str, units: Iterable[object], unit_2: str, values: Tensor, reached: Tensor | bool = True
+) -> Rows:
+    """One row a unit of the network that `base` identifies: values (n,), reached (n,) or one for all."""
+    each = zip(units, values.tolist(), torch.as_tensor(reached).expand(len(values)).tolist(), strict=True)
+    return [{**base, **row(claim, quantity, unit, unit_2, value, is_reached)} for unit, value, is_reached in each]
 
 
 def kind_of(start: str) -> str:
@@ -55,23 +65,16 @@ def deciding_taus(rows: pd.DataFrame, arms: Sequence[str] = ARMS) -> dict[str, f
     return taus | ({"grey": taus["noise"]} if (rows["claim"] == CLAIMS["grey"]).any() else {})
 
 
-def reach_rows(inverted: Sequence[Inverted], task: Task) -> pd.DataFrame:
-    """Rows "reach@<tau>" (0 or 1 per target and start) of INV-1 for image starts and INV-2 for noise starts."""
-    rows: list[dict[str, Any]] = []
+def reach_rows(inverted: Sequence[Inverted], task: Task, kind: str = "") -> pd.DataFrame:
+    """Rows "reach@<tau>" (0 or 1 per target and start) under the claim of each start's kind, or of `kind`."""
+    rows: Rows = []
     for one in inverted:
         base = identity(one.role, one.network)
         for start, run in one.runs.items():
-            rows += reached_rows(base, CLAIMS[kind_of(start)], start, run, task.ids)
+            claim = CLAIMS[kind or kind_of(start)]
+            for tau, reached in run.reached.items():
+                rows += unit_rows(base, claim, f"reach@{tau:g}", task.ids, start, reached)
     return pd.DataFrame(rows)
-
-
-def reached_rows(base: Mapping[str, Any], claim: str, start: str, run: Inversion, units: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows "reach@<tau>" of one network's run from one start, under `claim`."""
-    return [
-        {**base, **row(claim, f"reach@{tau:g}", unit, start, reached[i], True)}
-        for tau, reached in run.reached.items()
-        for i, unit in enumerate(units)
-    ]
 
 
 def tidy(inverted: Sequence[Inverted], twice: Sequence[Inverted], task: Task, eyes: Eyes, taus: Mapping[str, float]) -> pd.DataFrame:
@@ -80,38 +83,36 @@ def tidy(inverted: Sequence[Inverted], twice: Sequence[Inverted], task: Task, ey
     inverted: every network's run. twice: the same with twice the steps on the first targets. taus: deciding tau per kind of
     start, "noise", "image" and, where it is one of them, "grey".
     """
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     for one in inverted:
         base = identity(one.role, one.network)
         for start, run in one.runs.items():
-            share = run.zero_gradient.float().mean()  # such targets stay at their start: reported, not silently a failure of the network
-            rows.append(base | row("inversion", "zero_gradient_share", "all", start, share, True))
+            share = run.zero_gradient.float().mean(
+                dim=0, keepdim=True
+            )  # such targets stay at their start: reported, not silently a failure
+            rows += unit_rows(base, "inversion", "zero_gradient_share", ["all"], start, share)
             rows += run_rows(base, start, run, task, eyes, taus[kind_of(start)])
         rows += _trajectory_rows(base, one.runs["noise_0"], task, eyes)
     for one in twice:
         base = identity(one.role, one.network)
         single = next(i for i in inverted if i.network.sha256 == one.network.sha256)
         for start in one.runs:
-            tau = taus[kind_of(start)]
+            n, tau = len(one.runs[start].distance), taus[kind_of(start)]
             for factor, run in (("x1", single.runs[start]), ("x2", one.runs[start])):
-                for i in range(len(one.runs[start].distance)):
-                    told = row("converged", "final_distance", task.ids[i], f"{start}|{factor}", run.distance[i], run.reached[tau][i])
-                    rows.append(base | told)
-    rows += _judge_rows(task, eyes)
-    return pd.DataFrame(rows)
+                distance, reached = run.distance[:n], run.reached[tau][:n]
+                rows += unit_rows(base, "converged", "final_distance", task.ids[:n], f"{start}|{factor}", distance, reached)
+    return pd.DataFrame(rows + _judge_rows(task, eyes))
 
 
 def code_size_rows(by_k: Mapping[int, Sequence[Inverted]], task: Task, eyes: Eyes) -> pd.DataFrame:
     """Rows of the sweep over the code's size: distance ratio and pixel correlation of the last iterates, unit_2 "k=4"."""
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     for k, runs in by_k.items():
         for one in runs:
-            x = one.runs["noise_0"].x
-            targets, start = task.targets[: len(x)], task.starts["noise_0"][: len(x)]
-            ratio = eyes.distance("standard", x, targets) / eyes.distance("standard", start, targets)
-            for quantity, values in (("distance_ratio", ratio), ("pixel_correlation", perceptual.pixel_correlation(x, targets))):
-                base = identity(one.role, one.network)
-                rows += [base | row("code_size", quantity, task.ids[i], f"k={k}", values[i], True) for i in range(len(x))]
+            x, base = one.runs["noise_0"].x, identity(one.role, one.network)
+            first = task.first(len(x))
+            rows += unit_rows(base, "code_size", "distance_ratio", first.ids, f"k={k}", eyes.ratio("standard", x, first, "noise_0"))
+            rows += unit_rows(base, "code_size", "pixel_correlation", first.ids, f"k={k}", perceptual.pixel_correlation(x, first.targets))
     return pd.DataFrame(rows)
 
 
@@ -124,62 +125,53 @@ def reach_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table[sorted(table.columns, key=lambda tau: float(str(tau)), reverse=True)].round(3)
 
 
-def run_rows(base: Mapping[str, Any], start: str, run: Inversion, task: Task, eyes: Eyes, deciding: float) -> list[dict[str, Any]]:
+def run_rows(base: Mapping[str, Any], start: str, run: Inversion, task: Task, eyes: Eyes, deciding: float) -> Rows:
     """Rows of INV-1 (image start) or of INV-2 and INV-3 (noise start) of one network's run: every tau, the last iterate, and what decides.
 
     base: who was inverted (`identity`). deciding: the tau whose rows have the claims' own quantities. Grey starts: claim "grey".
     """
     kind = kind_of(start)
     claim = CLAIMS[kind]
-    at_start = {judge: eyes.distance(judge, task.starts[start], task.targets) for judge in ("standard", "robust")}
-    everyone = torch.ones(len(task.ids), dtype=torch.bool, device=task.targets.device)
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
 
-    def add(claim: str, quantity: str, values: Tensor, reached: Tensor) -> None:
-        rows.extend({**base, **row(claim, quantity, task.ids[i], start, values[i], reached[i])} for i in range(len(task.ids)))
+    def add(claim: str, quantity: str, values: Tensor) -> None:
+        rows.extend(unit_rows(base, claim, quantity, task.ids, start, values, reached))
 
     for tau in (*run.reached, None):
-        x, reached = (run.x, everyone) if tau is None else (run.at[tau], run.reached[tau])
+        x, reached = (run.x, torch.ones_like(run.zero_gradient)) if tau is None else (run.at[tau], run.reached[tau])
         name = "final" if tau is None else f"{tau:g}"
         seen = eyes.classes("standard", x)
-        ratio, recognised = eyes.distance("standard", x, task.targets) / at_start["standard"], (seen == task.y) & reached
-        add(claim, f"distance_ratio@{name}", ratio, reached)
+        ratio, recognised = eyes.ratio("standard", x, task, start), ((seen == task.y) & reached).float()
+        add(claim, f"distance_ratio@{name}", ratio)
         if kind == "noise":
-            add("INV-3", f"recognised@{name}", recognised.float(), reached)
+            add("INV-3", f"recognised@{name}", recognised)
         if tau != deciding:
             continue
-        add(claim, "distance_ratio", ratio, reached)
-        add(claim, "distance_ratio_robust_judge", eyes.distance("robust", x, task.targets) / at_start["robust"], reached)
+        add(claim, "distance_ratio", ratio)
+        add(claim, "distance_ratio_robust_judge", eyes.ratio("robust", x, task, start))
         for quantity, values in likeness(x, task.targets).items():
-            add(claim, quantity, values, reached)
+            add(claim, quantity, values)
         if kind == "image":
-            add("INV-3", "recognised_start", (seen == task.start_y).float(), reached)
+            add("INV-3", "recognised_start", (seen == task.start_y).float())
         if kind == "noise":
-            add("INV-3", "recognised", recognised.float(), reached)
-            add("INV-3", "recognised_robust_judge", ((eyes.classes("robust", x) == task.y) & reached).float(), reached)
+            add("INV-3", "recognised", recognised)
+            add("INV-3", "recognised_robust_judge", ((eyes.classes("robust", x) == task.y) & reached).float())
     return rows
 
 
-def _trajectory_rows(base: dict[str, Any], run: Inversion, task: Task, eyes: Eyes) -> list[dict[str, Any]]:
-    by_step = ratios(run.frames, task, eyes, len(task.ids))
-    rows = []
-    for k, step in enumerate(run.steps):
-        if step % (2 * EVERY) and step != run.steps[-1]:
-            continue
-        for i, unit in enumerate(task.ids):
-            rows.append(base | row("trajectory", "d_rel", unit, f"noise_0|{step}", run.trajectory[k, i], True))
-            rows.append(base | row("trajectory", "distance_ratio", unit, f"noise_0|{step}", by_step[k, i], True))
+def _trajectory_rows(base: Mapping[str, Any], run: Inversion, task: Task, eyes: Eyes) -> Rows:
+    rows: Rows = []
+    for step, d_rel, ratio in zip(run.steps, run.trajectory, ratios(run.frames, task, eyes, len(task.ids)), strict=True):
+        if step % (2 * EVERY) == 0 or step == run.steps[-1]:
+            rows += unit_rows(base, "trajectory", "d_rel", task.ids, f"noise_0|{step}", d_rel)
+            rows += unit_rows(base, "trajectory", "distance_ratio", task.ids, f"noise_0|{step}", ratio)
     return rows
 
 
-def _judge_rows(task: Task, eyes: Eyes) -> list[dict[str, Any]]:
+def _judge_rows(task: Task, eyes: Eyes) -> Rows:
     """Ceiling: the standard judge on the targets themselves; floor: how often it gives other targets this one's class."""
-    judge = eyes.judges["standard"]
-    base = {"arm": "judge", "recipe": "std", "architecture": judge.architecture, "seed": 0, "network": "judge"}
+    base = {"arm": "judge", "recipe": "std", "architecture": eyes.judges["standard"].architecture, "seed": 0, "network": "judge"}
     seen = eyes.classes("standard", task.targets)
-    rows = []
-    for i, unit in enumerate(task.ids):
-        rows.append(base | row("INV-3", "judge_ceiling", unit, "", seen[i] == task.y[i], True))
-        same = (seen == task.y[i]).float()
-        rows.append(base | row("INV-3", "judge_floor", unit, "", (same.sum() - same[i]) / (len(seen) - 1), True))
-    return rows
+    same = (seen == task.y.unsqueeze(1)).float()
+    rows = unit_rows(base, "INV-3", "judge_ceiling", task.ids, "", same.diagonal())
+    return rows + unit_rows(base, "INV-3", "judge_floor", task.ids, "", (same.sum(dim=1) - same.diagonal()) / (len(seen) - 1))

@@ -7,9 +7,8 @@ Source of the question: Engstrom et al. 2019 (arXiv 1906.00945).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -17,13 +16,12 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.data import Images
-from reprolib.errors import BadInput
-from reprolib.findings.invertibility.inverting import CHUNK, EYES_CHUNK, FIRST_TEST_IMAGES, GPU_CHUNK, Eyes
-from reprolib.judging.tidy import identity, row
+from reprolib.findings.invertibility.inverting import EYES_CHUNK, FIRST_TEST_IMAGES, Eyes, chunk_of, sha256_of
 from reprolib.measures import perceptual
 from reprolib.models.layers import fold_batch_norm, movable, representation
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import Code, network_code
+from reprolib.perturb.visualisation import Raised
 
 POOL = 1
 TOP = 0.99  # quantile over test images: what it takes to call a unit strongly active
@@ -84,37 +82,24 @@ def code_of(network: Network) -> Code:
     return network_code(movable(network), POOL)
 
 
-def chunk_of(device: torch.device) -> int:
-    """Images a pass."""
-    return CHUNK if device.type == "cpu" else GPU_CHUNK
+def raised_in_chunks(climb: Callable[..., Raised], *given: Tensor) -> Raised:
+    """`climb(*given)` of many units, as many a pass as `chunk_of` says; given: tensors of one length."""
+    parts = [climb(*some) for some in zip(*(one.split(chunk_of(one.device)) for one in given), strict=True)]
+    return Raised(*(torch.cat([getattr(part, field.name) for part in parts]).contiguous() for field in fields(Raised)))
 
 
-def drawn_images(images: Images, n: int, device: str = "cpu") -> tuple[Tensor, list[int]]:
-    """n different test images (n, 3, h, w) in [0, 1] and their places: the same for every network, the first of a longer draw those of a shorter.
-
-    Raises BadInput when there are fewer.
-    """
+def drawn_images(images: Images, n: int, device: str = "cpu") -> Tensor:
+    """n different test images (n, 3, h, w) in [0, 1]: the same for every network, the first of a longer draw those of a shorter."""
     x = images.x[:FIRST_TEST_IMAGES]
-    if n > len(x):
-        raise BadInput(f"{n} different test images are needed, there are {len(x)}: ask for fewer units")
-    places = torch.randperm(len(x), generator=torch.Generator().manual_seed(IMAGES_SEED))[:n]
-    return x[places].float().to(device) / 255, places.tolist()
+    return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(IMAGES_SEED))[:n]].float().to(device) / 255
 
 
-@dataclass(frozen=True)
-class Match:
-    """For each chosen unit the most similar one of an independent network: its number (n,), and their correlation on test images (n,)."""
-
-    unit: Tensor
-    correlation: Tensor
-
-
-def match(units: Units, judge_codes: Tensor) -> Match:
-    """The judge's unit that correlates most with each chosen one on the same images; judge_codes: (images, channels)."""
+def match(units: Units, judge_codes: Tensor) -> tuple[Tensor, Tensor]:
+    """The judge's unit (n,) that correlates most with each chosen one on the same images, and their correlation; judge_codes: (images, channels)."""
     own, other = (_standardised(codes) for codes in (units.codes[:, units.chosen], judge_codes))
     correlations = (own.T @ other / len(own)).masked_fill(judge_codes.std(dim=0) == 0, -1)  # a dead unit is like none
     correlation, unit = correlations.max(dim=1)
-    return Match(unit, correlation)
+    return unit, correlation
 
 
 def judge_gain(eyes: Eyes, matched: Tensor, judge_codes: Tensor, start: Tensor, x: Tensor) -> Tensor:
@@ -123,7 +108,7 @@ def judge_gain(eyes: Eyes, matched: Tensor, judge_codes: Tensor, start: Tensor, 
     matched: unit numbers (n,). judge_codes: the judge's on test images. start, x: (n, 3, h, w).
     """
     judge, sha256 = eyes.judges["standard"], eyes.sha256["standard"]
-    before, after = (codes_of(judge, sha256, images, {"images": fingerprint(images)}) for images in (start, x))
+    before, after = (codes_of(judge, sha256, images, {"images": sha256_of(images)}) for images in (start, x))
     spread = judge_codes.std(dim=0)[matched]
     return (after - before).gather(1, matched[:, None])[:, 0] / spread
 
@@ -137,32 +122,6 @@ def high_frequency(delta: Tensor) -> tuple[Tensor, Tensor]:
     """High-frequency fraction (n,) of changes (n, 3, h, w), and whether there was a change (n,); white noise's value where there was none."""
     fraction = perceptual.high_frequency_fraction(delta)
     return fraction.nan_to_num(nan=WHITE_NOISE), ~fraction.isnan()
-
-
-def unit_rows(
-    claim: str, role: str, network: Network, quantity: str, units: Sequence[int], unit_2: str, values: Tensor, reached: Tensor | bool = True
-) -> list[dict[str, Any]]:
-    """One row per unit of one network; values (n,), reached: (n,) or one for all."""
-    base, n = identity(role, network), len(units)
-    ok = torch.as_tensor(reached).expand(n)
-    return [base | row(claim, quantity, units[i], unit_2, values[i], ok[i]) for i in range(n)]
-
-
-def activity_rows(claim: str, role: str, network: Network, units: Units) -> list[dict[str, Any]]:
-    """The dead units by number (quantity "dead"), and their share."""
-    base = identity(role, network)
-    share = len(units.dead) / units.codes.shape[1]
-    return [base | row(claim, "dead", unit, "", 1, True) for unit in units.dead] + [base | row(claim, "dead_share", "all", "", share, True)]
-
-
-def to_bytes(x: Tensor) -> Tensor:
-    """Images in [0, 1] as uint8, on the CPU, as pictures are kept."""
-    return (x * 255).round().to(torch.uint8).cpu()
-
-
-def fingerprint(x: Tensor) -> str:
-    """sha256 over the values of a tensor."""
-    return hashlib.sha256(x.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _standardised(codes: Tensor) -> Tensor:

@@ -138,16 +138,16 @@ def test_a_second_look_reads_the_cache(found, networks, used, monkeypatch):
 def test_procrustes_compares_whole_networks_and_equal_depths(monkeypatch):
     used = batches(planted_set(n=1280), 640, 2)
     networks = [carded(0), carded(1)]
-    found = rotate(networks, [(0, 1)], used, compared)
+    within, between = rotate(networks, [(0, 1)], used, compared)
     x = next(iter(used))
     sides = [[*collect(network, x, reduce=spatial_mean).values()] for network in networks]
     upper = np.triu_indices(4, 1)
     whole, beyond = (procrustes_similarity(sides[0], shuffles=shuffles)[upper].mean() for shuffles in (0, 5))
-    assert found.within[0]["off_diagonal_mean@procrustes"][0] == pytest.approx(whole, abs=1e-6)
-    assert found.within[0]["off_diagonal_mean@procrustes_shuffled"][0] == pytest.approx(whole - beyond, abs=1e-6)
-    assert not any(quantity.startswith("stage_contrast") for quantity in found.within[0])  # a TinyCNN has no stages
+    assert within[0]["off_diagonal_mean@procrustes"][0] == pytest.approx(whole, abs=1e-6)
+    assert within[0]["off_diagonal_mean@procrustes_shuffled"][0] == pytest.approx(whole - beyond, abs=1e-6)
+    assert not any(quantity.startswith("stage_contrast") for quantity in within[0])  # a TinyCNN has no stages
     expected = np.mean([procrustes_similarity([a], [b], shuffles=0)[0, 0] for a, b in zip(*sides, strict=True)])
-    assert found.between[0, 1]["same_depth_mean@procrustes"][0] == pytest.approx(expected, abs=1e-6)
+    assert between[0, 1]["same_depth_mean@procrustes"][0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_networks_of_different_seeds_are_paired_the_standard_one_first():

@@ -49,7 +49,7 @@ def test_adversarial_images_stay_in_the_ball_and_are_attacked_once(used, monkeyp
     x = torch.cat([*used])
     assert (moved - x).flatten(1).norm(dim=1).max() <= HOW.eps + 1e-5
     assert 0 <= moved.min() <= moved.max() <= 1
-    right = attacking.correct(network, x, used.labels.flatten())
+    right = network(x).argmax(dim=1) == used.labels.flatten()
     assert share == pytest.approx(success(network, moved, used.labels.flatten(), right))
     monkeypatch.setattr(attacking, "training_examples", None)
     assert torch.equal(attack(network, used, HOW)[0], moved)
@@ -124,15 +124,15 @@ def test_every_epoch_is_held_against_the_last_and_none_without_states(used, tmp_
     network, beginnings = carded(0), Beginnings(planted_study(tmp_path), {0: carded(7)})
     assert settle(network, used, compared, beginnings) is None
     keep_states(network, 3)
-    found = settle(network, used, compared, beginnings)
-    assert list(found.pairs) == [(f"epoch_{t}", "epoch_3") for t in range(3)]
+    pairs, maps = settle(network, used, compared, beginnings)
+    assert list(pairs) == [(f"epoch_{t}", "epoch_3") for t in range(3)]
     state = at(network, snapshots(network)[2])
     expected = np.diagonal(minibatch_cka(state, used, network).matrix())
-    assert found.pairs["epoch_2", "epoch_3"].same_depth() == pytest.approx(expected, abs=1e-6)
+    assert pairs["epoch_2", "epoch_3"].same_depth() == pytest.approx(expected, abs=1e-6)
     begun = np.diagonal(minibatch_cka(carded(7), used, network).matrix())
-    assert found.pairs["epoch_0", "epoch_3"].same_depth() == pytest.approx(begun, abs=1e-6)
-    assert set(found.maps) == {0, 1, 2, 3}
-    assert np.allclose(found.maps[3], minibatch_cka(network, used).matrix(), atol=1e-6)
+    assert pairs["epoch_0", "epoch_3"].same_depth() == pytest.approx(begun, abs=1e-6)
+    assert set(maps) == {0, 1, 2, 3}
+    assert np.allclose(maps[3], minibatch_cka(network, used).matrix(), atol=1e-6)
 
 
 def test_a_long_training_is_looked_at_most_often_in_its_beginning_and_always_from_its_start():
@@ -192,9 +192,9 @@ def test_a_seed_that_is_best_too_early_is_left_out_and_a_line_says_so(monkeypatc
     assert "left out of BLK-5" in capsys.readouterr().out
 
 
-def test_batches_cut_from_larger_ones_give_what_small_ones_give():
+def test_batches_cut_from_larger_ones_give_what_small_ones_give(tmp_path):
     images, network = planted_set(), carded(0)
-    found = sweeping.batch_sizes(network, images, compared, "cpu", (8, 16, 40))
+    found = sweeping.batch_sizes(planted_study(tmp_path, images), network, compared, (8, 16, 40))
     assert set(found) == {(kind, n) for kind in ("biased", "unbiased") for n in (8, 40)}  # 16 does not divide 40
     expected = off_diagonal_mean(minibatch_cka(network, batches(images, 8, 5)).matrix())  # the first 40
     assert found["unbiased", 8] == pytest.approx(float(expected), abs=1e-5)

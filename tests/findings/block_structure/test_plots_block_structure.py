@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from drawing import dots
 
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.findings.block_structure import figures as plots
 from reprolib.findings.block_structure import hsic_rows
-from reprolib.findings.block_structure.figures.layered import between, curves, edges, epochs_of, layers_of, matrices
+from reprolib.findings.block_structure.figures.layered import between, curves, edges, epochs_of, matrices
+from reprolib.findings.block_structure.networks import layers_of
 from reprolib.measures import indices
 from reprolib.measures.cka import BatchHSIC
 
@@ -176,9 +178,7 @@ def test_the_index_panel_has_a_dot_per_network_and_the_papers_numbers_beside_its
         "longest run",
         "effective rank",
     ]
-    heights = sorted(
-        y for part in axes[0].collections if hasattr(part, "get_offsets") for _, y in part.get_offsets() if len(part.get_offsets()) == 2
-    )
+    heights = [y for _, y, *_ in dots(axes[0])]
     assert {round(float(y), 2) for y in heights} >= {0.4, 0.42, 0.6, 0.62}
     dashes = [segment[0][1] for part in axes[0].collections if hasattr(part, "get_segments") for segment in part.get_segments()]
     assert {0.507, 0.698} <= {round(float(y), 3) for y in dashes}

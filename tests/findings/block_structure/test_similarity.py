@@ -26,7 +26,7 @@ from planting import judge, judge_finding, network, together
 from reprolib import store
 from reprolib.errors import BadInput
 from reprolib.findings.block_structure import hsic_rows
-from reprolib.findings.block_structure.similarity import stages_of
+from reprolib.findings.block_structure.networks import stages_of
 from reprolib.judging.audit import audit, both_answers
 from reprolib.judging.ledger import claims_sha256
 from reprolib.judging.tidy import read_rows, write_rows
@@ -242,9 +242,9 @@ def test_a_contrast_of_stages_that_are_too_short_is_shown_but_decides_nothing() 
 
 
 def test_stages_are_those_of_the_architecture() -> None:
-    assert stages_of("net14", L) == ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12))
-    assert stages_of("tinycnn", 4) == stages_of("somebody_elses", 9) == ()
-    assert stages_of("w8", 9) == ()  # other layers are compared than its own
+    assert stages_of("net14", L) == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
+    assert stages_of("tinycnn", 4) == stages_of("somebody_elses", 9) == []
+    assert stages_of("w8", 9) == []  # other layers are compared than its own
 
 
 def test_the_similarity_beyond_the_pixels_is_that_of_the_partial_form() -> None:

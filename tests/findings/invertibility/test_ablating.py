@@ -5,11 +5,12 @@ from dataclasses import asdict, replace
 import problems
 import pytest
 import torch
+from inverses import asked
 
 from reprolib.data.images import images as labelled
 from reprolib.errors import BadInput
 from reprolib.findings.invertibility import ablating
-from reprolib.findings.invertibility.ablating import layer_variants, measure, variants
+from reprolib.findings.invertibility.ablating import layer_variants, variants
 from reprolib.findings.invertibility.inverting import Eyes, make_task
 from reprolib.judging.tidy import rounded
 from reprolib.measures.perceptual import random_pair_median, relative_distance
@@ -17,7 +18,7 @@ from reprolib.models.layers import representation
 
 NAMES = ["reference", "fake_relu off", "best iterate", "image start", "step x2", "step x0.5", "steps x2", "fourier"]
 LAYERS = ["layer:conv1", "layer:conv2", "layer:conv3"]
-SETTINGS = {"steps": 12, "step": 0.3, "pool": 2, "n_targets": 3}
+SETTINGS = {"steps": 12, "step": 0.3, "pool": 2, "n_ablated": 3}
 
 
 def carded(seed: int = 0, recipe: str = "std", network=None):
@@ -49,6 +50,10 @@ def nets():
 @pytest.fixture(scope="module")
 def ablated(own_cache, nets, task, eyes):
     return measure(nets, task, eyes, **SETTINGS)
+
+
+def measure(nets, task, eyes, **knobs):
+    return ablating.of(asked(nets, eyes, task, **knobs))
 
 
 def of(rows, quantity, variant, arm="standard"):
@@ -138,7 +143,7 @@ def test_without_the_straight_through_relu_a_dead_network_stays_at_its_start(tas
     dead = {arm: [carded(9, recipe, problems.dead_until_bright())] for arm, recipe in (("standard", "dead"), ("robust", "dead_l2"))}
     white = torch.ones_like(task.targets)
     dark = replace(task, targets=white, starts={name: torch.zeros_like(white) for name in task.starts}, data_sha256="dark")
-    found = measure(dead, dark, eyes, steps=6, step=0.5, pool=1, n_targets=2)
+    found = measure(dead, dark, eyes, steps=6, step=0.5, pool=1, n_ablated=2)
     assert (found.pictures["fake_relu off"]["standard"] == 0).all()
     assert (of(found.rows, "distance_ratio", "fake_relu off") == 1).all()
     for name in NAMES:
@@ -149,16 +154,16 @@ def test_every_way_is_measured_once_and_then_read(nets, task, eyes, monkeypatch,
     monkeypatch.setenv("REPROLIB_CACHE", str(tmp_path))
     told, runs, minimise = [], [], ablating.minimise
     monkeypatch.setattr(ablating, "minimise", lambda *given: runs.append(given) or minimise(*given))
-    first = measure(nets, task, eyes, steps=2, step=0.3, pool=2, n_targets=2, report=told.append)
+    first = measure(nets, task, eyes, steps=2, step=0.3, pool=2, n_ablated=2, report=told.append)
     assert len(runs) == 2 * (8 + 3 - 1 - 1)  # the last layer is the reference, and Fourier has a loop of its own
     assert told == ["tinycnn-std-s0: inverting 2 targets in 11 ways", "tinycnn-l2-s2: inverting 2 targets in 11 ways"]
     monkeypatch.setattr(ablating, "minimise", lambda *given: pytest.fail("measured again"))
     monkeypatch.setattr(ablating, "invert_fourier", lambda *given: pytest.fail("measured again"))
-    again = measure(nets, task, eyes, steps=2, step=0.3, pool=2, n_targets=2, report=told.append)
+    again = measure(nets, task, eyes, steps=2, step=0.3, pool=2, n_ablated=2, report=told.append)
     assert again.rows.equals(first.rows)
     assert len(told) == 2
 
 
 def test_a_pool_finer_than_the_last_map_is_refused(nets, task, eyes):
     with pytest.raises(BadInput, match="pool=8 is larger than the 4 x 4 map of conv3"):
-        measure(nets, task, eyes, steps=2, step=0.3, pool=8, n_targets=2)
+        measure(nets, task, eyes, steps=2, step=0.3, pool=8, n_ablated=2)

@@ -11,7 +11,7 @@ from PIL import Image
 from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.findings.invertibility import explorer as explore
-from reprolib.findings.invertibility.explorer import HEADLESS, Screen, default_pair
+from reprolib.findings.invertibility.explorer import HEADLESS, Screen
 from reprolib.front_end import is_wanted
 
 STEPS = [0, 10, 20, 30]
@@ -93,12 +93,6 @@ def test_the_explorer_opens_on_the_last_step_of_a_standard_beside_a_robust_netwo
     assert (found["left"].value, found["right"].value, found["slider"].value) == ("standard, seed 0", "robust, seed 1", 3)
 
 
-def test_the_pair_shown_first_is_the_best_there_is():
-    assert default_pair(["a", "b"]) == ("a", "b")
-    assert default_pair(["standard, seed 0"]) == ("standard, seed 0", "standard, seed 0")
-    assert default_pair(["robust_small, seed 0", "standard"]) == ("standard", "robust_small, seed 0")
-
-
 def test_the_screen_shows_the_target_the_two_inverses_and_where_each_is_on_its_way():
     given = frames()
     screen = Screen(given)
@@ -137,29 +131,6 @@ def test_nothing_is_written_outside_the_axes_of_the_screen():
     ink = screen.figure.get_tightbbox()
     assert min(ink.x0, ink.y0) > -0.01
     assert ink.x1 < style.WIDE + 0.01
-
-
-def test_targets_can_have_names():
-    found = parts(explore.invertibility({**frames(), "names": ["ship", "deer"]}, "on"))
-    assert found["target"].options == (("ship", 0), ("deer", 1))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda f: f.pop("targets"), 'frames has no "targets"'),
-        (lambda f: [f.pop(name) for name in list(f) if name != "targets"], "frames holds no network"),
-        (lambda f: f["robust, seed 0"].pop("images"), r"frames\['robust, seed 0'\] has no images"),
-        (lambda f: f["robust, seed 0"].update(steps=[0, 5, 10, 15]), "has other steps than 'standard, seed 0'"),
-        (lambda f: f["robust, seed 0"].update(d_rel=torch.ones(3, 2)), r"\['d_rel'\] has shape \(3, 2\): \(4 steps, 2 targets"),
-        (lambda f: f.update(names=["one"]), "names 1 targets and holds 2"),
-    ],
-)
-def test_frames_that_do_not_fit_are_refused_headless_too(change, message):
-    given = frames()
-    change(given)
-    with pytest.raises(BadInput, match=message):
-        explore.invertibility(given, "off")
 
 
 def test_without_pictures_it_says_so_whoever_is_there(capsys: pytest.CaptureFixture[str]) -> None:

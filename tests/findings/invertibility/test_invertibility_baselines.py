@@ -1,12 +1,13 @@
 """Principal components: the directions they are known to have, and a linear code's inverse in closed form."""
 
+from types import SimpleNamespace
+
 import problems
 import pytest
 import torch
-from inverses import of, planted_set
+from inverses import asked, of, planted_set
 
 from reprolib.data.images import images as labelled
-from reprolib.errors import BadInput
 from reprolib.findings.invertibility import baselines
 from reprolib.findings.invertibility.inverting import Eyes, make_task
 from reprolib.judging.tidy import rounded
@@ -22,6 +23,12 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def eyes():
     return Eyes({"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
+
+
+def measured(train, task, eyes, n_numbers, **knobs):
+    """The baseline of a code of so many numbers."""
+    nets = {"standard": [SimpleNamespace(n_features=n_numbers)]}
+    return baselines.of(asked(nets, eyes, task, images=train, taus=DECIDING, pool=1, **knobs))
 
 
 def images_along(directions, scales, n=300):
@@ -62,14 +69,9 @@ def test_components_belong_to_their_images_and_number():
     assert len(keys) == 4
 
 
-def test_nothing_to_fit_is_refused():
-    with pytest.raises(BadInput, match="k=0 components of 80 images are not allowed: give at least 1 component and 2 images"):
-        baselines.principal_components(planted_set(), 0)
-
-
 def test_a_code_of_all_the_components_is_inverted_to_the_targets_themselves(eyes):
     task = make_task(planted_set(side=8), 8, 2)
-    part = baselines.measure(planted_set(300, side=8, seed=4), task, eyes, 192, DECIDING, 150, 0.1)
+    part = measured(planted_set(300, side=8, seed=4), task, eyes, 192, steps=150, step=0.1)
     assert len(rounded(part.rows)) == len(part.rows)
     assert set(part.rows["claim"]) == {"baseline"}
     assert set(part.rows["quantity"]) == set(baselines.QUANTITIES)
@@ -85,7 +87,7 @@ def test_a_code_of_all_the_components_is_inverted_to_the_targets_themselves(eyes
 def test_a_code_of_few_components_leaves_the_start_where_it_does_not_look(eyes):
     task, train = make_task(planted_set(side=8), 8, 1), planted_set(300, side=8, seed=4)
     seen = baselines.principal_components(train, 20).directions
-    inverse = baselines.measure(train, task, eyes, 20, DECIDING, 150, 0.05).pictures["inverses"]
+    inverse = measured(train, task, eyes, 20, steps=150, step=0.05).pictures["inverses"]
     n = len(inverse)
     left = (inverse - task.starts["noise_0"][:n]).flatten(1)
     inside = (inverse > 0) & (inverse < 1)

@@ -4,7 +4,7 @@ import pandas as pd
 import problems
 import pytest
 import torch
-from inverses import carded, planted_set
+from inverses import asked, carded, planted_set
 
 from reprolib import store
 from reprolib.errors import CorruptFile
@@ -19,18 +19,25 @@ def task():
     return make_task(planted_set(), 8, 1)
 
 
+def measured(pair, task, **knobs):
+    """What the section tells of a pair, on the planted images."""
+    eyes = Eyes({"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
+    inversions = asked({}, eyes, task, eps=0.1, **knobs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(external, "DATASET", inversions.study.settings.scale.dataset)
+        patch.setattr(external, "networks", lambda device: pair)
+        return external.of(inversions)
+
+
 @pytest.fixture(scope="module")
 def part(task):
-    eyes = Eyes({"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
-    pair = {"external_standard": carded(0, "ext_s"), "external_robust": carded(1, "ext_r")}
-    return external.measure(pair, task, eyes, 60, 0.1, 2, "l2", 0.1, (task.targets, task.y))
+    return measured({"external_standard": carded(0, "ext_s"), "external_robust": carded(1, "ext_r")}, task, steps=60, step=0.1, pool=2)
 
 
 def test_without_its_files_there_is_no_pair_and_there_are_no_rows(repository, monkeypatch, task):
     monkeypatch.delenv("REPROLIB_DATA", raising=False)
     assert external.networks() == {}
-    eyes = Eyes({"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
-    assert external.measure({}, task, eyes, 10, 0.2, 2, "l2", 0.1, (task.targets, task.y)).rows.empty
+    assert measured({}, task).rows.empty
     assert external_table(rounded(_rows_of_ours())) is None
 
 
@@ -85,19 +92,19 @@ def test_its_deciding_tau_comes_from_its_own_reach(part):
 
 def test_no_more_targets_than_needed_are_asked_of_these_larger_networks(monkeypatch, task):
     monkeypatch.setattr(external, "N_TARGETS", 3)
-    eyes = Eyes({"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
-    rows = external.measure({"external_standard": carded(0, "x")}, task, eyes, 4, 0.2, 2, "l2", 0.1, (task.targets, task.y)).rows
+    rows = measured({"external_standard": carded(0, "x")}, task, steps=4, step=0.2, pool=2).rows
     assert set(rows[rows["quantity"] == "distance_ratio"]["unit"]) == {str(i) for i in task.ids[:3]}
 
 
-def test_the_table_shows_the_means_of_each_network(part, task):
+def test_the_table_shows_the_means_of_each_network(part):
     table, rows = external_table(part.rows), part.rows
     assert table is not None
     assert table["network"].tolist() == ["external_standard", "external_robust"]
     robust = rows[rows["arm"] == "external_robust"]
     noise = robust[(robust["quantity"] == "distance_ratio") & (robust["unit_2"] == "noise_0")]["value"].mean()
     assert table["distance"].tolist()[1] == pytest.approx(noise, abs=6e-4)
-    clean = (problems.network(seed=1)(task.targets).argmax(dim=1) == task.y).float().mean().item()
+    images = planted_set()
+    clean = (problems.network(seed=1)(images.x.float() / 255).argmax(dim=1) == images.y).float().mean().item()
     assert table["clean accuracy"].tolist()[1] == pytest.approx(clean, abs=6e-4)
     assert (table["accuracy under attack"] <= table["clean accuracy"]).all()
     assert table.notna().all().all()

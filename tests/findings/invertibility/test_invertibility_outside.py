@@ -6,12 +6,12 @@ import pandas as pd
 import problems
 import pytest
 import torch
-from inverses import carded, of, planted, planted_set
+from inverses import asked, carded, of, planted, planted_set
 
 from reprolib import data
 from reprolib.data.images import images as labelled
 from reprolib.errors import MissingData
-from reprolib.findings.invertibility import outside
+from reprolib.findings.invertibility import inversions, outside
 from reprolib.findings.invertibility.inverting import TAUS, Eyes, make_task
 from reprolib.findings.invertibility.outside_sets import outside_sets
 from reprolib.judging.tidy import rounded
@@ -37,7 +37,7 @@ def inside_rows(nets, value=0.7):
         {"claim": "INV-2", "quantity": f"distance_ratio@{tau:g}", "unit_2": start, "network": network.sha256[:12], "value": worth + 0.1 * unit}
         for networks in nets.values() for network in networks for tau in TAUS
         for start, worth in (("noise_0", value), ("noise_1", 9.0)) for unit in range(2)
-    ])  # fmt: skip
+    ], columns=["claim", "quantity", "unit_2", "network", "value"])  # fmt: skip
 
 
 def measured(monkeypatch, task, eyes, reached, nets=NETS, sets=SETS, **more):
@@ -50,8 +50,8 @@ def measured(monkeypatch, task, eyes, reached, nets=NETS, sets=SETS, **more):
         at = {tau: torch.where(hit[tau].view(-1, 1, 1, 1), run.at[tau], of_set.starts["noise_0"]) for tau in TAUS}
         return replace(one, runs={"noise_0": replace(run, reached=hit, at=at)})
 
-    monkeypatch.setattr(outside, "invert_task", invert)
-    return outside.measure(nets, sets, task, eyes, inside_rows(nets), 10, 0.2, 2, **more)
+    monkeypatch.setattr(inversions, "invert_task", invert)
+    return outside.of(asked(nets, eyes, task, outside=sets, rows=inside_rows(nets), **more))
 
 
 def test_held_out_images_are_shapes_and_textures_of_no_training_set_in_the_scales_own_size():
@@ -158,6 +158,6 @@ def test_pictures_show_the_inverse_and_the_last_iterate_where_there_is_none(monk
 def test_real_inversions_of_two_sets_are_kept_apart(repository, task, eyes):
     """Measured, not planted: same network, starts and settings; only the targets differ."""
     nets = {"standard": [carded(0)], "robust": [carded(0, "l2")]}
-    pictures = outside.measure(nets, SETS, task, eyes, inside_rows(nets), 5, 0.2, 2).pictures["inverses"]
+    pictures = outside.of(asked(nets, eyes, task, outside=SETS, rows=inside_rows(nets), steps=5, step=0.2, pool=2)).pictures["inverses"]
     assert not torch.equal(pictures["deciding"]["standard"], pictures["textures"]["standard"])
     assert torch.equal(pictures["deciding"]["standard"], pictures["deciding"]["robust"])  # planted with equal weights

@@ -180,7 +180,7 @@ def test_committed_rows_of_what_cannot_be_measured_are_carried_over_and_nothing_
     ])  # fmt: skip
     measured = pd.DataFrame([row("INV-5", "distance_ratio", "ours", 0.5)])
     study = SimpleNamespace(settings=SimpleNamespace(overridden={}), committed=tmp_path, committed_rows=lambda: rounded(committed))
-    inverted = inversions.Inversions(study, {}, {}, measured, {})
+    inverted = inversions.Inversions(study, {}, measured, {})
     assert inverted.committed("INV-5", measured).empty  # there is no file yet
     write_rows(tmp_path / "rows.csv.gz", committed)
     assert inverted.committed("INV-5", measured)["value"].tolist() == [2.0, 3.0]  # of these outside.of keeps its own networks'

@@ -3,7 +3,7 @@
 import problems
 import pytest
 import torch
-from inverses import carded, of, planted, planted_set
+from inverses import asked, carded, of, planted, planted_set
 
 from reprolib.findings.invertibility import spread
 from reprolib.findings.invertibility.inverting import Eyes, make_task
@@ -24,6 +24,10 @@ def eyes():
     return Eyes({"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
 
 
+def measured(inverted, task, eyes, taus):
+    return spread.of(asked({}, eyes, task, inverted=inverted, taus=taus))
+
+
 def with_inverses(inverted, images):
     """The same runs, each start's inverses replaced by its own images."""
     for run, found in zip(inverted.runs.values(), images, strict=True):
@@ -33,7 +37,7 @@ def with_inverses(inverted, images):
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_the_spread_of_one_image_found_from_every_start_is_zero(task, eyes, quantity):
-    rows = spread.measure([planted(task, carded(), "standard", ALL, at=task.targets)], task, eyes, DECIDING).rows
+    rows = measured([planted(task, carded(), "standard", ALL, at=task.targets)], task, eyes, DECIDING).rows
     found = of(rows, "INV-4", quantity)
     assert len(found) == 12
     assert found["value"].to_numpy() == pytest.approx(0, abs=1e-5)
@@ -43,7 +47,7 @@ def test_the_spread_of_one_image_found_from_every_start_is_zero(task, eyes, quan
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_the_spread_of_unrelated_images_is_one(task, eyes, quantity):
     unrelated = [planted_set(seed=seed).x[:12].float() / 255 for seed in (7, 8, 9)]
-    rows = spread.measure([with_inverses(planted(task, carded(), "standard", ALL), unrelated)], task, eyes, DECIDING).rows
+    rows = measured([with_inverses(planted(task, carded(), "standard", ALL), unrelated)], task, eyes, DECIDING).rows
     assert of(rows, "INV-4", quantity)["value"].mean() == pytest.approx(1, abs=0.1)
 
 
@@ -51,7 +55,7 @@ def test_the_spread_of_unrelated_images_is_one(task, eyes, quantity):
 def test_inverses_that_differ_less_have_a_smaller_spread(task, eyes, quantity):
     def mean_at(size):
         images = [(task.targets + size * problems.images(12, 3, 16, 16, seed=seed, low=-1)).clamp(0, 1) for seed in (1, 2, 3)]
-        rows = spread.measure([with_inverses(planted(task, carded(), "standard", ALL), images)], task, eyes, DECIDING).rows
+        rows = measured([with_inverses(planted(task, carded(), "standard", ALL), images)], task, eyes, DECIDING).rows
         return of(rows, "INV-4", quantity)["value"].mean()
 
     assert 0 < mean_at(0.05) < mean_at(0.2) < mean_at(0.5)
@@ -70,7 +74,7 @@ def test_the_spread_is_the_mean_over_pairs_of_starts():
 
 def test_a_network_that_reaches_half_of_its_targets_scores_worse_than_one_that_reaches_all_at_equal_distance(task, eyes):
     runs = [planted(task, carded(0), "standard", ALL), planted(task, carded(0, "l2"), "robust", HALF)]
-    rows = spread.measure(runs, task, eyes, DECIDING).rows
+    rows = measured(runs, task, eyes, DECIDING).rows
     every, half = of(rows, "INV-4", "start_spread"), of(rows, "INV-4", "start_spread", "robust")
     assert every["unit"].tolist() == half["unit"].tolist() == [str(i) for i in task.ids]  # none is dropped
     assert half["reached"].tolist() == HALF
@@ -82,7 +86,7 @@ def test_a_network_that_reaches_half_of_its_targets_scores_worse_than_one_that_r
 def test_a_network_that_reaches_nothing_is_no_better_than_random_images_although_its_starts_are_alike(task, eyes):
     near = eyes.distance("standard", task.starts["noise_0"], task.starts["noise_1"]).mean()
     assert near < 0.7 * eyes.distance("standard", task.targets, task.targets.roll(1, 0)).mean()
-    rows = spread.measure([planted(task, carded(), "standard", NONE)], task, eyes, DECIDING).rows
+    rows = measured([planted(task, carded(), "standard", NONE)], task, eyes, DECIDING).rows
     for quantity in QUANTITIES:
         assert (of(rows, "INV-4", quantity)["value"] == 1).all()
     assert not rows["reached"].any()
@@ -91,15 +95,15 @@ def test_a_network_that_reaches_nothing_is_no_better_than_random_images_although
 def test_each_kind_of_start_is_looked_at_at_its_own_tau(task, eyes):
     inverted = planted(task, carded(), "standard", ALL)
     inverted.runs["image"].reached[0.1] = torch.tensor(NONE)
-    rows = spread.measure([inverted], task, eyes, DECIDING).rows
+    rows = measured([inverted], task, eyes, DECIDING).rows
     assert not rows["reached"].any()
-    assert spread.measure([inverted], task, eyes, {"noise": 0.1, "image": 0.2}).rows["reached"].all()
+    assert measured([inverted], task, eyes, {"noise": 0.1, "image": 0.2}).rows["reached"].all()
 
 
 def test_only_networks_with_several_starts_have_a_spread_and_the_row_names_them(task, eyes):
     both, one = planted(task, carded(0), "untrained", ALL), planted(task, carded(1), "blur", ALL)
     del both.runs["image"], one.runs["image"], one.runs["noise_1"]
-    rows = spread.measure([planted(task, carded(2), "standard", ALL), both, one], task, eyes, DECIDING).rows
+    rows = measured([planted(task, carded(2), "standard", ALL), both, one], task, eyes, DECIDING).rows
     assert set(of(rows, "INV-4", "start_spread")["unit_2"]) == {"noise_0+noise_1+image"}
     assert set(of(rows, "INV-4", "start_spread", "untrained")["unit_2"]) == {"noise_0+noise_1"}
     assert "blur" not in set(rows["arm"])

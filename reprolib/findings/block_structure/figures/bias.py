@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reprolib.figures import style
+from reprolib.figures import charts, style
 from reprolib.figures.reading import of_claim
 from reprolib.findings.block_structure.rows import SHOWN
 
@@ -35,18 +34,14 @@ def bias(rows: pd.DataFrame) -> Figure:
     left.set_title("independent Gaussians, 1,000 units: the truth is 0")
     left.set_ylabel("CKA")
     by_n = _read(of_claim(rows, SHOWN, ["off_diagonal_mean_by_n"]))
-    arms = style.in_order(list(by_n["arm"]))
-    for arm in arms:
-        for kind, dashes in LOOKS.items():
-            means = by_n[(by_n["arm"] == arm) & (by_n["kind"] == kind)].groupby("n")["value"].mean()
-            look = style.role(arm)
-            right.plot(means.index, means, linestyle=dashes, color=look.colour, marker=look.marker, markersize=3.5)
+    for kind, dashes in LOOKS.items():
+        charts.lines(by_n[by_n["kind"] == kind], right, "n", each="arm", linestyle=dashes, markersize=3.5)
     right.set_title("one network of each kind")
     right.set_ylabel("off-diagonal mean of CKA")
     for ax, measured in ((left, draws), (right, by_n)):
         _sizes(ax, sorted(measured["n"].unique()))
     handles = [Line2D([], [], color=style.INK, linestyle=dashes, label=kind) for kind, dashes in LOOKS.items()]
-    handles += [Line2D([], [], color=style.role(arm).colour, marker=style.role(arm).marker, label=style.role(arm).label) for arm in arms]
+    handles += charts.keys(style.in_order(list(by_n["arm"])))
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
     return figure
 
@@ -61,5 +56,5 @@ def _sizes(ax: Axes, sizes: list[int]) -> None:
     ax.set_xticks(sizes, [str(n) for n in sizes])
     ax.minorticks_off()
     low, high = ax.get_ylim()
-    ax.set_ylim(min(low, -0.05), max(high, 1.02 if np.isfinite(high) else 1))
+    ax.set_ylim(min(low, -0.05), max(high, 1.02))
     ax.set_xlabel("images a batch")

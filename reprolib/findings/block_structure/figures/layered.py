@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
@@ -19,11 +18,8 @@ from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.figures.reading import of_claim, short_layer
 from reprolib.findings.block_structure import hsic_rows
+from reprolib.findings.block_structure.networks import named, stages_of
 from reprolib.findings.block_structure.rows import DEPTH
-from reprolib.measures import indices
-from reprolib.models import networks
-from reprolib.models.grams import POOLED
-from reprolib.models.public_networks import RESNET20, build_public
 
 EXTERNAL = "external"
 """Claim of the rows of the external pair, and how their arms begin."""
@@ -111,29 +107,9 @@ def of_arm(measured: Sequence[Layered], arm: str, partner: str | None = None) ->
     return [one for one in measured if one.arm == arm and (partner is None or one.partner[0] == partner)]
 
 
-@cache
-def layers_of(architecture: str) -> tuple[str, ...]:
-    """The names of an architecture's layers: its post-activation maps in execution order and the pooled features."""
-    if architecture == RESNET20.architecture:
-        return (*build_public(RESNET20).layer_names, POOLED)
-    with torch.device("meta"):
-        return (*networks.build(architecture, 2, [0.5] * 3, [0.5] * 3, seed=0).layer_names, POOLED)
-
-
-def named(architecture: str, n_layers: int) -> tuple[str, ...]:
-    """The names of n layers: those of the architecture, or numbers where a notebook compares others."""
-    names = layers_of(architecture)
-    return names if len(names) == n_layers else tuple(str(layer) for layer in range(n_layers))
-
-
-def stages(architecture: str, n_layers: int) -> list[list[int]]:
-    """The layers of each stage; none where other layers than the architecture's are compared."""
-    return indices.stages_of(named(architecture, n_layers))
-
-
 def edges(architecture: str, n_layers: int) -> list[float]:
     """Where one stage ends and the next begins, on an axis of layer numbers; stem and pooled features stand alone."""
-    return sorted({end for stage in stages(architecture, n_layers) for end in (stage[0] - 0.5, stage[-1] + 0.5)})
+    return sorted({end for stage in stages_of(architecture, n_layers) for end in (stage[0] - 0.5, stage[-1] + 0.5)})
 
 
 def draw_map(ax: Axes, matrix: Array, architecture: str) -> AxesImage:
@@ -147,9 +123,9 @@ def draw_map(ax: Axes, matrix: Array, architecture: str) -> AxesImage:
     return image
 
 
-def name_stages(ax: Axes, architecture: str, n_layers: int, axis: str = "x", briefly: bool = False) -> None:
+def name_stages(ax: Axes, architecture: str, n_layers: int, axis: Literal["x", "y"] = "x", briefly: bool = False) -> None:
     """Name the stages (the layers, where there are none) along an axis of layer numbers; briefly: by number alone."""
-    in_stages, names = stages(architecture, n_layers), named(architecture, n_layers)
+    in_stages, names = stages_of(architecture, n_layers), named(architecture, n_layers)
     middles = [float(np.mean(stage)) for stage in in_stages]
     if in_stages and briefly:
         places, words = middles, [str(k + 1) for k in range(len(in_stages))]
@@ -158,11 +134,8 @@ def name_stages(ax: Axes, architecture: str, n_layers: int, axis: str = "x", bri
         places, words = [0, *middles, n_layers - 1], ["stem", *(f"stage {k + 1}" for k in range(len(in_stages))), "pool"]
     else:
         places, words = list(range(n_layers)), [short_layer(name) for name in names]
-    if axis == "x":
-        ax.set_xticks(places, words)
-    else:
-        ax.set_yticks(places, words)
-    ax.tick_params(axis="x" if axis == "x" else "y", length=0)
+    (ax.set_xticks if axis == "x" else ax.set_yticks)(places, words)
+    ax.tick_params(axis=axis, length=0)
 
 
 def depth_axis(ax: Axes, architecture: str, n_layers: int) -> None:
@@ -182,6 +155,19 @@ def line(ax: Axes, ones: Sequence[Layered], colour: str, x: Sequence[float] | No
     band: dict[str, Any] = {"errorbar": ("pi", 100), "err_kws": {"alpha": 0.18, "linewidth": 0}}
     sns.lineplot(frame, x="place", y="value", color=colour, ax=ax, legend=False, **band, **{"markeredgewidth": 0, **look})
     ax.set(xlabel="", ylabel="")
+
+
+def arm_line(ax: Axes, measured: Sequence[Layered], arm: str, **look: Any) -> None:
+    """The `line` of one arm, in its looks but for those given."""
+    role = style.role(arm)
+    line(ax, of_arm(measured, arm), role.colour, **{"marker": role.marker, "label": role.label, **look})
+
+
+def colour_bar(figure: FigureBase, image: AxesImage, axes: Sequence[Axes], words: str = "CKA", **place: Any) -> None:
+    """The scale of colours of maps, beside them."""
+    bar = figure.colorbar(image, ax=list(axes), ticks=[0, 0.5, 1], **place)
+    bar.set_label(words, labelpad=1)
+    bar.outline.set_visible(False)
 
 
 def architecture_of(measured: Sequence[Layered]) -> str:

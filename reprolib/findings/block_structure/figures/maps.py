@@ -8,28 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
-from matplotlib.image import AxesImage
+from matplotlib.figure import Figure
 
 from reprolib.errors import BadInput
 from reprolib.figures import style
-from reprolib.findings.block_structure.figures.layered import (  # fmt: skip
-    Layered,
-    architecture_of,
-    by_layer,
-    depth_axis,
-    draw_map,
-    external_pair,
-    line,
-    matrices,
-    name_stages,
-    of_arm,
-    stages,
-)
-from reprolib.findings.block_structure.networks import ARMS
+from reprolib.findings.block_structure.figures import layered
+from reprolib.findings.block_structure.figures.layered import Layered
+from reprolib.findings.block_structure.networks import ARMS, stages_of
 from reprolib.findings.block_structure.rows import DEPTH
 from reprolib.measures import indices
 
+BESIDE: dict[str, Any] = {"fraction": 0.04, "pad": 0.01, "shrink": 0.8}
 MAPPED = ("standard", "robust", "untrained", "gauss")
 REMOVED = {
     "hsic": "as it is",
@@ -44,18 +33,10 @@ def maps(rows: pd.DataFrame) -> Figure:
 
     rows: claim "BLK-1", quantity "hsic". Drawn is the first seed of each kind; above each map its off-diagonal mean, and the stage contrast.
     """
-    every = matrices(rows, DEPTH)
-    shown = [of_arm(every, arm)[0] for arm in MAPPED if of_arm(every, arm)]
-    architecture = architecture_of(shown)
+    every = layered.matrices(rows, DEPTH)
+    shown = [layered.of_arm(every, arm)[0] for arm in MAPPED if layered.of_arm(every, arm)]
     figure = style.figure(style.WIDE, 2.25)
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    for ax, one in zip(axes, shown, strict=True):
-        image = draw_map(ax, one.values, architecture)
-        _title(ax, one)
-        name_stages(ax, architecture, len(one.values), briefly=True)
-        ax.tick_params(labelsize=6)
-    name_stages(axes[0], architecture, len(one.values), "y", briefly=True)
-    _bar(figure, image, axes)
+    _row_of_maps(figure, figure.subplots(1, len(shown), squeeze=False)[0], shown)
     return figure
 
 
@@ -70,18 +51,17 @@ def dominance(rows: pd.DataFrame) -> Figure:
         "pc1_share": "share of the variance on\nthe first principal component",
         "top_points_share": "share of the squared norm\non the top 1 % of points",
     }
-    removed = {quantity: matrices(rows, DEPTH, quantity) for quantity in REMOVED if (rows["quantity"] == quantity).any()}
-    measured = {quantity: by_layer(rows, quantity) for quantity in shares}
-    architecture = architecture_of(measured["pc1_share"])
-    arms = [arm for arm in ARMS if of_arm(measured["pc1_share"], arm)]
+    removed = {quantity: layered.matrices(rows, DEPTH, quantity) for quantity in REMOVED if (rows["quantity"] == quantity).any()}
+    measured = {quantity: layered.by_layer(rows, quantity) for quantity in shares}
+    architecture = layered.architecture_of(measured["pc1_share"])
+    arms = [arm for arm in ARMS if layered.of_arm(measured["pc1_share"], arm)]
     figure = style.figure(style.WIDE, 3.9)
     halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.05])
     top, bottom = halves
     for ax, (quantity, words) in zip(top.subplots(1, 2), shares.items(), strict=True):
         for arm in arms:
-            look = style.role(arm)
-            line(ax, of_arm(measured[quantity], arm), look.colour, marker=look.marker, label=look.label)
-        depth_axis(ax, architecture, len(measured["pc1_share"][0].values))
+            layered.arm_line(ax, measured[quantity], arm)
+        layered.depth_axis(ax, architecture, len(measured["pc1_share"][0].values))
         ax.set_ylim(0, None)
         ax.set_ylabel(words)
     ax.legend(loc="best")
@@ -89,12 +69,12 @@ def dominance(rows: pd.DataFrame) -> Figure:
     places = iter(axes)
     for arm in arms:
         for quantity, ones in removed.items():
-            ax, one = next(places), of_arm(ones, arm)[0]
-            image = draw_map(ax, one.values, architecture)
+            ax, one = next(places), layered.of_arm(ones, arm)[0]
+            image = layered.draw_map(ax, one.values, architecture)
             colour = style.role(arm).colour
             ax.set_title(f"{style.role(arm).label}\n{REMOVED[quantity]}", color=colour, fontsize=6.5, loc="center")
             ax.set_xlabel(_numbers(one).replace(", ", "\n"), fontsize=6)
-    _bar(bottom, image, axes)
+    layered.colour_bar(bottom, image, axes, **BESIDE)
     return figure
 
 
@@ -104,40 +84,34 @@ def external_maps(rows: pd.DataFrame) -> Figure:
 
     rows: claim "external", quantities "hsic" and "hsic_pair". Raises BadInput where there are none.
     """
-    measured, across = external_pair(rows)
+    measured, across = layered.external_pair(rows)
     if not measured or not across:
         raise BadInput("the rows hold no external networks: they are measured where their files are in a data folder")
-    architecture = architecture_of(measured)
     figure = style.figure(style.WIDE, 2.25)
     axes = figure.subplots(1, len(measured) + 1, width_ratios=[*[1.0] * len(measured), 1.6])
-    for ax, one in zip(axes[:-1], measured, strict=True):
-        image = draw_map(ax, one.values, architecture)
-        _title(ax, one)
-        name_stages(ax, architecture, len(one.values), briefly=True)
-        ax.tick_params(labelsize=6)
-    name_stages(axes[0], architecture, len(one.values), "y", briefly=True)
-    _bar(figure, image, axes[:-1])
-    line(axes[-1], across, style.INK, marker="o", markersize=3)
-    depth_axis(axes[-1], architecture, len(one.values))
+    _row_of_maps(figure, axes[:-1], measured)
+    layered.line(axes[-1], across, style.INK, marker="o", markersize=3)
+    layered.depth_axis(axes[-1], layered.architecture_of(measured), len(measured[0].values))
     axes[-1].set_ylim(0, 1.02)
     axes[-1].set_ylabel("CKA at equal depth")
     axes[-1].set_title("standard with robust", fontsize=7, loc="center")
     return figure
 
 
-def _title(ax: Axes, one: Layered) -> None:
-    colour = style.role(one.arm).colour if one.arm in ARMS else style.INK  # the others' are too light for letters
-    ax.set_title(f"{style.role(one.arm).label}\n{_numbers(one)}", color=colour, fontsize=7, loc="center")
+def _row_of_maps(figure: Figure, axes: Sequence[Axes], shown: Sequence[Layered]) -> None:
+    architecture, n_layers = layered.architecture_of(shown), len(shown[0].values)
+    for ax, one in zip(axes, shown, strict=True):
+        image = layered.draw_map(ax, one.values, architecture)
+        colour = style.role(one.arm).colour if one.arm in ARMS else style.INK  # the others' are too light for letters
+        ax.set_title(f"{style.role(one.arm).label}\n{_numbers(one)}", color=colour, fontsize=7, loc="center")
+        layered.name_stages(ax, architecture, n_layers, briefly=True)
+        ax.tick_params(labelsize=6)
+    layered.name_stages(axes[0], architecture, n_layers, "y", briefly=True)
+    layered.colour_bar(figure, image, axes, **BESIDE)
 
 
 def _numbers(one: Layered) -> str:
     """Off-diagonal mean, and stage contrast where there are stages, in a few letters."""
     mean = float(indices.off_diagonal_mean(one.values))
-    contrast = float(indices.stage_contrast(one.values, stages(one.architecture, len(one.values)), least=2))
+    contrast = float(indices.stage_contrast(one.values, stages_of(one.architecture, len(one.values)), least=2))
     return f"mean {mean:.2f}" + ("" if np.isnan(contrast) else f", contrast {contrast:.2f}")
-
-
-def _bar(figure: FigureBase, image: AxesImage, axes: Sequence[Axes]) -> None:
-    bar = figure.colorbar(image, ax=list(axes), fraction=0.04, pad=0.01, shrink=0.8, ticks=[0, 0.5, 1])
-    bar.set_label("CKA", labelpad=1)
-    bar.outline.set_visible(False)

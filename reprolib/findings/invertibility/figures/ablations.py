@@ -20,7 +20,7 @@ from reprolib.figures.reading import of_claim, short_layer
 LAYER = "layer:"
 REFERENCE = "reference"
 KNOWN = (REFERENCE, "fake_relu off", "best iterate", "image start", "step x0.5", "step x2", "steps x2", "fourier")
-"""Variants in the order of reading; others follow by name."""
+"""Variants in the order of reading."""
 
 PANELS = (
     ("distance_ratio", "perceptual distance to the\ntarget / that of the start", r"$d_\mathrm{img}$"),
@@ -37,48 +37,38 @@ def ablations(rows: pd.DataFrame) -> Figure:
     """Above: a dot per arm and variant, the middle half of its targets as a line. Below: the same measures over the depth of the layer.
 
     rows: claim "ablation", quantities distance_ratio, pixel_correlation and d_rel, unit = target, unit_2 = the variant's name,
-    "layer:<name>" in the sweep. A quantity, or a half, without rows is left out; raises BadInput where nothing is there.
+    "layer:<name>" in the sweep. Raises BadInput where there are none.
     """
     found = of_claim(rows, "ablation", [quantity for quantity, _, _ in PANELS])
-    panels = [panel for panel in PANELS if panel[0] in set(found["quantity"])]
     is_layer = found["unit_2"].str.startswith(LAYER)
-    variants, layers = in_reading_order(list(found["unit_2"][~is_layer])), depth(list(found["unit_2"][is_layer]))
-    heights = [0.65 + 0.17 * len(variants)] * bool(variants) + [1.9] * bool(layers)
+    variants, layers = [name for name in KNOWN if name in set(found["unit_2"])], depth(list(found["unit_2"][is_layer]))
+    heights = [0.65 + 0.17 * len(variants), 1.9]
     figure = style.figure(style.WIDE, sum(heights) + 0.3)
-    axes = figure.subplots(len(heights), len(panels), squeeze=False, height_ratios=heights)
-    for column, (quantity, title, label) in enumerate(panels):
-        measured = found[found["quantity"] == quantity]
-        in_sweep = measured["unit_2"].str.startswith(LAYER)
-        axes[0][column].set_title(title)
-        if variants:
-            _variants(axes[0][column], measured[~in_sweep], variants, quantity == LOGARITHMIC)
-            axes[0][column].set_xlabel(label)
-            axes[0][column].set_yticklabels(
-                [name.replace("_", " ").replace(" x", " \N{MULTIPLICATION SIGN}") for name in variants] if column == 0 else []
-            )
-        if layers:
-            _layers(axes[-1][column], measured[in_sweep], layers, quantity == LOGARITHMIC)
-            axes[-1][column].set_ylabel(label)
+    axes = figure.subplots(2, len(PANELS), height_ratios=heights)
+    for column, (quantity, title, label) in enumerate(PANELS):
+        (upper, lower), is_measured = axes[:, column], found["quantity"] == quantity
+        _variants(upper, found[is_measured & ~is_layer], variants, quantity == LOGARITHMIC)
+        upper.set(title=title, xlabel=label)
+        names = [name.replace("_", " ").replace(" x", " \N{MULTIPLICATION SIGN}") for name in variants]
+        upper.set_yticklabels(names if column == 0 else [])
+        _layers(lower, found[is_measured & is_layer], layers, quantity == LOGARITHMIC)
+        lower.set_ylabel(label)
     handles = charts.keys(style.in_order(list(found["arm"])), linestyle="none")
-    note = "mean over targets; line, band: their middle half" + ("; layers from the image to the head" if layers else "")
+    note = "mean over targets; line, band: their middle half; layers from the image to the head"
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), title=note, alignment="left", title_fontsize=7)
     return figure
 
 
 @style.housed
-def layer_pictures(pictures: Mapping[str, Any], targets: Sequence[int] = (0, 1)) -> Figure:
-    """Inverses of every layer of a standard and a robust network, from the image to the head, beside their target.
+def layer_pictures(pictures: Mapping[str, Any]) -> Figure:
+    """Inverses of every layer of a standard and a robust network, from the image to the head, beside the first two targets.
 
     pictures: "targets" (t, 3, h, w) and per "layer:<name>" {arm: (t, 3, h, w)}, in [0, 1] or uint8; other variants are not drawn.
-    targets: which of the t to show. Raises BadInput where there is no layer, or a target is not there.
+    Raises BadInput where there is no layer.
     """
-    layers = depth([name for name in pictures if name.startswith(LAYER)])
+    layers, targets = depth([name for name in pictures if name.startswith(LAYER)]), pictures["targets"][:2]
     if not layers:
         raise BadInput(f'pictures holds no inverse of a layer: it holds {", ".join(pictures) or "nothing"}; give them as "{LAYER}<name>"')
-    n = len(pictures["targets"])
-    for target in targets:
-        if not 0 <= target < n:
-            raise BadInput(f"target {target} is not one of the {n} there: give numbers in [0, {n - 1}]")
     arms = style.in_order([arm for layer in layers for arm in pictures[layer]])
     pitch = min(0.62, (style.WIDE - LABEL_IN - GROUP_IN - 0.04) / (len(layers) + 1))
     side, left, block = pitch - PAD_IN, LABEL_IN + pitch + GROUP_IN, len(arms) * pitch + GROUP_IN
@@ -92,18 +82,13 @@ def layer_pictures(pictures: Mapping[str, Any], targets: Sequence[int] = (0, 1))
             page.label(look.label, y + side / 2, bar=(look.colour, y, side))
             for column, layer in enumerate(layers):
                 if arm in pictures[layer]:
-                    page.picture(pictures[layer][arm][target], left + column * pitch, y, side)
+                    page.picture(pictures[layer][arm][t], left + column * pitch, y, side)
         middle = 0.22 + t * block + (len(arms) * pitch - PAD_IN) / 2
-        page.picture(pictures["targets"][target], LABEL_IN, middle - side / 2, side, frame=style.INK)
+        page.picture(target, LABEL_IN, middle - side / 2, side, frame=style.INK)
     staged = any(short_layer(layer) != layer.removeprefix(LAYER) for layer in layers)
     order = "layers from the image (left) to the head" + (", as stage.block.relu" if staged else "")
     page.text(order, style.WIDE - 0.04, page.height - 0.03, ha="right", va="bottom", fontsize=6.5)
     return page.figure
-
-
-def in_reading_order(variants: Sequence[str]) -> list[str]:
-    """The distinct variants in the order of `KNOWN`: rows are kept sorted, so no order of theirs survives."""
-    return sorted(set(variants), key=lambda name: (KNOWN.index(name) if name in KNOWN else len(KNOWN), name))
 
 
 def depth(variants: Sequence[str]) -> list[str]:

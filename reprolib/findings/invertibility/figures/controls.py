@@ -24,16 +24,16 @@ def controls(rows: pd.DataFrame) -> Figure:
     """A dot per network, kinds of network side by side: distance of the inverses, and below how often a judge recognises them.
 
     rows: claim "INV-2", quantity "distance_ratio", and claim "INV-3", quantity "recognised", with the judge's ceiling and floor;
-    both quantities of noise starts under the claims of `BESIDE` as well, where they are there. Without "recognised" there is one
-    panel. Bars are means over networks; the lines across are the robust arm's.
+    both quantities of noise starts under the claims of `BESIDE` as well, where they are there. Bars are means over networks; the
+    lines across are the robust arm's.
     Raises BadInput where INV-2 has no distances, or an arm has no look.
     """
     of_claim(rows, "INV-2", ["distance_ratio"])
     distance, recognised = _gathered(rows, "INV-2", "distance_ratio"), _gathered(rows, "INV-3", "recognised")
     arms = style.in_order(list(distance["arm"]))
-    figure = style.figure(style.WIDE, 2.6 if recognised.empty else 4.4)
-    panels = figure.subplots(1 if recognised.empty else 2, 1, sharex=True, squeeze=False)[:, 0]
-    for ax, found in zip(panels, (distance, recognised), strict=False):
+    figure = style.figure(style.WIDE, 4.4)
+    panels = figure.subplots(2, 1, sharex=True)
+    for ax, found in zip(panels, (distance, recognised), strict=True):
         charts.by_arm(found, ax, [(found["quantity"].iloc[0], "", 1.0)], arms)
         ax.axhline(network_means(found[found["arm"] == "robust"])["value"].mean(), color=style.role("robust").colour, **ACROSS)
     lowest, highest = network_means(distance)["value"].agg(["min", "max"])
@@ -42,15 +42,14 @@ def controls(rows: pd.DataFrame) -> Figure:
     panels[0].set_ylim(min(lowest - MARGIN, 0.9), max(highest, 1) + MARGIN)
     panels[0].set_ylabel("perceptual distance\nto the target\n/ that of the start")
     panels[0].set_title("INV-2: lower is nearer to the target")
-    if not recognised.empty:
-        for quantity, words in (("judge_ceiling", "on the targets\nthemselves"), ("judge_floor", "on other\ntargets")):
-            level = rows[(rows["claim"] == "INV-3") & (rows["quantity"] == quantity)]["value"].mean()
-            if pd.notna(level):
-                panels[1].axhline(level, **style.CHANCE, zorder=0)
-                beside(panels[1], words, level)
-        panels[1].set_ylim(-0.05, 1.05)  # a dot at an end is drawn whole
-        panels[1].set_ylabel("share given the\nclass of the target\nby the standard judge")
-        panels[1].set_title("INV-3: higher carries more of the target's meaning")
+    for quantity, words in (("judge_ceiling", "on the targets\nthemselves"), ("judge_floor", "on other\ntargets")):
+        level = rows[(rows["claim"] == "INV-3") & (rows["quantity"] == quantity)]["value"].mean()
+        if pd.notna(level):
+            panels[1].axhline(level, **style.CHANCE, zorder=0)
+            beside(panels[1], words, level)
+    panels[1].set_ylim(-0.05, 1.05)  # a dot at an end is drawn whole
+    panels[1].set_ylabel("share given the\nclass of the target\nby the standard judge")
+    panels[1].set_title("INV-3: higher carries more of the target's meaning")
     marks: list[charts.Mark] = [("", "one network (mean over targets)", 1.0)]
     marks += [("", "trained by others", 0.0)] * any(style.role(arm).is_hollow for arm in arms)
     bar = Line2D([], [], color=style.FAINT, linewidth=1.6, label="mean over seeds; of robust, across")

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reprolib.errors import BadInput, nearest
 from reprolib.figures import charts, style
 from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page, beside
 from reprolib.figures.reading import of_claim
@@ -31,32 +30,31 @@ PREFERENCE = r"$p(y_R) - p(y_L)$" + "\nof the standard judge"
 
 
 @style.housed
-def interpolation(rows: pd.DataFrame, pictures: Sequence[Mapping[str, Any]] | None = None, shown: Sequence[str] | None = None) -> Figure:
+def interpolation(rows: pd.DataFrame, pictures: Sequence[Mapping[str, Any]] = ()) -> Figure:
     """Strips between pairs of images; below them, at the same weights, a judge's preference; at the foot, every network's rank correlation.
 
     rows: claim "INV-6": "preference" (unit_2 "across|j" at weight j / (m - 1)), drawn as mean and middle half over pairs;
     "rank_correlation" and, where there, "rank_correlation_robust_judge", "rank_correlation@blend" and "rank_correlation@crossfade"
     (arm "crossfade"), drawn as one dot a network. pictures: one dict a pair: unit, kind, names, strips and blend
-    {arm: (m, 3, h, w)}, in [0, 1] or uint8, each with its rank correlation, where the rows hold it; without pictures only
-    the charts are drawn. shown: units of the pairs to draw; default: the first across classes and the first out of distribution.
-    Raises BadInput for a pair that is not there, or rows without "preference" or "rank_correlation".
+    {arm: (m, 3, h, w)}, in [0, 1] or uint8, each with its rank correlation; drawn are the first pair across classes and the first
+    out of distribution. Raises BadInput for rows without "preference" or "rank_correlation".
     """
     preference, correlations = of_claim(rows, CLAIM, ["preference"]), of_claim(rows, CLAIM, ["rank_correlation"])
-    chosen = _chosen(pictures or (), shown)
-    n_points = max((len(x) for picture in chosen for x in picture["strips"].values()), default=10)
+    firsts = (next((picture for picture in pictures if picture["kind"] == kind), None) for kind in ("across", "ood"))
+    chosen = [picture for picture in firsts if picture is not None]
+    n_points = preference["unit_2"].nunique()
     pitch = WIDTH_IN / n_points
     side, right = pitch - PAD_IN, LABEL_IN + WIDTH_IN
     lines = [[(part, arm, words) for part, arms, words in STRIPS for arm in arms if arm in picture[part]] for picture in chosen]
-    header = 0.2 if chosen else 0.0
+    header = 0.2
     heights = [0.2 + len(some) * pitch + 0.5 * GROUP_IN for some in lines]
     charts = header + sum(heights) + 0.27
     page = Page(style.WIDE, charts + CURVES_IN + 0.65 + DOTS_IN + 0.45)
-    if chosen:
-        page.text(r"weight $\lambda$", LABEL_IN - 0.1, 0.12, ha="right", va="center", color=style.FAINT)
-        page.text(r"$\rho$", right + 0.06, 0.12, va="center", color=style.FAINT)
-        for j in range(n_points):
-            words = _short(j / max(n_points - 1, 1))
-            page.text(words, LABEL_IN + j * pitch + side / 2, 0.12, ha="center", va="center", fontsize=6, color=style.FAINT)
+    page.text(r"weight $\lambda$", LABEL_IN - 0.1, 0.12, ha="right", va="center", color=style.FAINT)
+    page.text(r"$\rho$", right + 0.06, 0.12, va="center", color=style.FAINT)
+    for j in range(n_points):
+        middle = LABEL_IN + j * pitch + side / 2
+        page.text(_short(j / (n_points - 1)), middle, 0.12, ha="center", va="center", fontsize=6, color=style.FAINT)
     top = header
     for picture, some, height in zip(chosen, lines, heights, strict=True):
         page.text(_title(picture), LABEL_IN, top + 0.16, va="bottom", fontweight="bold")
@@ -66,21 +64,9 @@ def interpolation(rows: pd.DataFrame, pictures: Sequence[Mapping[str, Any]] | No
             page.text(_correlation_of(rows, picture, part, arm), right + 0.06, y + side / 2, va="center")
         top += height
     curves = page.axes(LABEL_IN, charts, WIDTH_IN - PAD_IN, CURVES_IN)
-    _curves(curves, preference, margin=0.5 * side / (max(n_points - 1, 1) * pitch))
+    _curves(curves, preference, margin=0.5 * side / ((n_points - 1) * pitch))
     _dots(page.axes(LABEL_IN, charts + CURVES_IN + 0.65, WIDTH_IN - PAD_IN, DOTS_IN), rows, correlations)
     return page.figure
-
-
-def _chosen(pictures: Sequence[Mapping[str, Any]], shown: Sequence[str] | None) -> list[Mapping[str, Any]]:
-    by_unit = {picture["unit"]: picture for picture in pictures}
-    if shown is None:
-        firsts = (next((picture for picture in pictures if picture["kind"] == kind), None) for kind in ("across", "ood"))
-        return [picture for picture in firsts if picture is not None]
-    for unit in shown:
-        if unit not in by_unit:
-            held = ", ".join(by_unit) or "none: give the pictures that were measured"
-            raise BadInput(f"there is no picture of pair {unit!r}: the pairs are {held}{nearest(unit, by_unit)}")
-    return [by_unit[unit] for unit in shown]
 
 
 def _strip(page: Page, images: Any, arm: str, words: str, y: float, pitch: float) -> None:
@@ -94,11 +80,8 @@ def _strip(page: Page, images: Any, arm: str, words: str, y: float, pitch: float
 
 def _curves(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
     """Mean preference against the mixing weight, a line per network, with the middle half of the pairs; below the strips' columns."""
-    points = pd.to_numeric(rows["unit_2"].astype(str).str.extract(r"^across\|(\d+)$")[0])
-    if points.isna().any():
-        bad = rows["unit_2"][points.isna()].iloc[0]
-        raise BadInput(f'unit_2={bad!r} of a preference row names no point across classes: write it like "across|3"')
-    rows = rows.assign(weight=points / max(points.max(), 1))
+    points = rows["unit_2"].str.removeprefix("across|").astype(int)
+    rows = rows.assign(weight=points / points.max())
     networks, faded = rows[rows["arm"] != CROSS_FADE], rows[rows["arm"] == CROSS_FADE].groupby("weight")["value"].mean()
     charts.lines(networks, axes, "weight", band=BAND)
     handles = charts.keys(style.in_order(list(networks["arm"])))

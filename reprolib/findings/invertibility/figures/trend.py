@@ -5,17 +5,11 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from reprolib.errors import BadInput
 from reprolib.figures import charts, style
 from reprolib.figures.reading import network_means, of_claim
 from reprolib.findings.invertibility.figures.charts import RATIO_LABEL
 from reprolib.training.recipes import recipe
-
-ARMS = ("standard", "robust_small", "robust", "robust_large")
-TESTED = ("standard", "robust_small", "robust")
-"""The radii over which a slope is tested; the largest is shown, not tested."""
 
 
 @style.housed
@@ -40,24 +34,13 @@ def trend(rows: pd.DataFrame) -> Figure:
     right.set_ylim(0, 1.02)
     right.set_ylabel("clean accuracy")
     right.set_title("what it costs")
-    handles = charts.keys(style.in_order([arm for arm in distance["arm"].unique() if arm in ARMS]), linestyle="none")
-    if "robust_large" in set(distance["arm"]):
-        handles.append(Line2D([], [], color=style.FAINT, linewidth=1.0, linestyle=":", label="shown, not tested"))
+    handles = charts.radius_keys(list(distance["arm"]))
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
     return figure
 
 
 def _path(ax: Axes, found: pd.DataFrame) -> None:
-    """Dots of networks over their radii, and a line through the mean at each."""
-    found = found[found["arm"].isin(ARMS)]
-    means = network_means(found.assign(eps=[recipe(name).eps for name in found["recipe"]]), "eps")
-    if means["eps"].nunique() < 2:
-        there = ", ".join(f"{eps:g}" for eps in sorted(means["eps"].unique())) or "none"
-        raise BadInput(f"a trend needs networks of at least two training radii: the rows hold {there}; measure robust arms too")
-    levels = means.groupby("eps")["value"].mean()
-    n_tested = int((levels.index <= means[means["arm"].isin(TESTED)]["eps"].max()).sum())
-    ax.plot(levels.index[:n_tested], levels[:n_tested], color=style.FAINT, linewidth=1.0, zorder=1)
-    ax.plot(levels.index[n_tested - 1 :], levels[n_tested - 1 :], color=style.FAINT, linewidth=1.0, linestyle=":", zorder=1)
-    charts.dots(means, ax, "eps", gap=0.025 * float(levels.index.max()))
-    ax.set_xticks(list(levels.index), [f"{eps:g}" for eps in levels.index])
+    """Networks over the radii of their recipes."""
+    found = found[found["arm"].isin(charts.RADII)]
+    charts.by_radius(network_means(found.assign(eps=[recipe(name).eps for name in found["recipe"]]), "eps"), ax)
     ax.set_xlabel("training radius, L2, pixel units (0: standard)")
