@@ -24,7 +24,7 @@ from reprolib.findings.invertibility.inverting import (
     ratios,
 )  # fmt: skip
 from reprolib.findings.invertibility.outside_sets import outside_sets
-from reprolib.findings.invertibility.tidying import ARMS, Part, code_size_rows, deciding_taus, kind_of, reach_rows, reach_table, tidy
+from reprolib.findings.invertibility.tidying import ARMS, Part, code_size_rows, kind_of, reach_rows, reach_table, taus_of, tidy
 from reprolib.judging.ledger import load_claims
 from reprolib.measures.perceptual import relative_distance
 from reprolib.models.networks import Network
@@ -167,25 +167,29 @@ def invert_all(
     """Invert the study's targets with the networks of each role; measured once a network, then read from the cache.
 
     objective: of codes (n, d) and codes wanted (n, d), what the search lowers, (n,). Networks of `NOISE_ONLY` invert from noise, all
-    others from every start; those of `CONVERGED` a second time with twice the steps.
+    others from every start (but the arms from the first noise alone, where the preset says so); those of `CONVERGED` a second time
+    with twice the steps.
     """
     settings = study.settings
     if not study.can_measure:
-        return Inversions(study, nets, study.rows, deciding_taus(study.rows))
+        return Inversions(study, nets, study.rows, taus_of(settings, study.rows))
     task = make_task(study.images("test"), settings["n_targets"], settings["n_noise"], study.device, settings.values.get("n_grey", 0))
     task, eyes = replace(task, objective=objective), Eyes(judges)
     measured_taus = sorted({*TAUS, settings["tau"]} - {0.0}, reverse=True)
     asked = Inversions(study, nets, pd.DataFrame(), {}, measured_taus, task, eyes)
     inverted, twice = [], []
     for role, network in study.each(nets):
-        starts = [start for start in task.starts if role not in NOISE_ONLY or kind_of(start) == "noise"]
+        few = role not in ARMS and settings.values.get("one_noise_beside_arms", False)
+        starts = [
+            start
+            for start in task.starts
+            if (role not in NOISE_ONLY or kind_of(start) == "noise") and (not few or start == "noise_0" or kind_of(start) != "noise")
+        ]
         inverted.append(asked.inverses_of(role, network, task, starts))
         if role in CONVERGED:
             twice.append(asked.inverses_of(role, network, task.first(settings["n_converged"]), starts, times=2))
     reach = reach_rows(inverted, task)
-    taus = deciding_taus(reach)
-    if settings["tau"]:
-        taus = dict.fromkeys(taus, settings["tau"])
+    taus = taus_of(settings, reach)
     sizes = _code_sizes(asked, inverted)
     rows = pd.concat([reach, tidy(inverted, twice, task, eyes, taus), code_size_rows(sizes, task, eyes)], ignore_index=True)
     return replace(asked, rows=rows, taus=taus, inverted=inverted, sizes=sizes)

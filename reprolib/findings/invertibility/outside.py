@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reprolib.findings.invertibility.inversions import Inversions, section
 from reprolib.findings.invertibility.inverting import TAUS, Inverted, Task, inverses_at, sha256_of
-from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, Part, Rows, deciding_taus, reach_rows, unit_rows
+from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, Part, Rows, reach_rows, taus_of, unit_rows
 from reprolib.judging.tidy import identity
 from reprolib.perturb.inversion import noise_start
 
@@ -52,7 +52,7 @@ def _measured(inversions: Inversions) -> Part:
     runs = {name: [inversions.inverses_of(role, network, of_set, [START]) for role, network in chosen] for name, of_set in tasks.items()}
     deciding = next(iter(tasks))
     reach = reach_rows(runs[deciding], tasks[deciding], "outside")
-    tau = inversions.study.settings["tau"] or deciding_taus(reach).get("outside", max(TAUS))
+    tau = taus_of(inversions.study.settings, reach).get("outside", max(TAUS))
     rows: Rows = []
     for name, of_set in tasks.items():
         for one in runs[name]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from reprolib.findings.invertibility.inverting import EVERY, TAUS, Eyes, Inverted, Task, likeness, ratios
 from reprolib.judging.tidy import identity, row
 from reprolib.measures import perceptual
+from reprolib.parameters import Settings
 from reprolib.perturb.inversion import Inversion
 
 REACH_NEEDED = 0.9
@@ -63,6 +64,12 @@ def deciding_taus(rows: pd.DataFrame, arms: Sequence[str] = ARMS) -> dict[str, f
         enough = [float(str(name).removeprefix("reach@")) for name, share in shares.items() if share >= REACH_NEEDED]
         taus[kind] = min(enough, default=max(TAUS))
     return taus | ({"grey": taus["noise"]} if (rows["claim"] == CLAIMS["grey"]).any() else {})
+
+
+def taus_of(settings: Settings, rows: pd.DataFrame) -> dict[str, float]:
+    """The taus that decide, per kind of start: the one asked for, those frozen at this scale, else `deciding_taus` of the rows."""
+    taus = deciding_taus(rows) | settings.values.get("taus", {})
+    return dict.fromkeys(taus, settings["tau"]) if settings["tau"] else taus
 
 
 def reach_rows(inverted: Sequence[Inverted], task: Task, kind: str = "") -> pd.DataFrame:
