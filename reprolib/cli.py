@@ -229,8 +229,8 @@ def _conclude(result: RunResult, strict: bool) -> int:
     results = read_results(result.folder)
     print(summary.headline(results, store.shown(result.folder / "README.md")))
     print("\n".join(f"  {line}" for line in summary.verdict_lines(results)))
-    if results["figures"]:
-        print(f"  look first at {store.shown(result.folder / results['figures'][0]['files'][0])}")
+    for figure in results.get("figures", [])[:1]:
+        print(f"  look first at {store.shown(result.folder / figure['files'][0])}")
     committed = store.root() / "figures" / results["scale"] / results["finding"]
     if result.folder == committed or result.folder.parent.name == "custom" or not (committed / "results.json").is_file():
         return 0

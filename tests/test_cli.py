@@ -154,7 +154,11 @@ def test_a_run_ends_with_its_folder_its_verdicts_and_whether_it_measured(
 ) -> None:
     write(
         repository / "figures" / "laptop" / "invertibility",
-        results(INV_1="supported", INV_10="inconclusive") | {"measured": "no (CIFAR-10 absent)"},
+        results(INV_1="supported", INV_10="inconclusive")
+        | {
+            "measured": "no (CIFAR-10 absent)",
+            "figures": [{"name": "first", "files": ["first.png", "first.pdf"]}, {"name": "second", "files": []}],
+        },
     )
     calls = ended()
     assert main(["run", "invertibility", "-p", "tau", "1/4", "--jobs", "2", "--timeout", "5", "--device", "cpu"]) == 0
@@ -166,6 +170,7 @@ def test_a_run_ends_with_its_folder_its_verdicts_and_whether_it_measured(
         "  INV-1   supported     -0.08 [-0.12, -0.04]      2 + 2 networks  specific",
         "  INV-10  inconclusive  -0.08 [-0.12, -0.04]      2 + 2 networks",
         "  measured: no (CIFAR-10 absent)",
+        "  look first at figures/laptop/invertibility/first.png",
     ]
 
 

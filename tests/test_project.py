@@ -111,6 +111,14 @@ def test_make_figures_on_a_new_machine_builds_the_environment_first_and_stamps_i
     assert lines[3].endswith("--no-deps --no-build-isolation -e .")
     assert lines[4] == "touch .venv/.installed"
     assert lines[5].split() == [".venv/bin/reprolib", "run", "all", "--scale", "laptop"]
+    assert lines[6:] == []
+
+
+def test_make_figures_draws_cifar_too_where_its_rows_are_committed(clone: Path) -> None:
+    (clone / "figures" / "cifar").mkdir(parents=True)
+    assert make("-n", "figures", folder=clone).splitlines()[-1] == ".venv/bin/reprolib run all --scale cifar --from-rows"
+    for other in ("SCALE=smoke", "WRITE=1", "FROM_NOTHING=1"):
+        assert "--from-rows" not in make("-n", "figures", other, folder=clone)
 
 
 @pytest.mark.parametrize("changed", ["requirements.txt", "pyproject.toml"])

@@ -132,6 +132,24 @@ def test_a_notebook_that_never_finishes_is_a_failure(notebook: Write, repository
     assert "ran to its end without study.finish()" in result.message
 
 
+def test_a_run_from_committed_rows_measures_nothing_and_needs_them(notebook: Write, repository: Path) -> None:
+    notebook("import os; print(os.environ['REPROLIB_FROM_ROWS'])")
+    with pytest.raises(MissingData, match="no rows of invertibility are committed at scale laptop: leave out --from-rows"):
+        one(from_rows=True)
+    assert run([], from_rows=True) == []  # of all findings, those that have some
+    store.write_text(repository / "figures" / "laptop" / "invertibility" / "rows.csv.gz", "rows")
+    for options, message in (
+        ({"parameters": {"tau": 0.1}}, "--from-rows with tau=0.1 is not allowed"),
+        ({"from_nothing": True}, "--from-rows with --from-nothing is not allowed: it measures nothing"),
+        ({"write": True}, "--from-rows with --write is not allowed"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            one(from_rows=True, **options)
+    lines: list[str] = []
+    assert one(lines, from_rows=True).exit_code == 0
+    assert lines == ["[invertibility] 1"]
+
+
 def test_evidence_is_written_from_a_clean_tree_at_a_preset_alone(notebook: Write, repository: Path) -> None:
     notebook("import os; print(os.environ['REPROLIB_WRITE'])")
     with pytest.raises(BadInput, match="--write needs git"):

@@ -84,6 +84,20 @@ def test_the_whole_protocol_holds_at_its_smallest_and_at_a_tau_that_a_reader_ask
     assert [cell["role"] for cell in measured.inverted.hero_cells()] == ["standard", "robust"]  # of seed 0
 
 
+def test_a_frozen_tau_decides_and_networks_beside_the_arms_start_from_one_noise_where_the_preset_says_so(tmp_path):
+    study = planted_study(tmp_path, "laptop")
+    frozen = {"noise": 0.35, "image": 0.5}
+    values = {**study.settings.values, "n_noise": 2, "one_noise_beside_arms": True, "taus": frozen}
+    study.settings = replace(study.settings, values=values)
+    nets = {"standard": [carded(0)], "robust": [carded(0, "l2")], "gauss": [carded(2, "gauss")]}
+    inverted = inversions.invert_all(study, nets, {"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
+    assert inverted.taus == frozen
+    deciding = of(inverted.rows, "INV-2", "distance_ratio", "robust")
+    assert deciding["value"].tolist() == of(inverted.rows, "INV-2", "distance_ratio@0.35", "robust")["value"].tolist()
+    starts = {one.role: list(one.runs) for one in inverted.inverted}
+    assert starts == {role: ["noise_0", "noise_1", "image"] for role in ("standard", "robust")} | {"gauss": ["noise_0", "image"]}
+
+
 def test_every_role_that_has_networks_is_measured_and_a_role_that_has_none_is_absent(everything):
     rows = everything.rows
     assert len(rounded(rows)) == len(rows)
