@@ -1,6 +1,6 @@
 """INV-4: how far apart are the inverses of one target that were found from different starts? Source of the question: Engstrom et al. 2019.
 
-The measure is this project's: the mean distance over the pairs of starts, in units of the mean distance of random image pairs.
+The measure is this project's: the distance of every pair of starts' inverses, in units of the mean distance of random image pairs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 @section
 def of(inversions: Inversions) -> Part:
-    """Rows of INV-4 for every network that was inverted from several starts: one value a target, 0 where all starts end in one image.
+    """Rows of INV-4 for every network that was inverted from several starts: one value a target and pair of starts, 0 for one image twice.
 
     Quantities: start_spread (standard judge, decides) and start_spread_robust_judge: perceptual distances; start_spread_ssim and
     start_spread_pixel_correlation: 1 - SSIM and 1 - correlation; start_spread_lowpass_mse. All are divided by their mean over
     `N_PAIRS` random pairs of different test images, so that smaller is closer in each and 1 is as far apart as two random images.
-    unit_2 names the starts; reached: from all of them, at the deciding tau of each. See `start_spread` for targets that were not reached.
+    unit_2 names the starts; reached: from both, at the deciding tau of each. See `apart` for targets that were not reached.
     """
     task, eyes = inversions.measured
     distances = _distances(eyes)
@@ -39,29 +39,23 @@ def of(inversions: Inversions) -> Part:
     units = {quantity: float(distance(*pairs).mean()) for quantity, distance in distances.items()}
     rows: Rows = []
     for inverse in inversions.inverted:
-        if len(inverse.runs) < 2:
-            continue
-        base, starts = identity(inverse.role, inverse.network), "+".join(inverse.runs)
-        runs = [(inversions.taus[kind_of(start)], run) for start, run in inverse.runs.items()]
-        at = torch.stack([run.at[tau] for tau, run in runs])
-        reached = torch.stack([run.reached[tau] for tau, run in runs])
-        for quantity, distance in distances.items():
-            spread = start_spread(at, reached, lambda a, b, d=distance, u=units[quantity]: d(a, b) / u)  # type: ignore[misc]
-            rows += unit_rows(base, CLAIM, quantity, task.ids, starts, spread, reached.all(dim=0))
+        base = identity(inverse.role, inverse.network)
+        found = {start: (run.at[tau], run.reached[tau]) for start, run in inverse.runs.items() for tau in [inversions.taus[kind_of(start)]]}
+        for one, other in combinations(found, 2):
+            reached = found[one][1] & found[other][1]
+            for quantity, distance in distances.items():
+                value = apart(found[one][0], found[other][0], reached, distance, units[quantity])
+                rows += unit_rows(base, CLAIM, quantity, task.ids, f"{one}+{other}", value, reached)
     return Part(pd.DataFrame(rows))
 
 
-def start_spread(inverses: Tensor, reached: Tensor, distance: Distance) -> Tensor:
-    """Mean distance (n,) over the pairs of s starts; inverses: (s, n, 3, h, w); reached: (s, n); distance: in units of random pairs.
+def apart(one: Tensor, other: Tensor, reached: Tensor, distance: Distance, unit: float) -> Tensor:
+    """Distance (n,) of inverses (n, 3, h, w) of the same targets from two starts, in units of random pairs; reached: (n,), both.
 
-    A pair of which one inverse was not reached counts 1, like two random images: the starts themselves would not do in its
-    place, for two images of grey noise are close to each other, and a network that reaches nothing would score well.
+    A pair of which one was not reached counts 1, like two random images: the starts themselves would not do in its place, for
+    two images of grey noise are close to each other, and a network that reaches nothing would score well.
     """
-    pairs = list(combinations(range(len(inverses)), 2))
-    one, other = (torch.cat([inverses[pair[side]] for pair in pairs]) for side in (0, 1))
-    both = torch.cat([reached[a] & reached[b] for a, b in pairs])
-    apart = torch.where(both, distance(one, other), 1.0)
-    return apart.view(len(pairs), -1).mean(dim=0)
+    return torch.where(reached, distance(one, other) / unit, 1.0)
 
 
 def _distances(eyes: Eyes) -> dict[str, Distance]:

@@ -94,6 +94,9 @@ def test_a_frozen_tau_decides_and_networks_beside_the_arms_start_from_one_noise_
     assert inverted.taus == frozen
     deciding = of(inverted.rows, "INV-2", "distance_ratio", "robust")
     assert deciding["value"].tolist() == of(inverted.rows, "INV-2", "distance_ratio@0.35", "robust")["value"].tolist()
+    pairs = spread.of(inverted).rows.groupby("arm")["unit_2"].unique()
+    assert pairs["gauss"].tolist() == ["noise_0+image"]
+    assert len(pairs["robust"]) == 3
     starts = {one.role: list(one.runs) for one in inverted.inverted}
     assert starts == {role: ["noise_0", "noise_1", "image"] for role in ("standard", "robust")} | {"gauss": ["noise_0", "image"]}
 
@@ -147,7 +150,7 @@ def test_grey_starts_take_part_in_the_spread_and_in_no_claim_about_noise(tmp_pat
     study = planted_study(tmp_path)
     study.settings = replace(study.settings, values={**study.settings.values, "n_grey": 1, "n_converged": 1})
     rows = measured_at(study, {"standard": [carded(0)], "robust": [carded(0, "l2")]}).rows
-    assert set(of(rows, "INV-4", "start_spread")["unit_2"]) == {"noise_0+image+grey"}
+    assert set(of(rows, "INV-4", "start_spread")["unit_2"]) == {"noise_0+image", "noise_0+grey", "image+grey"}
     assert set(of(rows, "INV-2", "distance_ratio")["unit_2"]) == {"noise_0"}
     assert set(of(rows, "INV-3", "recognised")["unit_2"]) == {"noise_0"}
     assert set(rows.loc[rows["unit_2"] == "grey", "claim"]) == {"grey", "inversion"}  # "inversion": the share without a gradient

@@ -39,7 +39,7 @@ def with_inverses(inverted, images):
 def test_the_spread_of_one_image_found_from_every_start_is_zero(task, eyes, quantity):
     rows = measured([planted(task, carded(), "standard", ALL, at=task.targets)], task, eyes, DECIDING).rows
     found = of(rows, "INV-4", quantity)
-    assert len(found) == 12
+    assert len(found) == 12 * 3
     assert found["value"].to_numpy() == pytest.approx(0, abs=1e-5)
     assert found["reached"].all()
 
@@ -61,26 +61,26 @@ def test_inverses_that_differ_less_have_a_smaller_spread(task, eyes, quantity):
     assert 0 < mean_at(0.05) < mean_at(0.2) < mean_at(0.5)
 
 
-def test_the_spread_is_the_mean_over_pairs_of_starts():
-    inverses = torch.tensor([0.0, 1.0, 5.0]).view(3, 1, 1, 1, 1).expand(3, 2, 3, 2, 2)
+def test_a_pair_is_as_far_apart_as_its_images_and_one_where_either_was_not_reached():
+    one, other = torch.zeros(3, 3, 2, 2), torch.full((3, 3, 2, 2), 5.0)
 
     def difference(a, b):
         return (a - b).abs().mean(dim=(1, 2, 3))
 
-    reached = torch.tensor([[True, True], [True, True], [True, False]])
-    values = spread.start_spread(inverses, reached, difference)
-    assert values.tolist() == pytest.approx([(1 + 5 + 4) / 3, (1 + 1 + 1) / 3])  # the last target's third start did not arrive
+    assert spread.apart(one, other, torch.tensor([True, False, True]), difference, 2.0).tolist() == [2.5, 1.0, 2.5]
 
 
 def test_a_network_that_reaches_half_of_its_targets_scores_worse_than_one_that_reaches_all_at_equal_distance(task, eyes):
     runs = [planted(task, carded(0), "standard", ALL), planted(task, carded(0, "l2"), "robust", HALF)]
     rows = measured(runs, task, eyes, DECIDING).rows
-    every, half = of(rows, "INV-4", "start_spread"), of(rows, "INV-4", "start_spread", "robust")
-    assert every["unit"].tolist() == half["unit"].tolist() == [str(i) for i in task.ids]  # none is dropped
-    assert half["reached"].tolist() == HALF
-    assert half["value"].to_numpy()[HALF] == pytest.approx(every["value"].to_numpy()[HALF])
-    assert half["value"].to_numpy()[[not one for one in HALF]] == pytest.approx(1)
-    assert half["value"].mean() > every["value"].mean() + 0.05
+    whole, part = of(rows, "INV-4", "start_spread"), of(rows, "INV-4", "start_spread", "robust")
+    for pair in ("noise_0+noise_1", "noise_0+image", "noise_1+image"):
+        every, half = (frame[frame["unit_2"] == pair] for frame in (whole, part))
+        assert every["unit"].tolist() == half["unit"].tolist() == [str(i) for i in task.ids]  # none is dropped
+        assert half["reached"].tolist() == HALF
+        assert half["value"].to_numpy()[HALF] == pytest.approx(every["value"].to_numpy()[HALF])
+        assert half["value"].to_numpy()[[not one for one in HALF]] == pytest.approx(1)
+    assert part["value"].mean() > whole["value"].mean() + 0.05
 
 
 def test_a_network_that_reaches_nothing_is_no_better_than_random_images_although_its_starts_are_alike(task, eyes):
@@ -96,7 +96,7 @@ def test_each_kind_of_start_is_looked_at_at_its_own_tau(task, eyes):
     inverted = planted(task, carded(), "standard", ALL)
     inverted.runs["image"].reached[0.1] = torch.tensor(NONE)
     rows = measured([inverted], task, eyes, DECIDING).rows
-    assert not rows["reached"].any()
+    assert set(rows.loc[rows["reached"], "unit_2"]) == {"noise_0+noise_1"}
     assert measured([inverted], task, eyes, {"noise": 0.1, "image": 0.2}).rows["reached"].all()
 
 
@@ -104,7 +104,7 @@ def test_only_networks_with_several_starts_have_a_spread_and_the_row_names_them(
     both, one = planted(task, carded(0), "untrained", ALL), planted(task, carded(1), "blur", ALL)
     del both.runs["image"], one.runs["image"], one.runs["noise_1"]
     rows = measured([planted(task, carded(2), "standard", ALL), both, one], task, eyes, DECIDING).rows
-    assert set(of(rows, "INV-4", "start_spread")["unit_2"]) == {"noise_0+noise_1+image"}
+    assert set(of(rows, "INV-4", "start_spread")["unit_2"]) == {"noise_0+noise_1", "noise_0+image", "noise_1+image"}
     assert set(of(rows, "INV-4", "start_spread", "untrained")["unit_2"]) == {"noise_0+noise_1"}
     assert "blur" not in set(rows["arm"])
     assert len(rounded(rows)) == len(rows)
