@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import ipywidgets
 
 SCREEN_DPI = 120
-NO_IMAGES = "explorer: the images of this scale are not here, and committed rows hold no pictures to move through"
+NO_IMAGES = "explorer: nothing was measured here, and committed rows hold no pictures to move through"
 HEADLESS = 'explorer: nobody is watching, so no sliders are drawn (interactive="on" draws them); the figures above show the same steps'
 
 

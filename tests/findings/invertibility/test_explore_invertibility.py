@@ -136,4 +136,4 @@ def test_nothing_is_written_outside_the_axes_of_the_screen():
 def test_without_pictures_it_says_so_whoever_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     for interactive in ("auto", "on", "off"):
         assert explore.invertibility(None, interactive) is None
-    assert capsys.readouterr().out.count("the images of this scale are not here") == 3
+    assert capsys.readouterr().out.count("nothing was measured here") == 3
