@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,3 +56,11 @@ def notebook(repository: Path, request: pytest.FixtureRequest) -> Callable[..., 
         return path
 
     return write
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the repository root `made`, a fixture of the module that asks, as the one in use: to be damaged."""
+    shutil.copytree(made, tmp_path / "root")
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,13 +60,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("REPROLIB_ROOT", str(root))
         zoo.obtain(SPEC, "cpu", lambda line: None)
     return root
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(made, tmp_path / "root")
-    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
 
 
 def loaded() -> tuple[str, str, object]:

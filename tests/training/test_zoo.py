@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("REPROLIB_ROOT", str(root))
         zoo.network("std", "tinycnn", "shapetexture_gratings", 0, "smoke")
     return root
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, to be damaged."""
-    shutil.copytree(made, tmp_path / "root")
-    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "root"))
-    return tmp_path / "root"
 
 
 def test_a_trained_network_is_loaded_not_trained_again(root: Path) -> None:
