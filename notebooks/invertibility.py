@@ -149,7 +149,7 @@ external.external_table(study.rows)
 # ## Other starts, other images
 #
 # **INV-4**: the inverses of one target from several starts lie closer together in a robust network. **INV-5**: all this
-# holds for images unlike any it was trained on.
+# holds for images unlike any it was trained on (at `laptop` new shapes and textures, and new pairs of hues with them).
 
 # %%
 study.add(spread.of(inverted))
