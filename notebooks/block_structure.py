@@ -64,6 +64,7 @@ study.cards(nets.everyone)
 # This is the whole question: the features of one batch of images, layer by layer, the maps after each ReLU and the pooled features. Compare
 # other layers (`layer_set(network, "blocks")`), or averages over positions (`reduce=spatial_mean`), and everything below is measured anew.
 
+
 # %%
 def compared(network, images):
     """Features (n, ...) of every layer that is compared, in the order of execution."""
