@@ -18,7 +18,7 @@ from reprolib.run import explain
 STAMP = {
     "finding": "invertibility",
     "scale": "laptop",
-    "parameters": {"scale": "laptop", "seeds": 3, "n_targets": 24, "steps": 150, "step": 0.1, "tau": 0.25, "device": "cuda"},
+    "parameters": {"scale": "laptop", "seeds": 5, "n_targets": 48, "steps": 150, "step": 0.1, "tau": 0.25, "device": "cuda"},
     "tree": "ab" * 32,
     "networks": ["c" * 64],
     "figure": "inversions",
@@ -47,7 +47,7 @@ def test_a_stamp_is_read_back_as_it_was_written(tmp_path: Path, suffix: str) -> 
 
 def test_the_command_names_turned_knobs_alone() -> None:
     assert explain.command(STAMP) == "reprolib run invertibility --scale laptop -p tau 0.25"
-    assert explain.command(STAMP | {"parameters": {"seeds": 3}}) == "reprolib run invertibility --scale laptop"
+    assert explain.command(STAMP | {"parameters": {"seeds": 5}}) == "reprolib run invertibility --scale laptop"
 
 
 OURS = json.dumps(STAMP).encode()

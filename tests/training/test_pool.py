@@ -190,7 +190,7 @@ def test_networks_whose_data_is_not_here_wait_and_the_others_are_trained(
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("REPROLIB_DATA", "empty")
-    with pytest.raises(MissingData, match=r"^CIFAR-10 is not here: put its folder \S+ into .*$"):
+    with pytest.raises(MissingData, match=r"^CIFAR-10 is not here: `reprolib data fetch cifar10`, or put the official files into .*$"):
         pool.train_pool("cifar", report=lambda line: None)
     some = scales.Entry("tinycnn", "blur", (7,), 1, dataset="fashion_mnist")
     monkeypatch.setitem(scales.SCALES, "smoke", replace(scales.SMOKE, table=(some, *scales.SMOKE.table)))

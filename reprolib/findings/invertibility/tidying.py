@@ -68,8 +68,8 @@ def deciding_taus(rows: pd.DataFrame, arms: Sequence[str] = ARMS) -> dict[str, f
 
 def taus_of(settings: Settings, rows: pd.DataFrame) -> dict[str, float]:
     """The taus that decide, per kind of start: the one asked for, those frozen at this scale, else `deciding_taus` of the rows."""
-    taus = deciding_taus(rows) | settings.values.get("taus", {})
-    return dict.fromkeys(taus, settings["tau"]) if settings["tau"] else taus
+    frozen = settings.values.get("taus", {})
+    return {kind: settings["tau"] or frozen.get(kind, tau) for kind, tau in deciding_taus(rows).items()}
 
 
 def reach_rows(inverted: Sequence[Inverted], task: Task, kind: str = "") -> pd.DataFrame:

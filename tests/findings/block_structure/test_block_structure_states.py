@@ -6,6 +6,7 @@ import torch
 from inverses import planted_set
 from layers import carded, compared, keep_states, planted_study
 
+from reprolib import data
 from reprolib.findings.block_structure import attacking, overfitting, sweeping
 from reprolib.findings.block_structure.attacking import Attack, attack, noise, stays, success
 from reprolib.findings.block_structure.batches import batches, state_batches
@@ -114,7 +115,7 @@ def test_states_are_found_by_whole_epochs_and_loaded_without_touching_the_networ
 def test_the_untrained_state_is_that_of_the_zoo(used):
     network = carded(2)
     training = planted_set().x
-    mean, std = (0.4394, 0.4488, 0.4449), (0.1326, 0.1348, 0.1326)  # of the set on its card
+    mean, std = data.normaliser("shapetexture_gratings")  # the set on its card
     fresh = build("tinycnn", 4, mean, std, 2, 16)
     estimate_batch_norm(fresh, training)
     assert weights_sha256(untrained(network, training, "cpu")) == weights_sha256(fresh)

@@ -69,7 +69,8 @@ def test_the_whole_protocol_holds_at_its_smallest_and_at_a_tau_that_a_reader_ask
     nets = {"standard": [carded(0)], "robust": [carded(0, "l2")], "untrained": [carded(2, "untrained")]}
     measured = measured_at(study, nets)
     kinds = ("noise", "image")
-    assert measured.taus == (dict.fromkeys(kinds, tau) if tau else tidying.deciding_taus(measured.inverted.rows))
+    frozen = study.settings.values.get("taus", {})
+    assert measured.taus == {kind: tau or frozen[kind] for kind in kinds}
     assert len(rounded(measured.rows)) == len(measured.rows)
     for claim, start, arms in (("INV-1", "image", ("standard", "robust")), ("INV-2", "noise", nets)):
         for arm in arms:  # an untrained network starts from noise alone
@@ -92,6 +93,10 @@ def test_a_frozen_tau_decides_and_networks_beside_the_arms_start_from_one_noise_
     nets = {"standard": [carded(0)], "robust": [carded(0, "l2")], "gauss": [carded(2, "gauss")]}
     inverted = inversions.invert_all(study, nets, {"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
     assert inverted.taus == frozen
+    study.settings = replace(study.settings, values={name: value for name, value in values.items() if name != "taus"})
+    assert inversions.invert_all(study, nets, {"standard": problems.network(seed=5), "robust": problems.network(seed=6)}).taus == (
+        tidying.deciding_taus(inverted.rows)
+    )
     deciding = of(inverted.rows, "INV-2", "distance_ratio", "robust")
     assert deciding["value"].tolist() == of(inverted.rows, "INV-2", "distance_ratio@0.35", "robust")["value"].tolist()
     pairs = spread.of(inverted).rows.groupby("arm")["unit_2"].unique()
