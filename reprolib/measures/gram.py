@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from reprolib.boundary import not_finite
 from reprolib.errors import BadInput
 
 LEAST_SAMPLES = 4  # n - 3 divides the unbiased HSIC
@@ -55,7 +56,9 @@ def check_finite(x: Tensor, name: str) -> None:
     """Raise BadInput, naming the layer, where features are infinite or not numbers."""
     bad = int((~torch.isfinite(x)).sum())
     if bad:
-        raise BadInput(f"{name} holds {bad} values that are not finite: CKA is undefined; look at the network and its input")
+        raise BadInput(
+            f"{name} holds {bad} values that are not finite, in samples {not_finite(x)}: CKA is undefined; look at the network and its input"
+        )
 
 
 def gram(x: Tensor, name: str = "x") -> Tensor:

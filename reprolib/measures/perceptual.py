@@ -2,7 +2,8 @@
 
 Everywhere below: images are (n, c, h, w), float32 or float64, on any device, meant to lie in [0, 1]. Values outside [0, 1] are
 not refused: only the two constants of SSIM assume the range 1. Each function returns (n,), in the dtype of its input, and
-raises BadInput for another dtype, shapes that differ, or n = 0.
+raises BadInput for another dtype, shapes that differ, or n = 0. What is no number in an image or a code stays one that is not, in
+that image's result alone. In full precision whatever the autocast state; differentiable.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reprolib.errors import BadInput
+from reprolib.measures.gram import full_precision
 
 SSIM_SIGMA_PX = 1.5  # Wang et al. 2004: a Gaussian window of 11 x 11, so 3.5 sigma to each side
 SSIM_RADIUS_PX = 5
@@ -59,6 +61,7 @@ def pixel_correlation(a: Tensor, b: Tensor) -> Tensor:
     return _correlation(a, b)
 
 
+@full_precision()
 def edge_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Correlation of the two gradient-magnitude maps: do the edges lie in the same places, whatever their sign or colour?
 
@@ -69,6 +72,7 @@ def edge_correlation(a: Tensor, b: Tensor) -> Tensor:
     return _correlation(_gradient_magnitude(a), _gradient_magnitude(b))
 
 
+@full_precision()
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity, data range 1: Gaussian window of sigma 1.5 px and 11 px (less on smaller images), mean over channels.
 
@@ -88,6 +92,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 
+@full_precision()
 def lowpass_mse(a: Tensor, b: Tensor, sigma_px: float = 1.5) -> Tensor:
     """Mean squared difference of the two images after a Gaussian blur.
 
@@ -138,6 +143,7 @@ def high_frequency_fraction(delta: Tensor, cutoff: float = 0.25) -> Tensor:
     return (power * (frequency > cutoff)).sum(dim=(1, 2)) / power.sum(dim=(1, 2))
 
 
+@full_precision()
 def radial_spectrum(delta: Tensor) -> tuple[Tensor, Tensor]:
     """Power by radial frequency: averaged in rings one cycle per image wide, from one cycle per (shorter) side to half a cycle per pixel.
 
@@ -155,6 +161,7 @@ def radial_spectrum(delta: Tensor) -> tuple[Tensor, Tensor]:
     return frequency[inside] @ members, power[:, inside] @ members
 
 
+@full_precision()
 def spectrum_slope(delta: Tensor) -> Tensor:
     """Slope of log power over log frequency in the rings of `radial_spectrum`: -2 for natural images, 0 for white noise.
 
@@ -192,10 +199,10 @@ def _centred(maps: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """(n,) correlation of (n, c, h, w) maps, centred per channel; 0 where a side is constant."""
+    """(n,) correlation of (n, c, h, w) maps, centred per channel; 0 where a side is constant, NaN where one holds NaN."""
     a, b = _centred(a).flatten(1), _centred(b).flatten(1)
     norms = a.norm(dim=1) * b.norm(dim=1)
-    return torch.where(norms > 0, (a * b).sum(dim=1) / norms.clamp_min(torch.finfo(a.dtype).tiny), 0).clamp(-1, 1)
+    return torch.where(norms == 0, 0, (a * b).sum(dim=1) / norms.clamp_min(torch.finfo(a.dtype).tiny)).clamp(-1, 1)
 
 
 def _gradient_magnitude(images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from reprolib.boundary import checked_images
+from reprolib.boundary import checked_images, fitting, own_state
 from reprolib.errors import BadInput, nearest
 from reprolib.measures.cka import MinibatchCKA
 from reprolib.measures.gram import full_precision, gram
@@ -47,6 +47,7 @@ def layer_set(network: Network, name: str = "activations") -> tuple[str, ...]:
 def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]: ...
 @overload
 def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *, reduce: Callable[[Tensor], T]) -> dict[str, T]: ...
+@own_state()
 def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *, reduce: Callable[[Tensor], Any] = gram) -> dict[str, Any]:
     """Reduce the output of each layer in one forward pass over images x (n, c, h, w) in [0, 1]; keys in execution order.
 
@@ -57,7 +58,7 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
     are as before afterwards, also after an error. Raises BadInput for images outside [0, 1], unknown layers, layers that never
     ran, and data-parallel wrappers.
     """
-    x = checked_images(x)
+    x = checked_images(x).detach()
     for path, module in model.named_modules():
         if isinstance(module, WRAPPERS):
             where = f" at {path!r}" if path else ""
@@ -81,7 +82,7 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
 
     handles = []
     try:
-        with eval_mode(model), torch.no_grad(), full_precision():
+        with eval_mode(model), torch.no_grad(), full_precision(), fitting(model, x):
             for path in wanted - {PIXELS, *maps}:
                 handles.append(paths[path].register_forward_hook(lambda module, given, value, path=path: keep(path, value)))
             if PIXELS in wanted:

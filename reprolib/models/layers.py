@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from reprolib.boundary import checked_images, fitting
 from reprolib.errors import BadInput, nearest
 from reprolib.models.networks import ConvBN, Network
 
@@ -24,15 +25,18 @@ def features(network: Network, x: Tensor, layers: Sequence[str]) -> dict[str, Te
     """Post-activation maps (n, c, h, w) of the named layers for images x (n, 3, h, w) in [0, 1].
 
     layers: names out of `network.layer_names`, "last", or "pooled" (the globally pooled code, (n, n_features)).
-    Stops after the deepest one asked for. Raises BadInput for an unknown name.
+    Stops after the deepest one asked for. In eval mode, without autocast. Raises BadInput for an unknown name, and for images
+    outside [0, 1].
     """
+    x = checked_images(x)
     wanted = {name: _map_of(network, name, (LAST, "pooled")) for name in layers}
     found: dict[str, Tensor] = {}
-    for name, value in network.maps(x):
-        if name in wanted.values():
-            found[name] = value
-            if len(found) == len(set(wanted.values())):
-                break
+    with _measuring(network, x):
+        for name, value in network.maps(x):
+            if name in wanted.values():
+                found[name] = value
+                if len(found) == len(set(wanted.values())):
+                    break
     return {name: found[layer].mean(dim=(2, 3)) if name == "pooled" else found[layer] for name, layer in wanted.items()}
 
 
@@ -41,10 +45,13 @@ def representation(network: Network, x: Tensor, pool: int = 1, layer: str = LAST
 
     pool = 1 and the last layer is the paper's R (the input of the linear head). straight_through: the last ReLU passes
     gradients to units that are off. Source: Engstrom et al. 2019 (arXiv 1906.00945); "fake ReLU": MadryLab/robustness.
-    Raises BadInput when the map is smaller than pool x pool or the layer is unknown.
+    In eval mode, without autocast. Raises BadInput when the map is smaller than pool x pool, the layer is unknown, or images lie
+    outside [0, 1].
     """
+    x = checked_images(x)
     wanted = _map_of(network, layer, (LAST,))
-    value = next(value for name, value in network.maps(x, straight_through) if name == wanted)
+    with _measuring(network, x):
+        value = next(value for name, value in network.maps(x, straight_through) if name == wanted)
     if not 1 <= pool <= min(value.shape[2:]):
         what = f"larger than the {value.shape[2]} x {value.shape[3]} map of {wanted}" if pool > 0 else "no number of positions a side"
         raise BadInput(f"pool={pool} is {what}; allowed: 1 to {min(value.shape[2:])}")
@@ -59,6 +66,13 @@ def _map_of(network: Network, name: str, of_last: tuple[str, ...]) -> str:
     if name not in allowed:
         raise BadInput(f"layer {name!r} is not in {network.architecture}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
     return network.layer_names[-1] if name in of_last else name
+
+
+@contextlib.contextmanager
+def _measuring(network: Network, x: Tensor) -> Iterator[None]:
+    """The network in eval mode and fp32; grad mode is the caller's, who may differentiate what comes out."""
+    with eval_mode(network), torch.autocast(x.device.type, enabled=False), fitting(network, x):
+        yield
 
 
 @contextlib.contextmanager

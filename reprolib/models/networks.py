@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reprolib.boundary import own_state
 from reprolib.errors import BadInput, nearest
 
 
@@ -218,6 +219,7 @@ _RESNETS: dict[str, dict[str, object]] = {
 ARCHITECTURES: tuple[str, ...] = ("tinycnn", *_RESNETS, "lenet", "mlp")
 
 
+@own_state()
 def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], seed: int, size_px: int = 32) -> Network:
     """A freshly initialised network; equal seeds give equal weights whatever was drawn before.
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from reprolib.boundary import own_state
 from reprolib.errors import BadInput
 
 
@@ -63,8 +64,8 @@ class L2Ball:
     def random_start(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Uniform in the ball (radius eps u^(1/d)), then clipped to the box."""
         n, d = x.shape[0], x[0].numel()
-        direction = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-        radius = self.eps * torch.rand(n, generator=generator, dtype=x.dtype).to(x.device) ** (1 / d)
+        direction = torch.randn(x.shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device)
+        radius = self.eps * torch.rand(n, generator=generator, dtype=x.dtype, device="cpu").to(x.device) ** (1 / d)
         return self.project(x + direction * per_sample(radius / direction.flatten(1).norm(dim=1), x), x)
 
     def project(self, moved: Tensor, reference: Tensor) -> Tensor:
@@ -124,6 +125,7 @@ class Moved:
     zero_gradient: Tensor
 
 
+@own_state()
 def minimise(
     objective: Objective,
     reference: Tensor,
@@ -200,7 +202,7 @@ def per_sample(value: Tensor, like: Tensor) -> Tensor:
 
 def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Drawn on the CPU and then moved, so that a generator gives the same numbers whatever the device."""
-    return torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    return torch.rand(x.shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device)
 
 
 def _check_finite(loss: Tensor, gradient: Tensor, index: Tensor, k: int) -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from reprolib.boundary import check_count, checked_images, own_state
 from reprolib.errors import BadInput
 from reprolib.measures.perceptual import relative_distance
 from reprolib.perturb.engine import Box, Stepper, minimise
@@ -46,7 +47,7 @@ def to_image(z: Tensor, size: Sequence[int]) -> Tensor:
 
 def to_spectrum(x: Tensor) -> Tensor:
     """The half spectrum z, complex (n, c, h, w // 2 + 1), of images x (n, c, h, w), clipped to [.001, .999]: `to_image` brings it back."""
-    return torch.fft.rfft2(torch.logit(x.clamp(EDGE, 1 - EDGE)), norm="ortho")
+    return torch.fft.rfft2(torch.logit(checked_images(x).clamp(EDGE, 1 - EDGE)), norm="ortho")
 
 
 def matched_stepper(step: float) -> Stepper:
@@ -57,12 +58,15 @@ def matched_stepper(step: float) -> Stepper:
     return stepper(4 / math.sqrt(2) * step)
 
 
+@own_state()
 def invert_fourier(code: Code, wanted: Tensor, start: Tensor, steps: int, by: Stepper) -> Tensor:
     """Images (n, c, h, w) whose codes are driven to `wanted` (n, d) by steps in frequency space; the last iterate.
 
     code: images to codes, differentiable. start: images (n, c, h, w) in [0, 1]. by: `matched_stepper(step)`, or REFERENCE;
     its size is in units of z. fp32 whatever the autocast state. Costs one forward and one backward a step.
     """
+    start = checked_images(start, "start").detach().float()
+    check_count(steps, "steps")
     size = start.shape[-2:]
     reach = 2 * LARGEST_LOGIT * math.sqrt(size[0] * size[1])  # from the least to the largest coefficient
 
@@ -71,7 +75,6 @@ def invert_fourier(code: Code, wanted: Tensor, start: Tensor, steps: int, by: St
 
     # The loop moves numbers in [0, 1]: coefficients are handed to it as places between the least (0) and the largest (1).
     scale = reach**2 if by.kind == "raw" else reach  # the gradient with respect to a place is `reach` times that to z
-    with torch.autocast(start.device.type, enabled=False):
-        place = 0.5 + torch.view_as_real(to_spectrum(start.detach().float())) / reach
-        moved = minimise(objective, place, place, Box(), replace(by, size=by.size / scale), steps)
-        return to_image((moved.x - 0.5) * reach, size)
+    place = 0.5 + torch.view_as_real(to_spectrum(start)) / reach
+    moved = minimise(objective, place, place, Box(), replace(by, size=by.size / scale), steps)
+    return to_image((moved.x - 0.5) * reach, size)

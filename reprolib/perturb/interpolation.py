@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reprolib.boundary import check_count, checked_images, own_state
 from reprolib.errors import BadInput
 from reprolib.perturb.inversion import Code, follow
 
@@ -48,6 +49,7 @@ def mixed(left: Tensor, right: Tensor, n_points: int = N_POINTS) -> Tensor:
     return (1 - weight) * left.unsqueeze(1) + weight * right.unsqueeze(1)
 
 
+@own_state()
 def interpolate(
     code: Code, left: Tensor, right: Tensor, start: Tensor, steps: int, step: float, n_points: int = N_POINTS, chunk: int = CHUNK
 ) -> Interpolation:
@@ -57,17 +59,19 @@ def interpolate(
     start: (n, c, h, w), from which every point of a pair starts, or (n, n_points, c, h, w), one for each. steps, step: see
     `inversion.invert`. chunk: images moved at once; per-sample losses, so it changes nothing but the memory needed.
     Costs n * n_points * (steps + 1) forwards and n * n_points * steps backwards of one image.
-    Raises BadInput for shapes that differ.
+    Raises BadInput for shapes that differ, and for images, steps or a step as `inversion.invert` does.
     """
     if left.dim() != 4 or left.shape != right.shape:
         raise BadInput(f"left {tuple(left.shape)} and right {tuple(right.shape)} must be images of one shape (n, c, h, w)")
+    left, right = checked_images(left, "left").float(), checked_images(right, "right").float()
     shape = (len(left), n_points, *left.shape[1:])
     if start.shape == left.shape:
         start = start.unsqueeze(1).expand(shape)
     if start.shape != shape:
         raise BadInput(f"start has shape {tuple(start.shape)}: give one image a pair, {tuple(left.shape)}, or one a point, {shape}")
-    with torch.no_grad(), torch.autocast(left.device.type, enabled=False):
-        wanted = mixed(code(left.float()), code(right.float()), n_points).flatten(0, 1)
+    check_count(chunk, "chunk")
+    with torch.no_grad():
+        wanted = mixed(code(left), code(right), n_points).flatten(0, 1)
     starts = start.flatten(0, 1)
     moved = [follow(code, wanted[i : i + chunk], starts[i : i + chunk], steps, step, every=steps) for i in range(0, len(starts), chunk)]
     return Interpolation(

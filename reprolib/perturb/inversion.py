@@ -7,12 +7,14 @@ inverting one by one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from reprolib.boundary import check_count, check_step, checked_images, own_state
 from reprolib.errors import BadInput
 from reprolib.measures.perceptual import relative_distance
 from reprolib.models.layers import LAST, eval_mode, representation
@@ -50,6 +52,7 @@ class Inversion:
     zero_gradient: Tensor
 
 
+@own_state()
 def invert(
     model: Network,
     target: Tensor,
@@ -66,21 +69,24 @@ def invert(
     target, start: images (n, 3, h, w) in [0, 1]. layer, pool: which map, averaged to how many positions a side (1: the
     paper's R). steps, step: normalised steps of that length in pixel L2, cosine to zero, momentum .9; they can move at
     most 5 * steps * step. keep: "last" or "best" iterate. Costs one forward and one backward a step.
-    Raises BadInput for an unknown layer or shapes that differ.
+    Raises BadInput for an unknown layer, shapes that differ, and images, steps or a step that are not as said here.
     """
     if target.shape != start.shape or target.dim() != 4:
         raise BadInput(f"target {tuple(target.shape)} and start {tuple(start.shape)} must be images of one shape (n, c, h, w)")
 
+    target, start = checked_images(target, "target").float(), checked_images(start, "start").float()
+    check_way(start, steps, step)
+
     def code(x: Tensor) -> Tensor:
         return representation(model, x, pool, layer, straight_through)
 
-    with torch.no_grad(), eval_mode(model), torch.autocast(target.device.type, enabled=False):
-        wanted = code(target.float())
-    with eval_mode(model), torch.autocast(target.device.type, enabled=False):
-        start = start.float()
+    with eval_mode(model):
+        with torch.no_grad():
+            wanted = code(target)
         return minimise(lambda x, index: relative_distance(code(x), wanted[index]), start, start, Box(), stepper(step), steps, keep).x
 
 
+@own_state()
 def follow(
     code: Code,
     wanted: Tensor,
@@ -96,9 +102,11 @@ def follow(
 
     code: images to codes, differentiable (a network in eval mode, or anything else). every: steps between two looks at the
     trajectory. objective: what is lowered, (codes, codes wanted) -> (n,); thresholds and trajectory are of d_rep whatever it is.
-    Costs steps + 1 forwards and steps backwards.
+    Costs steps + 1 forwards and steps backwards. Raises BadInput for a start, steps or a step as `invert` does.
     """
-    start = start.detach().float().clamp(0, 1)
+    start = checked_images(start, "start").detach().float()
+    check_way(start, steps, step)
+    check_count(every, "every")
     reached = {tau: torch.zeros(len(start), dtype=torch.bool, device=start.device) for tau in thresholds}
     at = {tau: start.clone() for tau in thresholds}
     at_distance = {tau: torch.zeros(len(start), device=start.device) for tau in thresholds}
@@ -127,8 +135,7 @@ def follow(
             if keep_frames:
                 frames.append((x * 255).round().to(torch.uint8).cpu())
 
-    with torch.autocast(start.device.type, enabled=False):
-        moved = minimise(lowered, start, start, Box(), stepper(step), steps, "last", observe)
+    moved = minimise(lowered, start, start, Box(), stepper(step), steps, "last", observe)
     kept = torch.stack(frames) if keep_frames else torch.empty(0, dtype=torch.uint8)
     return Inversion(moved.x, distance, reached, at, at_distance, looked, torch.stack(trajectory), kept, moved.zero_gradient)
 
@@ -136,6 +143,12 @@ def follow(
 def stepper(step: float) -> Stepper:
     """The stepper of every inversion: normalised gradient, momentum .9, cosine to zero."""
     return Stepper(step, "l2", "cosine", MOMENTUM)
+
+
+def check_way(start: Tensor, steps: int, step: float) -> None:
+    """Raise BadInput unless there is a step, and it leads somewhere within the range of images like `start` (n, c, h, w), in L2."""
+    check_count(steps, "steps")
+    check_step(step, math.sqrt(start[0].numel()))
 
 
 def noise_start(shape: Sequence[int], seed: int) -> Tensor:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from reprolib.boundary import check_step, checked_images, checked_labels, own_state
 from reprolib.errors import BadInput
 from reprolib.perturb.engine import Box, Constraint, L2Ball, Moved, Stepper, minimise, per_sample
-from reprolib.perturb.inversion import Code, stepper
+from reprolib.perturb.inversion import Code, check_way, stepper
 
 NORM_TOLERANCE = 1e-4  # relative; what `add_feature` means by an equal norm
 BALL_STEPS = 10  # steps of `add_feature` that make up a radius
@@ -36,6 +37,7 @@ class Raised:
     zero_gradient: Tensor
 
 
+@own_state()
 def maximise(code: Code, units: Tensor, start: Tensor, steps: int = 100, step: float = 0.1, lower: bool = False) -> Raised:
     """Climb max R_i(x) from `start`, free within [0, 1]; the last iterate. With `lower`, descend instead.
 
@@ -43,11 +45,13 @@ def maximise(code: Code, units: Tensor, start: Tensor, steps: int = 100, step: f
     steps of that length in pixel L2, momentum .9, cosine to zero; they move at most 5 * steps * step. `reached`: that x differs from the start.
     Raises BadInput for a unit the code does not have, or as many units as there are not images.
     """
-    start = _checked(code, units, start)
+    start, units = _checked(code, units, start)
+    check_way(start, steps, step)
     moved = _climb(code, units, start, Box(), stepper(step), steps, -1.0 if lower else 1.0)
     return _raised(code, units, start, moved.x, moved.zero_gradient)
 
 
+@own_state()
 def add_feature(code: Code, units: Tensor, images: Tensor, radius: float, steps: int = 100) -> Raised:
     """Raise each image's unit by a change of Euclidean norm `radius`, exactly: what two networks do is compared at equal norm.
 
@@ -55,14 +59,15 @@ def add_feature(code: Code, units: Tensor, images: Tensor, radius: float, steps:
     until its norm is the radius to 1e-4. Where no stretching gets there, because the corner of [0, 1] that the change points to is
     nearer than the radius, that corner is returned with reached = False; so are samples without gradient, unchanged.
     """
-    if not radius > 0:
-        raise BadInput(f"radius={radius} is not allowed: give a length in pixel units above 0, e.g. 1.0")
-    images = _checked(code, units, images)
+    images, units = _checked(code, units, images)
+    check_step(radius, name="radius")
+    check_way(images, steps, radius / BALL_STEPS)
     moved = _climb(code, units, images, L2Ball(radius), stepper(radius / BALL_STEPS), steps)
     found = _raised(code, units, images, at_norm(moved.x, images, radius), moved.zero_gradient)
     return replace(found, reached=(found.norm / radius - 1).abs() <= NORM_TOLERANCE)
 
 
+@own_state()
 def add_until(code: Code, units: Tensor, images: Tensor, cap: Tensor, steps: int = 100, step: float = 0.05) -> Raised:
     """Climb max of min(R_i(x) - cap, 0), that is until R_i reaches `cap` (n,), and no further: how large a change does it take?
 
@@ -70,7 +75,9 @@ def add_until(code: Code, units: Tensor, images: Tensor, cap: Tensor, steps: int
     its change that still reaches the cap is kept (by halving, so that a step's length does not show). `norm` is that part's. An
     image at its cap from the start has norm 0; one that never gets there keeps its last iterate, with reached = False.
     """
-    images, cap = _checked(code, units, images), cap.to(images)
+    images, units = _checked(code, units, images)
+    check_way(images, steps, step)
+    cap = cap.detach().to(images)
     if cap.shape != units.shape:
         raise BadInput(f"cap has shape {tuple(cap.shape)}: one per image is needed, {tuple(units.shape)}")
     missing = torch.empty(0)
@@ -80,14 +87,13 @@ def add_until(code: Code, units: Tensor, images: Tensor, cap: Tensor, steps: int
         missing = (cap[index] - _values(code, x, units[index])).relu()
         return missing
 
-    with torch.autocast(images.device.type, enabled=False):
-        moved = minimise(objective, images, images, Box(), Stepper(step), steps, finished=lambda: missing.detach() == 0)
-        reached = _value_at(code, moved.x, units) >= cap
-        low, high = torch.zeros_like(cap), torch.ones_like(cap)
-        for k in range(HALVINGS + 1):
-            middle = (low + high) / 2 if k else low  # first the image itself
-            there = _value_at(code, torch.lerp(images, moved.x, per_sample(middle, images)), units) >= cap
-            low, high = torch.where(there, low, middle), torch.where(there & reached, middle, high)
+    moved = minimise(objective, images, images, Box(), Stepper(step), steps, finished=lambda: missing.detach() == 0)
+    reached = _value_at(code, moved.x, units) >= cap
+    low, high = torch.zeros_like(cap), torch.ones_like(cap)
+    for k in range(HALVINGS + 1):
+        middle = (low + high) / 2 if k else low  # first the image itself
+        there = _value_at(code, torch.lerp(images, moved.x, per_sample(middle, images)), units) >= cap
+        low, high = torch.where(there, low, middle), torch.where(there & reached, middle, high)
     shortest = torch.lerp(images, moved.x, per_sample(high, images))
     return replace(_raised(code, units, images, shortest, moved.zero_gradient & ~reached), reached=reached)
 
@@ -116,8 +122,7 @@ def _climb(code: Code, units: Tensor, start: Tensor, constraint: Constraint, ste
     def objective(x: Tensor, index: Tensor) -> Tensor:
         return -sign * _values(code, x, units[index])
 
-    with torch.autocast(start.device.type, enabled=False):
-        return minimise(objective, start, start, constraint, stepper, steps)
+    return minimise(objective, start, start, constraint, stepper, steps)
 
 
 def _raised(code: Code, units: Tensor, start: Tensor, x: Tensor, zero_gradient: Tensor) -> Raised:
@@ -135,18 +140,18 @@ def _values(code: Code, x: Tensor, units: Tensor) -> Tensor:
 
 
 def _value_at(code: Code, x: Tensor, units: Tensor) -> Tensor:
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.no_grad():
         return _values(code, x, units)
 
 
-def _checked(code: Code, units: Tensor, start: Tensor) -> Tensor:
-    """The images to start from: fp32 or fp64, in [0, 1]."""
+def _checked(code: Code, units: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """The images to start from, fp32 or fp64 in [0, 1], and the unit of each."""
     if start.dim() != 4 or units.shape != start.shape[:1]:
         raise BadInput(f"units {tuple(units.shape)} and images {tuple(start.shape)} do not fit: one unit per image (n, c, h, w) is needed")
-    start = (start if start.dtype == torch.float64 else start.float()).detach().clamp(0, 1)
-    with torch.no_grad(), torch.autocast(start.device.type, enabled=False):
-        n_units = code(start[:1]).shape[1] if len(start) else 0
+    start, units = checked_images(start).detach(), checked_labels(units, len(start), "units").to(start.device)
+    with torch.no_grad():
+        n_units = code(start[:1]).shape[1]
     for unit in units.tolist():
         if not 0 <= unit < n_units:
             raise BadInput(f"unit {unit} is not one of the {n_units} of this code: give numbers in [0, {n_units - 1}]")
-    return start
+    return start, units

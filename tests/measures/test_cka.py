@@ -326,7 +326,7 @@ def test_trap_02_different_images_on_the_two_sides_are_refused():
         ),
         (
             lambda: MinibatchCKA(1, names_x=["stem"]).update([torch.full((5, 3), torch.nan)]),
-            "stem holds 15 values that are not finite: CKA is undefined; look at the network and its input",
+            "stem holds 15 values that are not finite, in samples [0, 1, 2, 3, 4]: CKA is undefined; look at the network and its input",
         ),
     ],
 )

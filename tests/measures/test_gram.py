@@ -141,7 +141,7 @@ def test_autocast_and_reduced_precision_are_off_inside_and_handed_back(reduced_p
         (torch.ones(0, 4), "conv1 is torch.float32 of shape (0, 4): give floating point features (n, ...)"),
         (
             torch.tensor([[1.0, 2], [torch.inf, 3], [0, torch.nan]]),
-            "conv1 holds 2 values that are not finite: CKA is undefined; look at the network and its input",
+            "conv1 holds 2 values that are not finite, in samples [1, 2]: CKA is undefined; look at the network and its input",
         ),
     ],
 )

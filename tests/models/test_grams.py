@@ -223,7 +223,7 @@ def test_trap_16_data_parallel_wrappers_are_refused(where):
     [
         (255 * IMAGES, "images lie in [0.0"),
         (IMAGES - 0.5, "images lie in [-0."),
-        (IMAGES * torch.nan, "images lie in [nan, nan], not in [0, 1]: divide bytes by 255, do not normalise, clamp what was moved"),
+        (IMAGES * torch.nan, "images [0, 1, 2, 3, 4, 5, 6, 7] hold values that are not finite: look at what made them"),
         (
             (255 * IMAGES).byte(),
             "images are torch.uint8 of shape (12, 3, 16, 16): give floats (n, c, h, w) in [0, 1] (bytes divided by 255)",

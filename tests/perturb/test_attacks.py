@@ -86,8 +86,8 @@ def test_each_sample_keeps_its_worst_restart_whichever_of_the_three_it_is(norm):
     fooled = torch.stack([model(start).argmax(dim=1) != y for start in starts])
     worst = (losses + 1000 * fooled).argmax(dim=0)
     assert worst.unique().tolist() == [0, 1, 2]  # also the second of three is the worst of some
-    # steps of length 0: each restart ends where it began
-    moved = pgd(model, x, y, norm, 0.3, 0.0, 1, restarts=3, generator=problems.generator(5))
+    # steps too short to move a pixel: each restart ends where it began
+    moved = pgd(model, x, y, norm, 0.3, 1e-30, 1, restarts=3, generator=problems.generator(5))
     assert torch.equal(moved, starts[worst, torch.arange(60)])
 
 
@@ -95,7 +95,7 @@ def test_a_misclassified_restart_beats_one_of_higher_loss():
     x, y = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.long)
     draw = problems.generator(3)
     starts = torch.stack([LinfBall(0.5).random_start(x, draw) for _ in range(3)]).flatten(1)
-    moved = pgd(OnePixel(), x, y, "linf", 0.5, 0.0, 1, restarts=3, generator=problems.generator(3)).flatten()
+    moved = pgd(OnePixel(), x, y, "linf", 0.5, 1e-30, 1, restarts=3, generator=problems.generator(3)).flatten()
     can_be_fooled = (starts >= 0.5).any(dim=0)
     assert 0 < can_be_fooled.sum() < 40
     assert torch.equal(moved >= 0.5, can_be_fooled)
@@ -238,10 +238,12 @@ def test_the_largest_l2_radius_is_the_diameter_of_the_box():
         ball("l2", 388, 3 * 224 * 224)
 
 
-@pytest.mark.parametrize(("steps", "restarts"), [(0, 1), (1, 0)])
-def test_at_least_one_step_and_one_restart_are_asked_for(steps, restarts):
-    with pytest.raises(BadInput, match=f"steps={steps}, restarts={restarts}: both must be at least 1"):
-        pgd(problems.linear(), problems.images(1, 3, 8, 8), torch.zeros(1, dtype=torch.long), steps=steps, restarts=restarts)
+@pytest.mark.parametrize("name", ["steps", "restarts"])
+@pytest.mark.parametrize("count", [0, -5, 1.5, True])
+def test_at_least_one_step_and_one_restart_are_asked_for(name, count):
+    with pytest.raises(BadInput) as refusal:
+        pgd(problems.linear(), problems.images(1, 3, 8, 8), torch.zeros(1, dtype=torch.long), **{name: count})
+    assert str(refusal.value) == f"{name}={count} is not allowed: give a whole number of at least 1"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

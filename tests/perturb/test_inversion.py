@@ -168,8 +168,12 @@ def test_modes_buffers_and_gradients_are_as_they_were(fails):
     x = targets()
     if fails:
         x[1, 0, 0, 0] = float("nan")
-        with pytest.raises(FloatingPointError, match=r"samples \[1\]"):
+        with pytest.raises(BadInput, match=r"target \[1\] hold values that are not finite"):
             invert(network, x, starts(), steps=3)
+        with torch.no_grad():
+            network.convs[0].conv.weight[0] = float("nan")
+        with pytest.raises(FloatingPointError, match=r"samples \[0, 1, 2, 3\]"):
+            invert(network, targets(), starts(), steps=3)
     else:
         assert torch.equal(invert(network, x, starts(), 3), invert(problems.network(), x, starts(), 3))
     assert problems.modes(network) == modes
@@ -258,9 +262,9 @@ def test_the_trajectory_is_looked_at_every_so_many_steps_and_at_the_end():
     assert follow(problems.identity_code, x.flatten(1), start, 20, 0.1).frames.numel() == 0
 
 
-def test_a_start_outside_the_range_is_clipped_before_its_code_is_taken():
+def test_a_start_off_the_range_by_a_rounding_is_clipped_before_its_code_is_taken_and_a_wrong_one_refused():
     """Where a normaliser clamps, an image outside the range would have no gradient."""
-    x, start, seen = targets(), 20 * starts() - 9.5, []
+    x, start, seen = targets(), starts().round() * (1 + 1e-6) - 5e-7, []
 
     def code(x):
         seen.append((x.min().item(), x.max().item()))
@@ -272,6 +276,8 @@ def test_a_start_outside_the_range_is_clipped_before_its_code_is_taken():
     assert torch.equal(found.at[0.0], start.clamp(0, 1))
     assert min(low for low, _ in seen) == 0
     assert max(high for _, high in seen) == 1
+    with pytest.raises(BadInput, match=r"start lie in \[-.*divide bytes by 255, do not normalise"):
+        follow(code, x.flatten(1), 20 * starts() - 9.5, 30, 0.2)
 
 
 def test_noise_starts_are_grey_with_a_little_noise_and_their_seeds_differ():

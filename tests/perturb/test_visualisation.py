@@ -241,7 +241,7 @@ def test_a_network_reaches_a_cap_sooner_than_it_reaches_a_higher_one():
         (lambda c, u, x: maximise(c, u[:2], x), r"units \(2,\) and images \(4, 3, 8, 8\) do not fit: one unit per image"),
         (lambda c, u, x: maximise(c, u, x[0]), "do not fit"),
         (lambda c, u, x: add_feature(c, u + 1, x, 1.0), r"unit 3 is not one of the 3 of this code: give numbers in \[0, 2\]"),
-        (lambda c, u, x: add_feature(c, u, x, 0.0), r"radius=0.0 is not allowed: give a length in pixel units above 0"),
+        (lambda c, u, x: add_feature(c, u, x, 0.0), r"radius=0 is not allowed: give a length above 0 and finite, in pixel units"),
         (lambda c, u, x: add_until(c, u, x, torch.ones(3)), r"cap has shape \(3,\): one per image is needed, \(4,\)"),
     ],
 )
