@@ -47,7 +47,9 @@ class Parameter:
 
     def read(self, name: str, value: Any) -> Any:
         """`value` as this parameter's type; raises BadInput, naming value, declared type and what is allowed."""
-        refused = BadInput(f"{name}={value!r} is not allowed: it takes {self.kind.__name__} ({self.allowed()})")
+        value = in_words(value, self.choices)
+        yaml = "; YAML reads on, off, yes and no as True and False: quote the word" if isinstance(value, bool) else ""
+        refused = BadInput(f"{name}={value!r} is not allowed: it takes {self.kind.__name__} ({self.allowed()}){yaml}")
         if isinstance(value, bool) or (self.kind is str and not isinstance(value, str)):
             raise refused
         try:
@@ -66,6 +68,11 @@ class Parameter:
             hint = nearest(read, self.choices) if self.choices else ""
             raise BadInput(f"{name}={value!r} is not allowed; allowed: {self.allowed()}{hint}")
         return read
+
+
+def in_words(value: Any, choices: Container[Any]) -> Any:
+    """`value`, True and False as "on" and "off" where these are allowed: YAML 1.1, which papermill reads, makes booleans of the bare words."""
+    return ("on" if value else "off") if isinstance(value, bool) and "on" in choices and "off" in choices else value
 
 
 _COMMON = {
@@ -152,7 +159,7 @@ class Settings:
 
         `$REPROLIB_FIGURES` replaces `figures` (relative paths count from the root).
         """
-        return store.root() / os.environ.get("REPROLIB_FIGURES", "figures") / self.scale.name / self.finding
+        return store.folder("REPROLIB_FIGURES", "figures") / self.scale.name / self.finding
 
     def folder(self) -> Path:
         """Where this run draws: over the committed evidence only where `reprolib run --write` says so, else below `figures/rerun`.

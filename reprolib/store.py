@@ -34,7 +34,7 @@ def root() -> Path:
     Raises MissingData where that is no clone: nothing is ever written beside an installed package.
     """
     named = os.environ.get("REPROLIB_ROOT")
-    folder = Path(named or Path(__file__).parent.parent).resolve()
+    folder = Path(os.path.expanduser(named) if named else Path(__file__).parent.parent).resolve()
     if not named and not ((folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file()):
         raise MissingData(
             f"findings need a clone of the repository, and {folder}, where reprolib is installed, is none: it has no notebooks, networks "
@@ -44,26 +44,31 @@ def root() -> Path:
     return folder
 
 
+def folder(variable: str, default: str) -> Path:
+    """The folder that an environment variable names, `default` where it is unset or empty; `~` expands, relative paths count from the root."""
+    return root() / os.path.expanduser(os.environ.get(variable) or default)
+
+
 def shown(path: Path) -> str:
     """A path relative to the root where it lies below it."""
     return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
 
 
 def data_roots(first: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Where data sets are looked for, in order: `first`, `$REPROLIB_DATA` (relative paths count from the root), then `data/`.
+    """Where data sets are looked for, in order: `first`, `$REPROLIB_DATA` (relative paths count from the root), then `data/`; `~` expands.
 
     Raises MissingData when `$REPROLIB_DATA` is set, not empty, and names no folder.
     """
     named = os.environ.get("REPROLIB_DATA")
-    folders = [] if first is None else [Path(first)]
+    folders = [] if first is None else [Path(os.path.expanduser(first))]
     if named:
-        folder = (root() / os.path.expanduser(named)).resolve()
-        if not os.path.isdir(folder):
+        place = (root() / os.path.expanduser(named)).resolve()
+        if not os.path.isdir(place):
             raise MissingData(
-                f"REPROLIB_DATA={named} names no folder: {folder} is not there; correct it (no quotes inside), or unset it to look into "
+                f"REPROLIB_DATA={named} names no folder: {place} is not there; correct it (no quotes inside), or unset it to look into "
                 f"{root() / 'data'} alone"
             )
-        folders.append(folder)
+        folders.append(place)
     return [*folders, root() / "data"]
 
 
@@ -270,7 +275,7 @@ def cache(
 
     description = {**description, "code": code_of(measured_by or compute)}
     key = content_key(description)
-    path = root() / os.environ.get("REPROLIB_CACHE", "data/cache") / kind / f"{key[:24]}.safetensors"
+    path = folder("REPROLIB_CACHE", "data/cache") / kind / f"{key[:24]}.safetensors"
     kept = None
     with contextlib.suppress(CorruptFile):
         kept = _entry(path, key)

@@ -50,7 +50,8 @@ def start(finding: str, namespace: Mapping[str, Any]) -> Study:
     Raises BadInput before any work for an unknown name or a bad value, MissingData when the data set is nowhere and no
     committed rows can stand in for it.
     """
-    if front_end.is_wanted(namespace["interactive"] if namespace.get("interactive") in front_end.MODES else "auto"):
+    interactive = parameters.in_words(namespace.get("interactive"), front_end.MODES)
+    if front_end.is_wanted(interactive if interactive in front_end.MODES else "auto"):
         front_end.tell_in_one_sentence()
     known = parameters.of(finding)
     parameters.check_names(finding, parameters.written(namespace.get("In", ()), known))

@@ -40,6 +40,13 @@ def test_where_it_runs_changes_no_folder() -> None:
     assert settings.folder() == parameters.validate("invertibility", {}).folder()
 
 
+def test_the_words_that_yaml_takes_for_booleans_are_taken_for_what_they_say() -> None:
+    read = [parameters.validate("invertibility", {"interactive": given}).interactive for given in (True, False, "on", "off")]
+    assert read == ["on", "off", "on", "off"]
+    with pytest.raises(BadInput, match=r"scale=False is not allowed: .*YAML reads on, off, yes and no as True and False: quote the word"):
+        parameters.validate("invertibility", {"scale": False})
+
+
 @pytest.mark.parametrize(("given", "read"), [("1/5", 0.2), ("0.2", 0.2), (0.2, 0.2), (1, 1.0)])
 def test_fractions_and_numbers_as_text_are_read(given: object, read: float) -> None:
     assert parameters.validate("invertibility", {"tau": given})["tau"] == read

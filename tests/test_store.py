@@ -20,6 +20,7 @@ from reprolib import cli, data, store
 from reprolib.code_hash import code_of
 from reprolib.errors import CorruptFile, MissingData, ReprolibError, StorageError
 from reprolib.run import runner
+from reprolib.training.specs import zoo_folder
 
 HOLD = """
 import sys, filelock
@@ -359,6 +360,11 @@ def test_relative_places_count_from_the_root_not_from_where_one_stands(repositor
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("REPROLIB_DATA", "~/mine")
     assert store.data_roots() == [tmp_path / "mine", repository / "data"]
+    assert store.data_roots("~/mine")[0] == tmp_path / "mine"
+    monkeypatch.setenv("REPROLIB_ZOO", "~/networks")
+    assert zoo_folder() == tmp_path / "networks"
+    monkeypatch.setenv("REPROLIB_ZOO", "")
+    assert zoo_folder() == repository / "data" / "zoo"
     for unset in (lambda name: monkeypatch.setenv(name, ""), monkeypatch.delenv):
         unset("REPROLIB_DATA")
         assert store.data_roots() == [repository / "data"]

@@ -56,8 +56,11 @@ class FileSet:
         return store.content_key({"set": self.name, self.algorithm: dict(self.checksums())})
 
     def places(self, root: Root = None) -> list[Path]:
-        """The folders that are looked into, in order: below `root` when given, then below `$REPROLIB_DATA` and `data/`."""
-        return [base / self.folder for base in store.data_roots(root)]
+        """The folders that are looked into, in order: below `root` when given, then below `$REPROLIB_DATA` and `data/`.
+
+        A root that is the set's own folder is taken for it.
+        """
+        return [place for base in store.data_roots(root) for place in _below(base, self.folder)]
 
     def find(self, root: Root = None) -> Path | None:
         """The first of `places` that exists (its files are not checked), or None."""
@@ -114,7 +117,7 @@ class Published(FileSet):
 
     def places(self, root: Root = None) -> list[Path]:
         """See `FileSet.places`."""
-        return [place for base in store.data_roots(root) for place in (base / self.folder, base / self.bare)]
+        return [place for base in store.data_roots(root) for own in (self.folder, self.bare) for place in _below(base, own)]
 
     def download(self, own: Path) -> None:
         """Write the official files into the folder `own`, over what is broken there."""
@@ -151,3 +154,9 @@ class Published(FileSet):
             raise CorruptFile(f"{file} is not the official file (expected md5 {md5}): delete it and fetch again") from error
         except OSError as error:
             raise StorageError(f"cannot write {self.title} to {file} ({error}): make room there and fetch again") from error
+
+
+def _below(base: Path, folder: str) -> list[Path]:
+    """Where a set's folder may lie at a data root: below it, or the root itself, where its path ends in that folder."""
+    parts = Path(folder).parts
+    return [base / folder, *([base] if base.parts[-len(parts) :] == parts else [])]

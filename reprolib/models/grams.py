@@ -52,19 +52,18 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
     """Reduce the output of each layer in one forward pass over images x (n, c, h, w) in [0, 1]; keys in execution order.
 
     layers: names of modules, and of a `Network` also those of its post-activation maps and "pooled"; "pixels" is x itself.
-    Absent: `layer_set` of a `Network`, every module without children of any other model. A module that runs again is
-    "name#2", "name#3". reduce: takes (n, ...), by default to the centred Gram (n, n); it must keep no view of what it is given.
+    Absent: `layer_set` of a `Network`; of any other model every module without children that runs, and gives floating point
+    numbers with a row an image. A module that runs again is "name#2", "name#3".
+    reduce: takes (n, ...), by default to the centred Gram (n, n); it must keep no view of what it is given.
     A `Network` runs no further than the last layer asked for. Eval mode, without gradients, autocast or TF32; modes and hooks
-    are as before afterwards, also after an error. Raises BadInput for images outside [0, 1], unknown layers, layers that never
-    ran, and data-parallel wrappers.
+    are as before afterwards, also after an error. Raises BadInput for images outside [0, 1], unknown layers, layers asked for
+    that never ran or have no row an image, and data-parallel wrappers.
     """
     x = checked_images(x).detach()
-    for path, module in model.named_modules():
-        if isinstance(module, WRAPPERS):
-            where = f" at {path!r}" if path else ""
-            raise BadInput(f"{type(module).__name__}{where} splits batches over devices and mixes their order: give its .module")
+    refuse_data_parallel(model)
     maps = (*model.layer_names, POOLED) if isinstance(model, Network) and model.layer_names else ()
     paths = dict(model.named_modules())
+    is_asked = layers is not None or bool(maps)
     if layers is None:
         layers = maps or [path for path, module in paths.items() if path and not any(module.children())]
     wanted, allowed = set(layers), (PIXELS, *maps, *(path for path in paths if path))
@@ -74,9 +73,11 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
     found: dict[str, Any] = {}
     runs: dict[str, int] = {}
 
-    def keep(name: str, value: object) -> None:
-        if not isinstance(value, Tensor):
-            raise BadInput(f"layer {name} gives a {type(value).__name__}, not a tensor: name the modules inside it")
+    def keep(name: str, value: Any) -> None:
+        if why := _no_rows(value, len(x)):
+            if is_asked:
+                raise BadInput(f"layer {name} gives {why}: name the modules inside it")
+            return
         runs[name] = runs.get(name, 0) + 1
         found[name if runs[name] == 1 else f"{name}#{runs[name]}"] = reduce(value)
 
@@ -95,8 +96,10 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
         for handle in handles:
             handle.remove()
     missed = sorted(wanted - set(found))
-    if missed:
+    if missed and is_asked:
         raise BadInput(f"layer {missed[0]} did not run in the forward pass: leave it out, or name a module that does")
+    if not found:
+        raise BadInput(f"no module of this {type(model).__name__} gives a tensor with a row an image: name layers that do")
     return found
 
 
@@ -125,9 +128,26 @@ def minibatch_cka(
     return found
 
 
+def refuse_data_parallel(model: nn.Module) -> None:
+    """Raise BadInput for a model that is, or holds, a data-parallel wrapper."""
+    for path, module in model.named_modules():
+        if isinstance(module, WRAPPERS):
+            where = f" at {path!r}" if path else ""
+            raise BadInput(f"{type(module).__name__}{where} splits batches over devices and mixes their order: give its .module")
+
+
 def spatial_mean(x: Tensor) -> Tensor:
     """A layer's output (n, c, ...) averaged over its positions, (n, c): the pooled variant, and what Procrustes compares."""
     return x.flatten(2).mean(dim=2) if x.ndim > 2 else x.clone()
+
+
+def _no_rows(value: object, n: int) -> str:
+    """What a layer gives that is no batch of n examples' features, in words; empty where it is one."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}, not a tensor"
+    if not value.is_floating_point() or value.ndim < 2 or len(value) != n:
+        return f"{value.dtype} of shape {tuple(value.shape)}, not floating point features with a row for each of {n} images"
+    return ""
 
 
 def _run_maps(network: Network, x: Tensor, wanted: set[str], found: Mapping[str, Any], keep: Callable[[str, object], None]) -> None:

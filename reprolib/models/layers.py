@@ -62,6 +62,9 @@ def representation(network: Network, x: Tensor, pool: int = 1, layer: str = LAST
 
 def _map_of(network: Network, name: str, of_last: tuple[str, ...]) -> str:
     """The map that a layer's name stands for; of_last: names that stand for the last map."""
+    if not isinstance(network, Network):
+        cure = "its .module" if hasattr(network, "module") else "reprolib.inverses(net, images), which takes any network,"
+        raise BadInput(f"{type(network).__name__} is not a Network with named maps: give {cure} or a Network (reprolib.models)")
     allowed = (*network.layer_names, *of_last)
     if name not in allowed:
         raise BadInput(f"layer {name!r} is not in {network.architecture}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -46,7 +47,16 @@ class Outcome:
 
 
 class Client(PapermillNotebookClient):
-    """papermill's client, which also says how a kernel died: by the time the error is out, the process is forgotten."""
+    """papermill's client, whose kernel is that of this very Python, whatever other kernels are registered on the machine.
+
+    It also says how a kernel died: by the time the error is out, the process is forgotten.
+    """
+
+    def create_kernel_manager(self) -> Any:
+        """The manager of a kernel started by `sys.executable`: where no folder is looked into, ipykernel's own description is left."""
+        manager = super().create_kernel_manager()
+        manager.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
+        return manager
 
     def papermill_execute_cells(self) -> None:
         """Execute every cell, in place."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +101,7 @@ def spec_of(name: str, scale: str) -> Spec:
 
 def zoo_folder() -> Path:
     """`$REPROLIB_ZOO` if set (relative paths count from the root), else `data/zoo`."""
-    return store.root() / os.environ.get("REPROLIB_ZOO", "data/zoo")
+    return store.folder("REPROLIB_ZOO", "data/zoo")
 
 
 def snapshot_folder(spec: Spec) -> Path:

@@ -96,6 +96,14 @@ def test_status_says_what_is_found_and_how_to_get_the_rest(empty_root):
     assert rows["textures"]["where"] == str(store.root() / "data" / "dtd-subset-96")
 
 
+@pytest.mark.parametrize("place", ["cifar-10-batches-py", "sets/cifar10/cifar-10-batches-py"])
+def test_a_root_that_is_the_sets_own_folder_is_taken_for_it(empty_root, monkeypatch, place):
+    (empty_root / place).mkdir(parents=True)
+    monkeypatch.setenv("REPROLIB_DATA", place)
+    (where,) = (row["where"] for row in data.status() if row["name"] == "cifar10")
+    assert where == str(empty_root / place)
+
+
 def test_fetching_a_generated_set_does_nothing(empty_root):
     assert data.fetch("shapetexture")["found"]
     assert not list(empty_root.iterdir())

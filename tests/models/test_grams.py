@@ -51,6 +51,30 @@ def network():
 # --- what is collected
 
 
+class Partly(nn.Module):
+    """A layer that never runs, one that gives a tuple, one whose rows are no images, and two that are layers like any other."""
+
+    def __init__(self):
+        super().__init__()
+        self.auxiliary, self.folded = nn.Linear(1, 1), nn.Flatten(0, 1)
+        self.head, self.recurrent, self.flat = nn.Linear(48, 4), nn.LSTM(16, 3, batch_first=True), nn.Flatten(2)
+
+    def forward(self, x):
+        tokens = self.flat(F.adaptive_avg_pool2d(x, 4))
+        self.recurrent(tokens)
+        self.folded(tokens)
+        return self.head(tokens.flatten(1))
+
+
+def test_the_default_layers_are_those_that_run_and_have_a_row_an_image_in_the_order_of_execution():
+    assert list(collect(Partly(), IMAGES)) == ["flat", "head"]
+    for asked, why in (("auxiliary", "did not run"), ("recurrent", "gives a tuple"), ("folded", "with a row for each of 12 images")):
+        with pytest.raises(BadInput, match=f"layer {asked} .*{why}"):
+            collect(Partly(), IMAGES, [asked])
+    with pytest.raises(BadInput, match="no module of this LSTM gives a tensor with a row an image"):
+        collect(nn.LSTM(8, 2), problems.images(4, 1, 8, 8))
+
+
 def test_the_grams_of_a_network_are_those_of_its_named_layers_in_execution_order(network):
     found = collect(network, IMAGES)
     assert tuple(found) == (*network.layer_names, POOLED) == layer_set(network)

@@ -74,7 +74,7 @@ def test_the_time_limit_is_for_the_whole_notebook_not_for_each_cell(notebook: Wr
 
 @pytest.fixture
 def flaky_kernel(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
-    """Replace the kernel python3 by one whose first `n` starts die at once; returns the file that counts the starts."""
+    """Replace the kernel by one whose first `n` starts die at once; returns the file that counts the starts."""
 
     def install(n: int) -> Path:
         count = repository / "starts"
@@ -86,11 +86,8 @@ def flaky_kernel(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
             f"if len(count.read_text()) <= {n}: sys.exit(1)\n"
             "runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)\n"
         )
-        folder = repository / "jupyter" / "kernels" / "python3"
-        folder.mkdir(parents=True)
-        spec = {"argv": [sys.executable, str(script), "-f", "{connection_file}"], "display_name": "Flaky", "language": "python"}
-        (folder / "kernel.json").write_text(json.dumps(spec))
-        monkeypatch.setenv("JUPYTER_PATH", str(repository / "jupyter"))
+        argv = [sys.executable, str(script), "-f", "{connection_file}"]
+        monkeypatch.setattr("ipykernel.kernelspec.make_ipkernel_cmd", lambda *_, **__: argv)
         return count
 
     return install
@@ -113,6 +110,19 @@ def test_a_kernel_that_never_starts_is_given_up(
     outcome, *_ = run(notebook("print('alive')"))
     assert (outcome.status, outcome.cell) == ("kernel died", None)
     assert count.read_text() == "||"
+
+
+@pytest.mark.parametrize("variable", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
+def test_the_kernel_is_that_of_this_python_whatever_is_registered_as_python3(
+    notebook: Write, repository: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    folder = repository / "other" / "kernels" / "python3"
+    folder.mkdir(parents=True)
+    (folder / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "another environment's", "language": "python"}))
+    monkeypatch.setenv(variable, str(folder.parents[1]))
+    outcome, lines, _ = run(notebook("import sys\nprint(sys.executable)"))
+    assert outcome == Outcome("completed")
+    assert lines == [sys.executable]
 
 
 def test_a_line_comes_out_whole_and_a_redrawn_one_once() -> None:

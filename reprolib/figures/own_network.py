@@ -1,0 +1,67 @@
+"""What is asked of anybody's network, drawn: maps of layer similarity, inverses, accuracies; other networks beside it by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from reprolib.figures import style
+from reprolib.figures.page import LABEL_IN, PAD_IN, Group, grid
+
+N_SHOWN = 8  # targets
+
+
+@style.housed
+def maps(named: Mapping[str, Any]) -> Figure:
+    """CKA of every two layers, the first at the bottom left. named: name -> what `cka_map` gives."""
+    figure = style.figure(min(style.WIDE, 0.6 + 2.6 * len(named)), 2.9)
+    axes = figure.subplots(1, len(named), squeeze=False)[0]
+    for ax, (name, found) in zip(axes, named.items(), strict=True):
+        image = ax.imshow(found.matrix, cmap="viridis", vmin=0, vmax=1, interpolation="nearest", origin="lower")
+        _, mean, low, high = found.indices().iloc[0]
+        ax.set_title(f"{name}\noff-diagonal mean {mean:.2f} [{low:.2f}, {high:.2f}]", fontsize=7, loc="center")
+        last = len(found.layers) - 1
+        ax.set_xticks([0, last], [found.layers[0], found.layers[last]])
+        ax.set_yticks([])
+        for label, side in zip(ax.get_xticklabels(), ("left", "right"), strict=True):
+            label.set_horizontalalignment(side)
+        ax.set_xlabel(f"{last + 1} layers, in the order of execution", fontsize=6.5)
+        ax.spines[:].set_visible(False)
+    figure.colorbar(image, ax=list(axes), ticks=[0, 0.5, 1], shrink=0.8, label="CKA").outline.set_visible(False)
+    return figure
+
+
+@style.housed
+def inverses(named: Mapping[str, Any]) -> Figure:
+    """Targets, starts, and one row of inverses a network with d_rel below each. named: name -> what `inverses` gives."""
+    first = next(iter(named.values()))
+    shown = slice(min(N_SHOWN, *(len(found.images) for found in named.values())))
+    pictures = {"start": first.starts[shown], **{name: found.images[shown] for name, found in named.items()}}
+    page, side, tops = grid([Group("", first.targets[shown], pictures)], list(pictures), "target", header=0.08, foot=0.1)
+    page.label("start", tops["start"] + side / 2)
+    style_of_number: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    for name, found in named.items():
+        page.label(f"{name}\n{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]", tops[name] + side / 2)
+        for k, value in enumerate(found.d_rel[shown].tolist()):
+            x, y = LABEL_IN + k * (side + PAD_IN) + side, tops[name] + side
+            page.text(f"{value:.2f}", x - 0.02, y - 0.02, ha="right", va="bottom", fontsize=6.5, bbox=style_of_number)
+    return page.figure
+
+
+@style.housed
+def accuracies(named: Mapping[str, Any]) -> Figure:
+    """Accuracy with and without attack, and its interval, a colour a network. named: name -> what `attack_accuracy` gives."""
+    figure = style.figure(style.NARROW, 2.2)
+    ax = figure.subplots()
+    for k, ((name, found), colour) in enumerate(zip(named.items(), sns.color_palette("colorblind", len(named)), strict=True)):
+        table = found.frame
+        places = [place + 0.12 * (k - (len(named) - 1) / 2) for place in range(len(table))]
+        ends = [table["value"] - table["low"], table["high"] - table["value"]]
+        ax.errorbar(places, table["value"], yerr=ends, fmt="o", color=colour, capsize=2, label=name)
+    ax.set_xticks(range(len(table)), table["under"])
+    ax.set(xlim=(-0.5, len(table) - 0.5), ylim=(0, 1), ylabel="accuracy")
+    ax.legend(loc="best")
+    return figure

@@ -1,0 +1,61 @@
+"""A module of anybody's as a network from images in [0, 1] to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reprolib.errors import BadInput
+from reprolib.models.grams import refuse_data_parallel
+from reprolib.models.networks import Normaliser
+
+
+class Wrapped(nn.Module):
+    """A module of anybody's as a network from images (n, c, h, w) in [0, 1] to logits (n, classes); see `wrap`."""
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: Any = None) -> None:
+        super().__init__()
+        self.normaliser, self.model, self.architecture, self._logits = Normaliser(mean, std), model, type(model).__name__, logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of images x. Raises BadInput for another number of channels, and where the model gives no logits."""
+        if x.shape[1] != self.normaliser.mean.shape[1]:
+            raise BadInput(f"images have {x.shape[1]} channels, mean and std {self.normaliser.mean.shape[1]}: give one value a channel")
+        given = self.model(self.normaliser(x))
+        if self._logits is not None:
+            given = self._logits(given) if callable(self._logits) else given[self._logits]
+        if not isinstance(given, Tensor) or given.ndim != 2 or len(given) != len(x) or given.shape[1] < 2:
+            told = f"of shape {tuple(given.shape)}" if isinstance(given, Tensor) else ""
+            raise BadInput(
+                f"{self.architecture} gives a {type(given).__name__} {told}".rstrip() + f", not logits (n, classes) of {len(x)} images: "
+                "name them in wrap(..., logits=0), logits='logits', or logits=function of the output"
+            )
+        return given
+
+
+def wrap(
+    model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: int | str | Callable[[Any], Tensor] | None = None
+) -> Wrapped:
+    """A model that takes normalised images, as a network that takes images in [0, 1]; the model itself is shared, not changed.
+
+    mean, std: of its normaliser, one value a channel in units of [0, 1]; (0, 0, 0) and (1, 1, 1) where the model normalises itself.
+    logits: where it gives a tuple or a dict, the place or the key of the logits, or a function of what it gives.
+    Raises BadInput for a normaliser in other units, weights that are not float32, and data-parallel wrappers.
+    """
+    refuse_data_parallel(model)
+    if len(mean) != len(std) or not mean or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
+        raise BadInput(
+            f"mean={tuple(mean)}, std={tuple(std)}: give one of each a channel, in units of [0, 1] (those of bytes divided by 255)"
+        )
+    kinds = {tensor.dtype for tensor in model.parameters() if tensor.dtype != torch.float32}
+    if kinds:
+        raise BadInput(f"the model has weights of {', '.join(sorted(map(str, kinds)))}: measures need float32, so give model.float()")
+    return Wrapped(model, mean, std, logits).to(device_of(model))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights live: the CPU for one without any."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
