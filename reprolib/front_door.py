@@ -267,7 +267,7 @@ def _code(net: nn.Module, x: Tensor, layer: str | None) -> tuple[str, Callable[[
     for handle in handles:
         handle.remove()
     if not ran:
-        raise BadInput(f"{layer or 'no dense layer or convolution'} ran in the forward pass: name a layer that does")
+        raise BadInput(f"{layer or 'every dense layer and convolution'} did not run in the forward pass: name a layer that does")
     name = ran[-1]
 
     def code(images: Tensor) -> Tensor:

@@ -81,12 +81,13 @@ def test_a_cka_map_has_the_layers_that_run_maps_and_tokens_alike_in_the_order_of
 def test_an_inverse_has_nearly_the_code_that_the_head_is_given(net):
     found = reprolib.inverses(net, IMAGES[:3], steps=150)
     assert found.layer == "the input of head"
-    assert found.d_rel.max() < 0.2 < reprolib.inverses(net, IMAGES[:3], steps=0).d_rel.min()
-    assert found.low <= found.value == pytest.approx(float(found.d_rel.mean())) <= found.high
+    assert (found.d_rel < reprolib.inverses(net, IMAGES[:3], steps=0).d_rel / 2).all()
+    assert found.value == pytest.approx(float(found.d_rel.mean()), rel=1e-4)
+    assert found.low <= found.value <= found.high
     assert 0 <= found.images.min() <= found.images.max() <= 1
     assert reprolib.inverses(net, IMAGES[:3], "mix", steps=1).layer == "mix"
     assert found.plot({"another": found})._repr_png_()
-    for layer, why in (("idle", "idle ran in the forward pass"), ("mx", "did you mean 'mix'")):
+    for layer, why in (("idle", "idle did not run in the forward pass"), ("mx", "did you mean 'mix'")):
         with pytest.raises(BadInput, match=why):
             reprolib.inverses(net, IMAGES[:3], layer)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
@@ -94,15 +95,16 @@ def test_an_inverse_has_nearly_the_code_that_the_head_is_given(net):
 
 def test_attack_accuracy_has_an_interval_and_is_that_of_a_model_whose_margins_are_known():
     model = problems.Linear(problems.images(3, 8, 8, low=-1))
-    net, y = reprolib.wrap(model, (0,) * 3, (1,) * 3), model.labels(IMAGES)
-    eps = float(model.margin(IMAGES, "linf").median())
-    found = reprolib.attack_accuracy(net, IMAGES, y, eps=eps)
-    assert found.correct.tolist() == (model.margin(IMAGES, "linf") > eps).tolist()
+    x = problems.images(16, 3, 8, 8, low=0.3, high=0.7)  # away from the ends of the pixel range
+    net, y = reprolib.wrap(model, (0,) * 3, (1,) * 3), model.labels(x)
+    eps = 1.01 * float(model.margin(x, "linf").median())
+    found = reprolib.attack_accuracy(net, x, y, eps=eps)
+    assert found.correct.tolist() == (model.margin(x, "linf") > eps).tolist()
     assert found.low < float(found) == found.correct.float().mean() < found.high
     assert found.clean == of_share(16, 16)
     assert found.plot({"another": found})._repr_png_()
     with pytest.raises(BadInput, match="no labels for 16 images"):
-        reprolib.attack_accuracy(net, IMAGES)
+        reprolib.attack_accuracy(net, x)
 
 
 def test_a_folder_of_pictures_is_resized_and_cropped_and_a_broken_one_named(tmp_path):
