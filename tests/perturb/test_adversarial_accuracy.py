@@ -66,7 +66,7 @@ def test_the_noise_has_norm_eps_exactly(norm, monkeypatch):
     seen = []
     monkeypatch.setattr("reprolib.perturb.attacks.predictions", lambda network, x: seen.append(x) or torch.zeros(len(x)))
     x = torch.full((10, 3, 8, 8), 0.5)
-    noise_accuracy(problems.linear(), x, torch.zeros(10), norm, 0.3)
+    noise_accuracy(problems.linear(), x, torch.zeros(10, dtype=torch.int64), norm, 0.3)
     noise = (seen[0] - x).flatten(1)
     torch.testing.assert_close(noise.norm(dim=1) if norm == "l2" else noise.abs().amin(dim=1), torch.full((10,), 0.3))
     torch.testing.assert_close(noise.abs().amax(dim=1) <= 0.3 + 1e-6, torch.ones(10, dtype=torch.bool))
