@@ -28,7 +28,7 @@
 # **Refuted if** layers of robust networks are no more alike (BLK-1, BLK-2), if the contrast between stages does not fall
 # (BLK-3), or if a robust and a standard network are as alike as two of a kind (BLK-4).
 #
-# **Cost.** `smoke` seconds; `laptop` about two minutes with the shipped networks, half a minute when measured before; `cifar`
+# **Cost.** `smoke` seconds; `laptop` about three minutes with the shipped networks, half a minute when measured before; `cifar`
 # about seventeen minutes, or from the committed rows where CIFAR-10 is not there.
 
 # %% tags=["parameters"]

@@ -28,7 +28,7 @@
 # **Refuted if** a robust network's inverses are no nearer to their targets than a standard one's (INV-2), carry their
 # class no more often (INV-3), or if a standard network's inverse leaves its start as well (INV-1).
 #
-# **Cost.** `smoke` seconds; `laptop` about five minutes with the shipped networks, seconds when measured before; `cifar`
+# **Cost.** `smoke` seconds; `laptop` about eight minutes with the shipped networks, seconds when measured before; `cifar`
 # about 35 minutes of one core with the shipped networks, or from the committed rows where CIFAR-10 is not there.
 
 # %% tags=["parameters"]

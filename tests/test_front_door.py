@@ -49,7 +49,7 @@ def test_a_wrapped_model_takes_images_in_the_unit_range_and_is_shared():
 def test_logits_in_a_tuple_or_a_dict_are_named_or_the_model_is_refused(output, logits):
     model = Tokens(output)
     assert torch.equal(reprolib.wrap(model, HALF, HALF, logits=logits)(IMAGES), reprolib.wrap(Tokens(), HALF, HALF)(IMAGES))
-    with pytest.raises(BadInput, match=r"Tokens gives a (tuple|dict), not logits \(n, classes\) of 16 images: name them in wrap"):
+    with pytest.raises(BadInput, match=r"the model gives a (tuple|dict) .*: logits \(n, classes\) are needed; say where they are"):
         reprolib.wrap(model, HALF, HALF)(IMAGES)
 
 

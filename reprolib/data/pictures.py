@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from reprolib.boundary import checked_images
+from reprolib.boundary import check_count, checked_images
 from reprolib.data import registry
 from reprolib.errors import BadInput, CorruptFile, MissingData, nearest
 
@@ -27,8 +27,8 @@ def pictures(images: Pictures, n: int | None = None, size_px: int | None = None,
     side is resized (bilinear, antialiased), and the centre cropped; absent: 224 for a folder, else as they are.
     Raises MissingData for a folder or set that is not there, CorruptFile for a picture that cannot be read, BadInput for other images.
     """
-    if n is not None and n < 1:
-        raise BadInput(f"n={n} images: give at least 1, or leave it out")
+    if n is not None:
+        check_count(n, "n")
     if isinstance(images, Tensor):
         return _fitted(checked_images(images[:n]), size_px), None
     if isinstance(images, str) and images in registry.NAMES:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from reprolib.boundary import Classifier, Take
 from reprolib.errors import BadInput
 from reprolib.models.grams import refuse_data_parallel
 from reprolib.models.networks import Normaliser
@@ -16,29 +16,18 @@ from reprolib.models.networks import Normaliser
 class Wrapped(nn.Module):
     """A module of anybody's as a network from images (n, c, h, w) in [0, 1] to logits (n, classes); see `wrap`."""
 
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: Any = None) -> None:
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: Take | None = None) -> None:
         super().__init__()
         self.normaliser, self.model, self.architecture, self._logits = Normaliser(mean, std), model, type(model).__name__, logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of images x. Raises BadInput for another number of channels, and where the model gives no logits."""
+        """Logits of images x. Raises BadInput for another number of channels, and as `reprolib.boundary.Classifier` does."""
         if x.shape[1] != self.normaliser.mean.shape[1]:
             raise BadInput(f"images have {x.shape[1]} channels, mean and std {self.normaliser.mean.shape[1]}: give one value a channel")
-        given = self.model(self.normaliser(x))
-        if self._logits is not None:
-            given = self._logits(given) if callable(self._logits) else given[self._logits]
-        if not isinstance(given, Tensor) or given.ndim != 2 or len(given) != len(x) or given.shape[1] < 2:
-            told = f"of shape {tuple(given.shape)}" if isinstance(given, Tensor) else ""
-            raise BadInput(
-                f"{self.architecture} gives a {type(given).__name__} {told}".rstrip() + f", not logits (n, classes) of {len(x)} images: "
-                "name them in wrap(..., logits=0), logits='logits', or logits=function of the output"
-            )
-        return given
+        return Classifier(self.model, logits=self._logits)(self.normaliser(x))
 
 
-def wrap(
-    model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: int | str | Callable[[Any], Tensor] | None = None
-) -> Wrapped:
+def wrap(model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: Take | None = None) -> Wrapped:
     """A model that takes normalised images, as a network that takes images in [0, 1]; the model itself is shared, not changed.
 
     mean, std: of its normaliser, one value a channel in units of [0, 1]; (0, 0, 0) and (1, 1, 1) where the model normalises itself.
