@@ -86,7 +86,7 @@ def block_structure(rows: pd.DataFrame, interactive: str = "auto") -> ipywidgets
     network = ipywidgets.Dropdown(options=arms, description="network", disabled=not found.epochs)
     epochs = sorted(next(iter(found.epochs.values()), {0: None}))
     epoch = ipywidgets.SelectionSlider(options=epochs, value=epochs[-1], description="epoch", disabled=not found.epochs)
-    eps = ipywidgets.SelectionSlider(options=[*found.radii], value=[*found.radii][-1], description="radius")
+    eps = ipywidgets.SelectionSlider(options=[(as_read(one), one) for one in found.radii], value=[*found.radii][-1], description="radius")
     return moved_by((network, epoch, eps, first, second), screen.png, [(network, first, second), (epoch, eps)])
 
 
@@ -113,7 +113,11 @@ class Screen:
                 ax.plot([], [], marker="s", markersize=8, markerfacecolor="none", color="red", linestyle="")[0] for ax in self.maps
             ]
             times = [*found.epochs.values()]
-            self.lines = [self.courses[0].plot([], [], color=style.role(arm).colour)[0] for arm in found.epochs]
+            self.lines = [
+                self.courses[0].plot([], [], color=style.role(arm).colour, label=style.role(arm).label)[0] for arm in found.epochs
+            ]
+            if found.epochs:
+                self.courses[0].legend(loc="lower right", fontsize=6)
             self.lines.append(self.courses[1].plot([], [], color=style.FAINT)[0])
             self.now = [ax.axvline(0, **style.CHANCE) for ax in self.courses]
             self.courses[0].set(xlabel="epoch", ylabel="CKA of the two layers", ylim=(0, 1.02), xlim=_ends([t for of in times for t in of]))
@@ -137,7 +141,7 @@ class Screen:
         if network:
             shown[0] = self.films.epochs[network][epoch], f"{style.role(network).label}, epoch {epoch}"
         if eps in self.films.radii:
-            shown[1] = self.films.radii[eps].values, f"radius {eps:g}"
+            shown[1] = self.films.radii[eps].values, f"radius {as_read(eps)}"
         for ax, mark, (matrix, words) in zip(self.maps, self.marks, shown, strict=True):
             if matrix is not None:
                 ax.images[0].set_data(matrix)
@@ -159,6 +163,11 @@ def _maps(frame: pd.DataFrame) -> dict[int, Array]:
         matrix = found.setdefault(int(epoch), np.full((n, n), np.nan))
         matrix[i, j] = matrix[j, i] = value
     return dict(sorted(found.items()))
+
+
+def as_read(eps: float) -> str:
+    """A radius as recipes write it: "8/255" of Linf, "0.5" of L2, whose radii are larger."""
+    return f"{eps * 255:g}/255" if 0 < eps < 0.1 else f"{eps:g}"
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

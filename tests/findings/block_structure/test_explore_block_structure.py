@@ -65,6 +65,10 @@ def test_it_moves_through_the_rows_that_are_there(rows):
     assert found.names == ("conv1", "conv2", "conv3", "pooled")
 
 
+def test_radii_are_read_as_recipes_write_them():
+    assert [explore.as_read(eps) for eps in (0.0, 8 / 255, 0.5)] == ["0", "8/255", "0.5"]
+
+
 def test_every_control_changes_the_picture_and_coming_back_restores_it(rows):
     screen = Screen(films(rows))
     first = screen.png("standard", 0, 0.0, 0, 3)
