@@ -59,13 +59,14 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 gpu-stage: ## on a machine with a GPU: train what is missing of cifar, then of gpu, while time is left; call again to continue
 	PYTHONPATH=. $(call q,PYTHON) -m reprolib train --scale cifar gpu --minutes $(call q,MINUTES) --folder $(call q,STAGE)/zoo$(JOBS_AT)
 
-# The peer is kept out of the environment: nothing of the project imports it.
+# The peers are kept out of the environment: the library imports none of them.
 .bench/.installed: tests/benchmarks/requirements.txt | $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .bench -r $<
 	touch $@
 
 bench: .bench/.installed ## compare speed and numbers with other implementations, in one process
 	OMP_NUM_THREADS=1 PYTHONPATH=.bench $(BIN)/python tests/benchmarks/cka.py
+	OMP_NUM_THREADS=1 PYTHONPATH=.bench $(BIN)/python tests/benchmarks/attacks.py
 
 check: $(STAMP) ## lint, format, types; notebooks stripped and in step with their .py twins
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from reprolib.boundary import checked_images, fitting
+from reprolib.boundary import Classifier, Take, checked_images, fitting
 from reprolib.errors import BadInput, nearest
 from reprolib.models.networks import ConvBN, Network
+
+SAME = 0.01  # relative; how far a copy's logits and gradient may lie from the model's, by rounding and units at their threshold
 
 LAST = "last"
 """Alias of the last post-activation map, the one that `representation` pools."""
@@ -90,28 +93,58 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def fold_batch_norm(network: Network) -> Network:
+def fold_batch_norm(network: Network, pairs: Sequence[tuple[str, ...]] | None = None) -> Network:
     """A copy in eval mode whose convolutions absorb their BatchNorm: W g / sqrt(v + e), b - m g / sqrt(v + e).
 
     The same function up to rounding, and faster. A folded copy has no BatchNorm left to hook, and its parameters do not
-    require gradients.
+    require gradients. pairs: names of the convolutions and BatchNorms to merge; absent, those of every `ConvBN`.
     """
     folded = copy.deepcopy(network).eval()
-    for module in folded.modules():
-        if isinstance(module, ConvBN) and isinstance(module.bn, nn.BatchNorm2d):
-            module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
+    if pairs is None:
+        own = ((name, module) for name, module in network.named_modules() if isinstance(module, ConvBN))
+        pairs = [(f"{name}.conv", f"{name}.bn") for name, module in own if isinstance(module.bn, nn.BatchNorm2d)]
+    for conv, bn in pairs:
+        fused = fuse_conv_bn_eval(folded.get_submodule(conv), folded.get_submodule(bn))  # type: ignore[type-var, arg-type]
+        folded.set_submodule(conv, fused)
+        folded.set_submodule(bn, nn.Identity())
     return folded.eval().requires_grad_(False)
 
 
-def movable(network: Network) -> Network:
+def movable(network: Network, pairs: Sequence[tuple[str, ...]] | None = None) -> Network:
     """A folded copy for moving pixels by its gradient: in the channels_last format, and with a fast gradient through a strided stem.
 
     The same function as the folded one, bit by bit; the gradient through such a stem is the same up to rounding.
     """
-    folded = fold_batch_norm(network).to(memory_format=torch.channels_last)
+    folded = fold_batch_norm(network, pairs).to(memory_format=torch.channels_last)
     if _has_strided_stem(network):
         folded.stem.conv = _StridedStem(folded.stem.conv)  # type: ignore[union-attr, arg-type]
     return folded
+
+
+def movable_if_same(model: nn.Module, x: Tensor, logits: Take | None = None) -> nn.Module:
+    """The `movable` copy of anybody's model if it gives the first of images x (n, c, h, w) the same logits and gradient; else the model.
+
+    Merged is each BatchNorm with running statistics that alone is given what a convolution makes, where both run once. A model
+    that is compiled, or has hooks, which may belong to an object outside, is returned as it is. logits: where they are in its output.
+    """
+    for part in model.modules():
+        hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
+        if any(hooks) or part._compiled_call_impl is not None or "_orig_mod" in part._modules:
+            return model
+
+    def answer(network: nn.Module) -> tuple[Tensor, Tensor]:
+        image = x[:1].detach().clone().requires_grad_()
+        given = Classifier(network, logits=logits)(image)
+        return given, torch.autograd.grad(given.square().sum(), image)[0]
+
+    # What cannot be copied, or not in this format, is attacked as it is, and then says itself what does not fit.
+    with contextlib.suppress(Exception), torch.random.fork_rng([x.device] if x.is_cuda else []):
+        plain = copy.deepcopy(model).eval().requires_grad_()
+        wanted = answer(plain)
+        moving = movable(model, _pairs(plain, wanted[0]))  # type: ignore[arg-type]
+        if all((one - other).norm() <= SAME * other.norm() for one, other in zip(answer(moving), wanted, strict=True)):
+            return moving
+    return model
 
 
 def movable_key(network: Network) -> str:
@@ -119,8 +152,31 @@ def movable_key(network: Network) -> str:
     return f"{network.sha256}, gradient by patches" if _has_strided_stem(network) else network.sha256
 
 
+def _pairs(network: nn.Module, logits: Tensor) -> list[tuple[str, ...]]:
+    """Names of each convolution and of the BatchNorm that alone uses it, both once, in the graph behind a network's logits."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    names = {
+        id(part.weight): name
+        for name, part in network.named_modules()
+        if type(part) in kinds and getattr(part, "running_mean", 0) is not None
+    }
+    uses, nodes, found = Counter[Any](), list[Any]([logits.grad_fn]), []
+    for node in nodes:  # grows on the way
+        before = [there for there, _ in node.next_functions]
+        nodes += [there for there in dict.fromkeys(before) if there is not None and there not in uses]
+        uses.update(before)
+    for node in nodes:
+        if "BatchNorm" in node.name():
+            conv, scale = (there for there, _ in node.next_functions[:2])
+            weight = conv.next_functions[1][0] if "Convolution" in conv.name() else None
+            pair = tuple(names.get(id(getattr(one, "variable", None)), "") for one in (weight, scale))
+            if all(pair) and uses[conv] == uses[weight] == uses[scale] == 1:
+                found.append(pair)
+    return found
+
+
 def _has_strided_stem(network: Network) -> bool:
-    conv = getattr(getattr(network, "stem", None), "conv", None)
+    conv = getattr(getattr(network, "stem", None), "conv", None) if isinstance(network, Network) else None
     return conv is not None and conv.stride == (2, 2) and conv.kernel_size[0] % 4 == 3
 
 

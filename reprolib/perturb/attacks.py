@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from reprolib.boundary import NAMED, Classifier, Take, check_count, check_step, checked_images, checked_labels, own_state
 from reprolib.errors import BadInput
-from reprolib.models.layers import eval_mode, fold_batch_norm
+from reprolib.models.layers import eval_mode, fold_batch_norm, movable_if_same
 from reprolib.models.networks import Network
 from reprolib.perturb.engine import Constraint, L2Ball, LinfBall, Moved, Stepper, minimise, per_sample
 
@@ -86,19 +86,21 @@ def pgd(
         check_step(step, _farthest(norm, x[0].numel()))
     check_count(steps, "steps")
     check_count(restarts, "restarts")
-    objective = CrossEntropy(Classifier(model, y, logits), y)
-    worst, worst_loss = x.clone(), torch.full((len(x),), -math.inf, device=x.device)
+    worst, worst_loss = x.clone(), torch.full((len(x),), math.inf, device=x.device)
     worst_fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    everyone = torch.arange(len(x), device=x.device)
+    lowest, fooled = worst_loss.clone(), worst_fooled.clone()
+
+    def observe(k: int, iterate: Tensor, loss: Tensor) -> None:
+        better = (loss < lowest) | (k == 0)
+        lowest[better], fooled[better] = loss[better], objective.fooled[better]
+
     with eval_mode(model):
+        objective = CrossEntropy(Classifier(movable_if_same(model, x, logits), y, logits), y)
         for _ in range(restarts):
             start = constraint.random_start(x, generator) if random_start else x
-            moved = minimise(objective, x, start, constraint, _stepper(norm, step), steps, keep="best")
-            with torch.no_grad():
-                loss = -objective(moved.x, everyone)
-            fooled = objective.fooled
-            worse = (fooled & ~worst_fooled) | ((fooled == worst_fooled) & (loss > worst_loss))
-            worst[worse], worst_loss[worse], worst_fooled[worse] = moved.x[worse], loss[worse], fooled[worse]
+            moved = minimise(objective, x, start, constraint, _stepper(norm, step), steps, keep="best", observe=observe).x
+            worse = (fooled & ~worst_fooled) | ((fooled == worst_fooled) & (lowest < worst_loss))
+            worst[worse], worst_loss[worse], worst_fooled[worse] = moved[worse], lowest[worse], fooled[worse]
     return worst
 
 
@@ -175,7 +177,7 @@ def adversarial_accuracy(
         check_step(step, _farthest(norm, x[0].numel()))
     generator = torch.Generator().manual_seed(seed)
     with eval_mode(network):
-        folded = Classifier(fold_batch_norm(network), y, logits)
+        folded = Classifier(movable_if_same(network, x, logits), y, logits)
         judge = Classifier(network, y, logits)
         correct = predictions(judge, x, batch_size) == y
         zero_share = _gradient_zero_share(judge, x, y, batch_size)

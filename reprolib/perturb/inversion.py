@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reprolib.boundary import check_count, check_step, checked_images, own_state
 from reprolib.errors import BadInput
 from reprolib.measures.perceptual import relative_distance
-from reprolib.models.layers import LAST, eval_mode, representation
+from reprolib.models.layers import LAST, eval_mode, movable_if_same, representation
 from reprolib.models.networks import Network
 from reprolib.perturb.engine import Box, Stepper, minimise
 
@@ -77,10 +77,8 @@ def invert(
     target, start = checked_images(target, "target").float(), checked_images(start, "start").float()
     check_way(start, steps, step)
 
-    def code(x: Tensor) -> Tensor:
-        return representation(model, x, pool, layer, straight_through)
-
     with eval_mode(model):
+        code = network_code(movable_if_same(model, target), pool, layer, straight_through)
         with torch.no_grad():
             wanted = code(target)
         return minimise(lambda x, index: relative_distance(code(x), wanted[index]), start, start, Box(), stepper(step), steps, keep).x

@@ -149,13 +149,6 @@ def test_a_network_that_gives_nan_is_reported_with_the_samples():
     assert problems.modes(network) == modes
 
 
-def test_pgd_costs_a_forward_and_a_backward_a_step_and_two_forwards_to_judge():
-    network = problems.network()
-    tally = problems.tallied(network)
-    pgd(network, problems.images(4, 3, 8, 8), torch.arange(4), steps=6, restarts=2, generator=problems.generator())
-    assert (tally.forwards, tally.backwards) == (2 * (6 + 1 + 1), 2 * 6)  # the best iterate's last loss, and the restart's verdict
-
-
 def test_training_examples_cost_one_forward_and_one_backward_a_step(monkeypatch):
     passes, forward = [], Normaliser.forward
     monkeypatch.setattr(Normaliser, "forward", lambda self, x: passes.append(x.requires_grad) or forward(self, x))
