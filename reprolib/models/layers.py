@@ -18,8 +18,6 @@ from reprolib.boundary import Classifier, Take, checked_images, fitting
 from reprolib.errors import BadInput, nearest
 from reprolib.models.networks import ConvBN, Network
 
-SAME = 0.01  # relative; how far a copy's logits and gradient may lie from the model's, by rounding and units at their threshold
-
 LAST = "last"
 """Alias of the last post-activation map, the one that `representation` pools."""
 
@@ -93,7 +91,7 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def fold_batch_norm(network: Network, pairs: Sequence[tuple[str, ...]] | None = None) -> Network:
+def fold_batch_norm(network: Network, pairs: Sequence[Sequence[str]] | None = None) -> Network:
     """A copy in eval mode whose convolutions absorb their BatchNorm: W g / sqrt(v + e), b - m g / sqrt(v + e).
 
     The same function up to rounding, and faster. A folded copy has no BatchNorm left to hook, and its parameters do not
@@ -104,13 +102,12 @@ def fold_batch_norm(network: Network, pairs: Sequence[tuple[str, ...]] | None = 
         own = ((name, module) for name, module in network.named_modules() if isinstance(module, ConvBN))
         pairs = [(f"{name}.conv", f"{name}.bn") for name, module in own if isinstance(module.bn, nn.BatchNorm2d)]
     for conv, bn in pairs:
-        fused = fuse_conv_bn_eval(folded.get_submodule(conv), folded.get_submodule(bn))  # type: ignore[type-var, arg-type]
-        folded.set_submodule(conv, fused)
+        folded.set_submodule(conv, fuse_conv_bn_eval(folded.get_submodule(conv), folded.get_submodule(bn)))  # type: ignore[type-var, arg-type]
         folded.set_submodule(bn, nn.Identity())
     return folded.eval().requires_grad_(False)
 
 
-def movable(network: Network, pairs: Sequence[tuple[str, ...]] | None = None) -> Network:
+def movable(network: Network, pairs: Sequence[Sequence[str]] | None = None) -> Network:
     """A folded copy for moving pixels by its gradient: in the channels_last format, and with a fast gradient through a strided stem.
 
     The same function as the folded one, bit by bit; the gradient through such a stem is the same up to rounding.
@@ -124,12 +121,12 @@ def movable(network: Network, pairs: Sequence[tuple[str, ...]] | None = None) ->
 def movable_if_same(model: nn.Module, x: Tensor, logits: Take | None = None) -> nn.Module:
     """The `movable` copy of anybody's model if it gives the first of images x (n, c, h, w) the same logits and gradient; else the model.
 
-    Merged is each BatchNorm with running statistics that alone is given what a convolution makes, where both run once. A model
-    that is compiled, or has hooks, which may belong to an object outside, is returned as it is. logits: where they are in its output.
+    Merged is each BatchNorm that alone is given what a convolution makes, both running once. No copy is made of a model that is compiled
+    or has hooks; what cannot be copied, merged or run in this format says itself what does not fit. logits: where they are in its output.
     """
     for part in model.modules():
         hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
-        if any(hooks) or part._compiled_call_impl is not None or "_orig_mod" in part._modules:
+        if any(hooks) or part._compiled_call_impl or "_orig_mod" in part._modules or any(w.is_inference() for w in part.parameters(False)):
             return model
 
     def answer(network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -137,13 +134,12 @@ def movable_if_same(model: nn.Module, x: Tensor, logits: Take | None = None) -> 
         given = Classifier(network, logits=logits)(image)
         return given, torch.autograd.grad(given.square().sum(), image)[0]
 
-    # What cannot be copied, or not in this format, is attacked as it is, and then says itself what does not fit.
     with contextlib.suppress(Exception), torch.random.fork_rng([x.device] if x.is_cuda else []):
         plain = copy.deepcopy(model).eval().requires_grad_()
         wanted = answer(plain)
         moving = movable(model, _pairs(plain, wanted[0]))  # type: ignore[arg-type]
-        if all((one - other).norm() <= SAME * other.norm() for one, other in zip(answer(moving), wanted, strict=True)):
-            return moving
+        if all((one - other).norm() <= 0.01 * other.norm() for one, other in zip(answer(moving), wanted, strict=True)):
+            return moving  # so near by rounding, and by units at their threshold
     return model
 
 
@@ -152,26 +148,20 @@ def movable_key(network: Network) -> str:
     return f"{network.sha256}, gradient by patches" if _has_strided_stem(network) else network.sha256
 
 
-def _pairs(network: nn.Module, logits: Tensor) -> list[tuple[str, ...]]:
+def _pairs(network: nn.Module, logits: Tensor) -> list[list[str]]:
     """Names of each convolution and of the BatchNorm that alone uses it, both once, in the graph behind a network's logits."""
-    kinds = (nn.Conv2d, nn.BatchNorm2d)
-    names = {
-        id(part.weight): name
-        for name, part in network.named_modules()
-        if type(part) in kinds and getattr(part, "running_mean", 0) is not None
-    }
+    names = {id(part.weight): name for name, part in network.named_modules() if type(part) in (nn.Conv2d, nn.BatchNorm2d)}
     uses, nodes, found = Counter[Any](), list[Any]([logits.grad_fn]), []
     for node in nodes:  # grows on the way
-        before = [there for there, _ in node.next_functions]
-        nodes += [there for there in dict.fromkeys(before) if there is not None and there not in uses]
+        before = [there for there, _ in node.next_functions if there is not None]
+        nodes += [there for there in dict.fromkeys(before) if there not in uses]
         uses.update(before)
-    for node in nodes:
-        if "BatchNorm" in node.name():
-            conv, scale = (there for there, _ in node.next_functions[:2])
-            weight = conv.next_functions[1][0] if "Convolution" in conv.name() else None
-            pair = tuple(names.get(id(getattr(one, "variable", None)), "") for one in (weight, scale))
-            if all(pair) and uses[conv] == uses[weight] == uses[scale] == 1:
-                found.append(pair)
+    for bn in nodes:
+        conv = bn.next_functions[0][0] if "BatchNorm" in bn.name() else None
+        if conv is not None and "Convolution" in conv.name():
+            used = conv, conv.next_functions[1][0], bn.next_functions[1][0]
+            pair = [names.get(id(getattr(one, "variable", None)), "") for one in used[1:]]
+            found += [pair] if all(pair) and {uses[one] for one in used} == {1} else []
     return found
 
 

@@ -74,8 +74,8 @@ def pgd(
     """Adversarial images (n, c, h, w) for images x in [0, 1] and labels y (n,), by projected gradient descent.
 
     Each restart keeps the iterate of highest loss; over restarts the worst is kept per sample (misclassified first, then
-    highest loss). The model is attacked in eval mode and handed back in the mode it was in; its parameters get no `.grad`, nor
-    do the images. logits: where they are in the output of a model that gives more, an index, a key or a function of it.
+    highest loss). The model is attacked in eval mode, on a faster copy if that is the same function, and handed back in the mode it was
+    in; its parameters get no `.grad`, nor do the images. logits: where they are in an output that holds more: index, key or function.
     Raises BadInput for images outside [0, 1], labels that do not fit, a radius or step that is not in pixel units, and an output
     that is not logits (n, classes); FloatingPointError for a loss that is not finite.
     """
@@ -203,8 +203,7 @@ def noise_accuracy(network: Network, x: Tensor, y: Tensor, norm: str, eps: float
     x = checked_images(x).detach()
     y = checked_labels(y, len(x)).to(x.device)
     ball(norm, eps, x[0].numel())
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(x.shape, generator=generator, device="cpu").to(x.device)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), device="cpu").to(x.device)
     noise = noise.sign() * eps if norm == "linf" else noise * per_sample(eps / noise.flatten(1).norm(dim=1), noise)
     return (predictions(Classifier(network, y), (x + noise).clamp(0, 1)) == y).float().mean().item()
 
@@ -245,9 +244,8 @@ def _until_fooled(
 def _gradient_zero_share(network: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> float:
     n_zero = 0
     for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        with torch.enable_grad():
-            images = images.detach().requires_grad_()
-            gradient = torch.autograd.grad(F.cross_entropy(network(images), labels, reduction="sum"), images)[0]
+        images = images.detach().requires_grad_()
+        gradient = torch.autograd.grad(F.cross_entropy(network(images), labels, reduction="sum"), images)[0]
         n_zero += int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
     return n_zero / len(x)
 

@@ -172,9 +172,7 @@ def minimise(
             zero_gradient = gradient.flatten(1).abs().amax(dim=1) == 0 if steps else zero_gradient
         done = finished() if finished is not None else None
         if keep == "best" or done is not None:
-            better = loss < kept_loss[index] if keep == "best" else torch.ones_like(loss, dtype=torch.bool)
-            if done is not None:
-                better = better | done
+            better = (loss < kept_loss[index]) | (keep == "last") | (False if done is None else done)
             kept[index[better]], kept_loss[index[better]] = x[better], loss[better]
         else:
             kept, kept_loss = x, loss  # the whole batch: nothing to pick, nothing to copy

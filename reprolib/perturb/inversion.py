@@ -73,14 +73,12 @@ def invert(
     """
     if target.shape != start.shape or target.dim() != 4:
         raise BadInput(f"target {tuple(target.shape)} and start {tuple(start.shape)} must be images of one shape (n, c, h, w)")
-
     target, start = checked_images(target, "target").float(), checked_images(start, "start").float()
     check_way(start, steps, step)
 
     with eval_mode(model):
         code = network_code(movable_if_same(model, target), pool, layer, straight_through)
-        with torch.no_grad():
-            wanted = code(target)
+        wanted = code(target).detach()
         return minimise(lambda x, index: relative_distance(code(x), wanted[index]), start, start, Box(), stepper(step), steps, keep).x
 
 

@@ -114,7 +114,7 @@ def main() -> None:
         import foolbox  # noqa: F401
         import torchattacks  # noqa: F401
     except ImportError as error:
-        sys.exit(f"{error}: this compares with torchattacks 3.5.1 and foolbox 3.3.4, which `make bench` installs into .bench/")
+        sys.exit(f"{error}: this compares with torchattacks, which `make bench` installs into .bench/, and foolbox of the environment")
     try:
         test = data.load("cifar10", "test")
         x, y = test.x[:64].float() / 255, test.y[:64].long()
