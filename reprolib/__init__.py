@@ -12,10 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reprolib.front_door import attack_accuracy, cka_map, inverses, network, rows, wrap
+    from reprolib.front_door import attack_accuracy, cka_map, inverses, network, open_checkpoint, rows, wrap
     from reprolib.study import start
 
-__all__ = ["__version__", "attack_accuracy", "cka_map", "inverses", "network", "rows", "start", "wrap"]
+__all__ = ["__version__", "attack_accuracy", "cka_map", "inverses", "network", "open_checkpoint", "rows", "start", "wrap"]
 __version__ = "0.1.0"
 
 

@@ -23,6 +23,7 @@ from reprolib.measures import indices
 from reprolib.measures.cka import BatchHSIC
 from reprolib.measures.intervals import jackknife, of_mean, of_share
 from reprolib.measures.perceptual import random_pair_median
+from reprolib.models.checkpoints import open_checkpoint
 from reprolib.models.grams import collect, minibatch_cka
 from reprolib.models.layers import eval_mode
 from reprolib.models.networks import ARCHITECTURES, Network
@@ -30,7 +31,7 @@ from reprolib.models.wrapped import Wrapped, device_of, wrap
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 from reprolib.perturb.inversion import follow, network_code, noise_start
 
-__all__ = ["attack_accuracy", "cka_map", "inverses", "network", "rows", "wrap"]
+__all__ = ["attack_accuracy", "cka_map", "inverses", "network", "open_checkpoint", "rows", "wrap"]
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -53,6 +53,17 @@ class Plan:
         """The side of the images it is made for."""
         return 32 if self.family == "oval" or (self.family == "resnet" and self.stem_px == 3) else 224
 
+    @property
+    def assumed(self) -> list[str]:
+        """What tensors do not say, in words."""
+        if self.family == "resnet":
+            stem = "stride 2 and a max-pool after" if self.stem_px == 7 else "stride 1 and no max-pool after"
+            return [
+                f"{stem} its stem of {self.stem_px} px, as in the releases known here",
+                "strides on the first 3x3 convolution of a stage",
+            ]
+        return [f"strides and pooling of {self.family}, as released"]
+
     def describe(self) -> dict[str, Any]:
         """Plain JSON; `plan_of` reads it back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

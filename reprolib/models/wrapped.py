@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,12 @@ from reprolib.models.networks import Normaliser
 
 
 class Wrapped(nn.Module):
-    """A module of anybody's as a network from images (n, c, h, w) in [0, 1] to logits (n, classes); see `wrap`."""
+    """A module of anybody's as a network from images (n, c, h, w) in [0, 1] to logits (n, classes); see `wrap`.
+
+    card: of a network that came from a file, what was read and what was assumed, see `reprolib.open_checkpoint`.
+    """
+
+    card: Mapping[str, Any]
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: Take | None = None) -> None:
         super().__init__()
@@ -35,14 +41,23 @@ def wrap(model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: 
     Raises BadInput for a normaliser in other units, weights that are not float32, and data-parallel wrappers.
     """
     refuse_data_parallel(model)
-    if len(mean) != len(std) or not mean or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
-        raise BadInput(
-            f"mean={tuple(mean)}, std={tuple(std)}: give one of each a channel, in units of [0, 1] (those of bytes divided by 255)"
-        )
+    given_normaliser(mean, std)
     kinds = {tensor.dtype for tensor in model.parameters() if tensor.dtype != torch.float32}
     if kinds:
         raise BadInput(f"the model has weights of {', '.join(sorted(map(str, kinds)))}: measures need float32, so give model.float()")
     return Wrapped(model, mean, std, logits).to(device_of(model))
+
+
+def given_normaliser(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Both, or None where neither is given. Raises BadInput unless they have one value a channel, in units of [0, 1]."""
+    if mean is None and std is None:
+        return None
+    mean, std = mean or (), std or ()
+    if len(mean) != len(std) or not mean or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
+        raise BadInput(
+            f"mean={tuple(mean)}, std={tuple(std)}: give one of each a channel, in units of [0, 1] (those of bytes divided by 255)"
+        )
+    return mean, std
 
 
 def device_of(model: nn.Module) -> torch.device:

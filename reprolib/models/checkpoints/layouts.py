@@ -1,4 +1,4 @@
-"""From the names and shapes in a public checkpoint to a state of one of our networks: wrappers, normalisers, architectures.
+"""From the names and shapes of a state to one of our public networks, and its normaliser.
 
 The layouts are those of MadryLab/robustness, madrylab/robust-imagenet-models, anguyen8/shape-bias, RobustBench, torchvision,
 EhanW/advrob-cifar10 and oval-group/oval-bab. Everything here is a function of plain dictionaries; no file is touched.
@@ -7,33 +7,16 @@ EhanW/advrob-cifar10 and oval-group/oval-bab. Everything here is a function of p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
-from reprolib.errors import BadInput, CorruptFile, nearest
+from reprolib.errors import BadInput, nearest
+from reprolib.models.checkpoints.states import Channels, Found, State, one_of, prefixes
 from reprolib.models.public_networks import Plan
 
-State = dict[str, Tensor]
-Channels = tuple[float, ...]
-
-PREFIXES = ("module.", "model.", "_orig_mod.")
-"""Names of wrappers (DataParallel, the publishers' own, torch.compile), cut where a key starts with them, and nowhere else."""
-
-WRAPPERS = ("model", "state_dict", "best", "last")
-"""Where a file keeps its state, looked for in this order; a file without any of them is the state itself."""
-
-_BUFFERS = (
-    ("normalizer.new_mean", "normalizer.new_std"),
-    ("normalize.new_mean", "normalize.new_std"),
-    ("normalizer.mean", "normalizer.std"),
-    ("normalize.mean", "normalize.std"),
-    ("mu", "sigma"),
-    ("mean", "std"),
-)
+OWN_MODULE = "give the module it was saved from, reprolib.open_checkpoint(path, model)"
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -42,6 +25,7 @@ NORMALISERS: dict[str, tuple[Channels, Channels]] = {
     "cifar10_all_pixels": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),  # shashankkotyan/RepresentationMetrics, ours
     "imagenet": _IMAGENET,
     "restricted_imagenet": ((0.4717, 0.4499, 0.3837), (0.2600, 0.2516, 0.2575)),  # MadryLab/robustness
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),  # the mean and spread of its training images
     "raw": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # most of RobustBench's CIFAR networks take pixels as they are
 }
 """Mean and standard deviation per channel, in units of [0, 1], of networks whose file does not say."""
@@ -59,119 +43,51 @@ class Layout:
     release: tuple[str, Channels, Channels] | None = None
 
 
-def states_of(content: Any, where: str) -> list[State]:
-    """The states a loaded file holds: one, or one a member where it keeps a list of several.
-
-    Raises CorruptFile when it holds none.
-    """
-    while isinstance(content, Mapping):
-        inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping | list)), None)
-        if inner is None:
-            break
-        content = inner
-    found = content if isinstance(content, list) else [content]
-    for state in found:
-        if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-            held = ", ".join(map(str, list(state)[:5])) if isinstance(state, Mapping) else type(state).__name__
-            raise CorruptFile(
-                f"{where} holds no state dict (found: {held or 'nothing'}): expected named tensors, at the top or under {', '.join(WRAPPERS)}"
-            )
-    if not found:
-        raise CorruptFile(f"{where} holds an empty list of states: get the file again")
-    return [{str(name): tensor for name, tensor in state.items()} for state in found]
-
-
-def unwrap(state: Mapping[str, Tensor], where: str) -> State:
-    """The state without the wrappers' prefixes and without robustness' second copy below `attacker.`.
-
-    Raises CorruptFile when the copy differs from the network, or two names become one with different values.
-    """
-    plain: State = {}
-    copies: State = {}
-    for key, tensor in state.items():
-        name = strip_prefixes(key)
-        kept = copies if name.startswith("attacker.") else plain
-        name = strip_prefixes(name.removeprefix("attacker."))
-        if name in kept and not _same(kept[name], tensor):
-            raise CorruptFile(f"{where} holds {name} twice with different values (once as {key}): get the file again")
-        kept[name] = tensor
-    for name, tensor in copies.items():
-        twin = name.replace("normalize.", "normalizer.", 1) if name.startswith("normalize.") else name
-        if twin in plain and not _same(plain[twin], tensor):
-            raise CorruptFile(f"{where}: attacker.{name} differs from the network's own {twin}, so the file is two networks in one")
-        plain.setdefault(twin, tensor)
-    return plain
-
-
-def strip_prefixes(key: str) -> str:
-    """`key` without the PREFIXES it starts with, however many; the rest of it stays whole."""
-    while prefix := next((p for p in PREFIXES if key.startswith(p)), None):
-        key = key.removeprefix(prefix)
-    return key
-
-
-def take_normaliser(state: State, where: str) -> tuple[str, Channels, Channels] | None:
-    """The normaliser the state holds, removed from it: (what it was called, mean, std), or None.
-
-    Raises CorruptFile for two that differ (which one counts?), for half of one and for a std that is not above 0.
-    """
-    found: list[tuple[str, Channels, Channels]] = []
-    for names in _BUFFERS:
-        held = [name for name in names if name in state]
-        if not held:
-            continue
-        if len(held) == 1:
-            raise CorruptFile(f"{where} holds {held[0]} without its partner {(set(names) - set(held)).pop()}: get the file again")
-        mean, std = (tuple(state.pop(name).double().flatten().tolist()) for name in names)
-        if len(mean) != 3 or len(std) != 3 or not min(std) > 0:
-            raise CorruptFile(f"{where}: {' and '.join(names)} are {mean} and {std}: expected 3 channels with std above 0")
-        found.append((" and ".join(names), mean, std))
-    if len({one[1:] for one in found}) > 1:
-        raise CorruptFile(f"{where} holds {len(found)} normalisers that differ ({'; '.join(one[0] for one in found)}): which one counts?")
-    return found[0] if found else None
-
-
-def choose_normaliser(found: tuple[str, Channels, Channels] | None, layout: Layout, dataset: str | None) -> tuple[str, Channels, Channels]:
-    """Mean, std and where they are from: the file, else the release, else the data set, given or known from the outputs.
+def choose_normaliser(
+    found: Found | None, layout: Layout, dataset: str | None, given: tuple[Sequence[float], Sequence[float]] | None = None
+) -> Found:
+    """Where the normaliser is from, mean and std: what is given, else the file, else the data set, else the release or a guess.
 
     Raises BadInput when none of them says, or the data set is unknown.
     """
     if dataset is not None and dataset not in NORMALISERS:
         raise BadInput(f"dataset={dataset!r} has no known normaliser; allowed: {', '.join(NORMALISERS)}{nearest(dataset, NORMALISERS)}")
+    if given is not None:
+        return ("given (mean=, std=)", tuple(given[0]), tuple(given[1]))
     if found is not None:
         return (f"file ({found[0]})", *found[1:])
-    if layout.release is not None:
-        return (f"release ({layout.release[0]})", *layout.release[1:])
     if dataset is not None:
         return (f"dataset {dataset}", *NORMALISERS[dataset])
+    if layout.release is not None:
+        return (f"release ({layout.release[0]})", *layout.release[1:])
     guess = {1000: "imagenet", 9: "restricted_imagenet"}.get(layout.plan.n_classes) if layout.plan.image_px == 224 else None
     if guess is None:
         raise BadInput(
-            f"the file of this {layout.plan.architecture} holds no normaliser: name the one it was trained with by dataset=, "
-            f"allowed: {', '.join(NORMALISERS)}"
+            f"the file of this {layout.plan.architecture} holds no normaliser: give mean=, std= in units of [0, 1], or the data set it was "
+            f"trained with by dataset=, allowed: {', '.join(NORMALISERS)}"
         )
     return (f"dataset {guess}, known by the {layout.plan.n_classes} outputs", *NORMALISERS[guess])
 
 
-def recognise(state: Mapping[str, Tensor], is_wrapped: bool, where: str) -> Layout:
-    """The layout of an unwrapped state, from its names and shapes; is_wrapped: whether its keys had a wrapper's prefix.
+def recognise(state: State, where: str, chosen: str | None = None) -> tuple[Layout, State]:
+    """The layout of a state, from its names and shapes, and the state without the prefix before its names.
 
-    Raises CorruptFile for an architecture that is none of ours.
+    chosen: a part of that prefix, where there are several. Raises BadInput for an architecture that is none of ours.
     """
-    try:
-        if "inception3a.branch1.conv.weight" in state:
-            return _googlenet(state, is_wrapped)
-        if "features.0.weight" in state and "classifier.1.weight" in state:
-            return _alexnet(state)
-        if "layer1.0.conv1.weight" in state or "stage_1.0.conv_1.weight" in state:
-            return _resnet(state)
-        if {"0.weight", "2.weight", "5.weight", "7.weight"} <= set(state):
-            return _oval(state)
-    except (KeyError, IndexError, ValueError) as error:
-        raise CorruptFile(f"{where} looks like a known architecture but {error} is missing or misshapen: get the file again") from error
-    raise CorruptFile(
+    for anchors, layout in _LAYOUTS.items():
+        n, allowed = prefixes(state, anchors)
+        if n == len(anchors):
+            prefix = one_of(allowed, state, where, chosen)
+            plain = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+            try:
+                found = layout(plain)
+                return (replace(found, release=None) if prefix and found.plan.family == "googlenet" else found), plain
+            except (KeyError, IndexError, ValueError) as error:
+                reason = f"looks like a known architecture but {error} is missing or misshapen"
+                raise BadInput(f"{where} {reason}: {OWN_MODULE}") from error
+    raise BadInput(
         f"{where} holds no architecture known here (its first names: {', '.join(list(state)[:3])}); known are residual networks of "
-        "torchvision, MadryLab/robustness and EhanW, AlexNet, GoogLeNet and oval-bab's convolutional network"
+        f"torchvision, MadryLab/robustness and EhanW, AlexNet, GoogLeNet and oval-bab's convolutional network: {OWN_MODULE}"
     )
 
 
@@ -221,7 +137,7 @@ def _alexnet(state: Mapping[str, Tensor]) -> Layout:
     return Layout(Plan("alexnet", state[f"{head}.weight"].shape[0], widths, stem_px=11), _by_place(places))
 
 
-def _googlenet(state: Mapping[str, Tensor], is_wrapped: bool) -> Layout:
+def _googlenet(state: Mapping[str, Tensor]) -> Layout:
     is_renamed = "inception3a.branch4_conv.conv.weight" in state  # anguyen8/shape-bias
 
     def name_in_file(ours: str) -> str:
@@ -231,7 +147,7 @@ def _googlenet(state: Mapping[str, Tensor], is_wrapped: bool) -> Layout:
     # torchvision's own weights take 2x - 1: its constructor sets transform_input, which the file does not say.
     half = ("torchvision, transform_input", (0.5,) * 3, (0.5,) * 3)
     n_classes = state["fc.weight"].shape[0]
-    return Layout(Plan("googlenet", n_classes, stem_px=7), name_in_file, None if is_wrapped else half)
+    return Layout(Plan("googlenet", n_classes, stem_px=7), name_in_file, half)
 
 
 def _oval(state: Mapping[str, Tensor]) -> Layout:
@@ -239,6 +155,16 @@ def _oval(state: Mapping[str, Tensor]) -> Layout:
     widths = tuple(state[f"{place}.weight"].shape[0] for place in ("0", "2", "5"))
     release = ("oval-group/oval-bab", _IMAGENET[0], (0.225,) * 3)
     return Layout(Plan("oval", state["7.weight"].shape[0], widths, stem_px=4), _by_place(places), release)
+
+
+_LAYOUTS: dict[tuple[str, ...], Callable[[Mapping[str, Tensor]], Layout]] = {
+    ("inception3a.branch1.conv.weight",): _googlenet,
+    ("features.0.weight", "classifier.1.weight"): _alexnet,
+    ("layer1.0.conv1.weight",): _resnet,
+    ("stage_1.0.conv_1.weight",): _resnet,
+    ("0.weight", "2.weight", "5.weight", "7.weight"): _oval,
+}
+"""Names that all have to be there, and whose they are."""
 
 
 def _by_place(places: Mapping[str, str]) -> Callable[[str], str]:
@@ -249,7 +175,3 @@ def _by_place(places: Mapping[str, str]) -> Callable[[str], str]:
         return f"{places[module]}.{parameter}"
 
     return name_in_file
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a, b)

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from reprolib import store
+from reprolib.boundary import checked_images, checked_labels
 from reprolib.errors import BadInput, CorruptFile, MissingData, nearest
-from reprolib.models.checkpoints import files, layouts
+from reprolib.models.checkpoints import files, layouts, states
 from reprolib.models.networks import Network, Normaliser, build, weights_sha256
 from reprolib.models.public_networks import Ensemble, build_public, plan_of
+from reprolib.models.wrapped import given_normaliser
 
 FORMAT = "reprolib public network 2"
 """Written into every card of `convert`; the number changes when its meaning does."""
@@ -37,6 +39,9 @@ def load_public(
     architecture: str | None = None,
     dataset: str | None = None,
     *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    state: str | None = None,
     allow_pickle: bool = False,
     sha256: str | Sequence[str] | None = None,
     accuracy: ExpectedAccuracy | None = None,
@@ -44,17 +49,25 @@ def load_public(
     """A public network in eval mode, fp32, without gradients to its weights, its normaliser inside: images in [0, 1].
 
     path: a file, or the files of an ensemble. architecture: what is expected; the file's shapes decide, and a difference is
-    refused. dataset: whose normaliser is used where neither file nor release says. sha256: the file's (or files') known one.
-    The network carries `normaliser_source` (where the normaliser is from), `sha256` (of its weights) and `card`; without a
-    known sha256 `card["is_verified"]` is False: such a network proves that reading works, it gives no verdict.
+    refused. mean, std: its normaliser, in units of [0, 1], whatever else says. dataset: whose normaliser is used where the file holds
+    none. state: which of several states in the file is read. sha256: the file's (or files') known one.
+    The network carries `normaliser_source` (where the normaliser is from), `sha256` (of its weights) and `card`, whose members say what
+    was read and what was assumed, as tensors do not say it; without a known sha256 `card["is_verified"]` is False: such a network
+    proves that reading works, it gives no verdict.
     Raises MissingData, CorruptFile, BadInput.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     known = [None] * len(paths) if sha256 is None else [sha256] if isinstance(sha256, str) else list(sha256)
     if not paths or len(known) != len(paths):
         raise BadInput(f"{len(known)} sha256 are given for {len(paths)} files: give one a file, and at least one file")
+    given = given_normaliser(mean, std)
+    if accuracy is not None:
+        x, y = checked_images(accuracy.x), checked_labels(accuracy.y, len(accuracy.x))
+        if not 0 <= accuracy.value <= 1 or not 0 <= accuracy.tolerance <= 1:
+            raise BadInput(f"expected accuracy {accuracy.value} +- {accuracy.tolerance} is not allowed: give shares, in [0, 1]")
+        accuracy = ExpectedAccuracy(x, y, *accuracy[2:])
     found = [files.checked(one, digest) for one, digest in zip(paths, known, strict=True)]
-    members = [member for one in found for member in _members(one, dataset, allow_pickle)]
+    members = [member for one in found for member in _members(one, dataset, given, state, allow_pickle)]
     network = members[0] if len(members) == 1 else _ensemble(members)
     if architecture is not None and network.architecture != architecture:
         raise BadInput(
@@ -82,48 +95,38 @@ def convert(path: PathLike | Sequence[PathLike], output: PathLike, **options: An
     return store.write_network(target, network.state_dict(), network.card, {"format": FORMAT, "sha256": network.sha256})
 
 
-def _members(path: Path, dataset: str | None, allow_pickle: bool) -> list[Network]:
+def _members(
+    path: Path, dataset: str | None, given: tuple[Sequence[float], Sequence[float]] | None, chosen: str | None, allow_pickle: bool
+) -> list[Network]:
     """The networks of one file; more than one where it is an ensemble."""
-    if path.suffix == ".safetensors":
+    where, content = files.said(path, 1000), files.read(path, allow_pickle)
+    if path.suffix == ".safetensors" and "card" in store.read_safetensors(path, is_ours=False)[1]:
+        if given is not None:
+            raise BadInput(f"{where} is a network of this project's, whose normaliser is in it: leave mean= and std= out")
         return [_ours(path)]
     made = []
-    for state in layouts.states_of(files.read(path, allow_pickle), str(path)):
-        plain = layouts.unwrap(state, str(path))
-        found = layouts.take_normaliser(plain, str(path))
-        layout = layouts.recognise(plain, is_wrapped=set(plain) != set(state), where=str(path))
-        source, mean, std = layouts.choose_normaliser(found, layout, dataset)
-        if layout.plan.family == "googlenet":  # auxiliary heads take part in training only
-            plain = {name: tensor for name, tensor in plain.items() if not name.startswith(("aux1.", "aux2."))}
+    members, told = states.states_of(content, where, path.stat().st_size, chosen)
+    for state in members:
+        found = states.take_normaliser(state, where, given is not None)
+        layout, plain = layouts.recognise(state, where, chosen)
+        source, mean, std = layouts.choose_normaliser(found, layout, dataset, given)
+        if len(mean) != 3:
+            raise BadInput(f"{where}: its normaliser ({source}) has {len(mean)} channels, its network 3: give mean=, std=")
         network = build_public(layout.plan)
         network.normaliser = Normaliser(mean, std)
-        network.load_state_dict(_renamed(network, plain, layout, path), strict=False, assign=True)  # all but the normaliser
-        made.append(_described(network, layout.plan.describe(), source))
+        wanted = {layout.name_in_file(n): t for n, t in network.state_dict().items() if not n.startswith("normaliser.")}
+        tensors = states.fitted(wanted, plain, where, network.architecture)
+        ours = {n: tensors[layout.name_in_file(n)] for n in network.state_dict() if not n.startswith("normaliser.")}
+        network.load_state_dict(ours, strict=False, assign=True)  # all but the normaliser
+        made.append(_described(network, layout.plan.describe(), source, {"state": told, "assumed": layout.plan.assumed}))
     return made
-
-
-def _renamed(network: Network, state: Mapping[str, Tensor], layout: layouts.Layout, path: Path) -> dict[str, Tensor]:
-    """The file's tensors under our names; raises CorruptFile unless names and shapes agree one to one."""
-    tensors = {ours: t for ours, t in network.state_dict().items() if not ours.startswith("normaliser.")}
-    expected = {layout.name_in_file(ours): (ours, t.shape) for ours, t in tensors.items()}
-    # Files of before torch 0.4.1 do not count batches, and nothing here depends on the count.
-    state = {name: torch.tensor(0) for name in expected if name.endswith("num_batches_tracked")} | dict(state)
-    faults = {
-        "missing": [name for name in expected if name not in state],
-        "unexpected": [name for name in state if name not in expected],
-        "of another shape": [name for name in expected if name in state and state[name].shape != expected[name][1]],
-    }
-    if any(faults.values()):
-        some = {what: ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") for what, names in faults.items()}
-        listed = "; ".join(f"{len(names)} {what} ({some[what]})" for what, names in faults.items() if names)
-        raise CorruptFile(f"{path} is no {network.architecture}: {listed}")
-    return {ours: _own(state[name]) for name, (ours, _) in expected.items()}
 
 
 def _ours(path: Path) -> Network:
     """The network of a file that `convert` or our own training wrote, by the card beside it."""
     card_path = path.with_suffix(".json")
     if not card_path.is_file():
-        raise MissingData(f"{card_path} is not there: a safetensors file of ours is read by the card beside it")
+        raise MissingData(f"{card_path} is not there: a network of this project's is read by the card beside it")
     tensors, card = store.read_network(path)
     try:
         if card.get("format") != FORMAT:  # a network of our own training
@@ -134,10 +137,9 @@ def _ours(path: Path) -> Network:
                 "image_px": card.get("image_px", 32),  # cards of before it was written down are of CIFAR-10 and ShapeTex
             }
             card["members"] = [{"plan": plan, "normaliser_source": "file (normaliser)"}]
-        members = [_described(_built(one["plan"]), one["plan"], one["normaliser_source"]) for one in card["members"]]
-        state = {name: _own(tensor) for name, tensor in tensors.items()}
+        members = [_described(_built(one["plan"]), one["plan"], one["normaliser_source"], one) for one in card["members"]]
         network = members[0] if len(members) == 1 else _ensemble(members)
-        network.load_state_dict(state, assign=True)
+        network.load_state_dict(states.fitted(network.state_dict(), tensors, str(path), network.architecture), assign=True)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:160]
         raise CorruptFile(f"{path} or its card {card_path.name} cannot be read ({reason}): convert or train it again") from error
@@ -158,9 +160,9 @@ def _built(plan: Mapping[str, Any]) -> Network:
     return build(plan["architecture"], plan["n_classes"], (0.0,) * channels, (1.0,) * channels, seed=0)
 
 
-def _described(network: Network, plan: Mapping[str, Any], source: str) -> Network:
+def _described(network: Network, plan: Mapping[str, Any], source: str, told: Mapping[str, Any]) -> Network:
     """The network with what its card will say of it."""
-    member = {"architecture": network.architecture, "plan": dict(plan), "normaliser_source": source}
+    member = {**told, "architecture": network.architecture, "plan": dict(plan), "normaliser_source": source}
     network.card = {"format": FORMAT, "members": [member]}
     network.normaliser_source = source
     return network
@@ -193,8 +195,3 @@ def _check(network: Network, path: Path, accuracy: ExpectedAccuracy | None) -> N
                 f"{path} gets {measured:.3f} of {len(accuracy.y)} images right, expected {accuracy.value:.3f} +- {accuracy.tolerance:.3f}: "
                 f"another network or another normaliser than {network.normaliser_source}"
             )
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """A copy that shares no storage with the file's other tensors; fp32 where it is a floating-point number."""
-    return tensor.detach().to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
