@@ -55,7 +55,7 @@ def test_a_normaliser_in_the_file_goes_before_the_data_set(save, cifar18):
 def test_a_robustness_file_whose_attacker_is_another_network_is_refused(save, cifar18):
     state = releases.madry(cifar18.state_dict(), MEAN, STD)
     state["module.attacker.model.layer2.0.conv1.weight"] = state["module.attacker.model.layer2.0.conv1.weight"] + 1
-    with pytest.raises(CorruptFile, match=r"attacker\.layer2\.0\.conv1\.weight differs from the network's own .* two networks in one"):
+    with pytest.raises(BadInput, match="several networks with the same names, behind 'model', 'attacker.model': choose one by state="):
         load_public(save({"model": state}))
 
 
@@ -111,7 +111,8 @@ def test_robustbench_cifar_with_buffers(save, cifar18, names, shape, prefix):
     state = cifar18.state_dict() | releases.buffers(MEAN, STD, names, shape)
     network = load_public(save(releases.prefixed(prefix, state)))
     assert gives(network, releases.normalised(cifar18, X, MEAN, STD))
-    assert network.normaliser_source == f"file ({names[0]} and {names[1]})"
+    before = "model." if prefix.endswith("model.") else ""
+    assert network.normaliser_source == f"file ({before}{names[0]} and {before}{names[1]})"
 
 
 @pytest.mark.parametrize(("present", "taken"), [(("last", "best"), "best"), (("last",), "last"), (("best", "state_dict"), "state_dict")])
@@ -125,7 +126,8 @@ def test_the_first_of_the_known_wrappers_is_taken(save, present, taken):
 def test_a_cifar_network_without_normaliser_asks_for_one(save, cifar18):
     path = save(cifar18.state_dict())
     with pytest.raises(
-        BadInput, match="cifar_resnet18 holds no normaliser: name the one it was trained with by dataset=, allowed: cifar10"
+        BadInput,
+        match=r"cifar_resnet18 holds no normaliser: give mean=, std= in units of \[0, 1\], or the data set it was trained with by dat",
     ):
         load_public(path)
     assert gives(load_public(path, dataset="cifar10"), releases.normalised(cifar18, X, *CIFAR))
@@ -159,7 +161,7 @@ def test_prefixes_are_cut_where_a_key_starts_and_nowhere_else(save, cifar18):
     state = releases.prefixed("module.", cifar18.state_dict())
     state["module.layer1.model.extra.weight"] = torch.zeros(1)
     state["submodule.model.weight"] = torch.zeros(1)
-    with pytest.raises(CorruptFile, match=r"2 unexpected \(layer1\.model\.extra\.weight, submodule\.model\.weight\)$"):
+    with pytest.raises(BadInput, match=r"2 unexpected \(layer1\.model\.extra\.weight, submodule\.model\.weight\)$"):
         load_public(save(state), dataset="raw")
 
 
@@ -172,7 +174,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_named_as_in_the_file(save,
         "is no cifar_resnet18: 1 missing (layer3.1.bn2.running_mean); 7 unexpected (extra0, extra1, extra2, extra3, extra4, ...); "
         "1 of another shape (layer4.1.conv2.weight)"
     )
-    with pytest.raises(CorruptFile, match=re.escape(expected)):
+    with pytest.raises(BadInput, match=re.escape(expected)):
         load_public(save(state), dataset="raw")
 
 
@@ -186,9 +188,10 @@ def test_two_normalisers_or_half_of_one_are_refused(save, cifar18):
     double = cifar18.state_dict() | releases.buffers(MEAN, STD, ("mu", "sigma")) | releases.buffers(*CIFAR, ("mean", "std"))
     with pytest.raises(CorruptFile, match="holds 2 normalisers that differ"):
         load_public(save(double))
-    with pytest.raises(CorruptFile, match="holds mu without its partner sigma"):
-        load_public(save(cifar18.state_dict() | {"mu": torch.zeros(3)}))
-    with pytest.raises(CorruptFile, match="mu and sigma are .* expected 3 channels with std above 0"):
+    assert load_public(save(double), mean=MEAN, std=STD).normaliser_source == "given (mean=, std=)"
+    with pytest.raises(BadInput, match=r"1 unexpected \(mu\)"):
+        load_public(save(cifar18.state_dict() | {"mu": torch.zeros(3)}), dataset="raw")
+    with pytest.raises(CorruptFile, match="mu and sigma are .* expected std above 0"):
         load_public(save(cifar18.state_dict() | releases.buffers(MEAN, (0.0, 1.0, 1.0), ("mu", "sigma"))))
 
 
@@ -204,14 +207,16 @@ def test_another_architecture_than_expected_is_refused(save, cifar18):
 
 
 def test_what_is_no_known_network_is_refused(save, cifar18):
-    with pytest.raises(CorruptFile, match=r"holds no architecture known here \(its first names: vgg\.0\.weight\)"):
-        load_public(save({"vgg.0.weight": torch.zeros(2)}))
-    with pytest.raises(CorruptFile, match=r"holds no state dict \(found: epoch, net\): expected named tensors"):
-        load_public(save({"epoch": 3, "net": cifar18.state_dict()}))
+    with pytest.raises(
+        BadInput, match=r"no architecture known here \(its first names: vgg\.0\.weight\).* reprolib\.open_checkpoint\(path, model\)"
+    ):
+        load_public(save({"vgg.0.weight": torch.zeros(2, 2)}))
+    with pytest.raises(CorruptFile, match=r"holds no state dict \(found: epoch, loss\): expected named tensors"):
+        load_public(save({"epoch": 3, "loss": {"train": torch.zeros(2)}}))
     with pytest.raises(CorruptFile, match=r"holds no state dict \(found: Tensor\)"):
         load_public(save(torch.zeros(3)))
     headless = {name: t for name, t in cifar18.state_dict().items() if not name.startswith("linear")}
-    with pytest.raises(CorruptFile, match="looks like a known architecture but 'fc.weight' is missing"):
+    with pytest.raises(BadInput, match="looks like a known architecture but 'fc.weight' is missing"):
         load_public(save(headless))
 
 
@@ -234,7 +239,7 @@ def test_a_truncated_file_is_refused(save, cifar18, is_zip, allow_pickle, share)
     path = save(cifar18.state_dict(), _use_new_zipfile_serialization=is_zip)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CorruptFile, match="is truncated or no torch checkpoint"):
+    with pytest.raises(CorruptFile, match="is truncated or no torch checkpoint|was not read"):
         load_public(path, dataset="raw", allow_pickle=allow_pickle)
 
 
@@ -264,7 +269,7 @@ def test_a_file_with_another_sha256_is_not_opened(save, cifar18):
 def test_logits_that_are_not_finite_are_refused(save, cifar18):
     state = cifar18.state_dict()
     state["linear.bias"] = torch.tensor([math.nan] + [0.0] * 9)
-    with pytest.raises(CorruptFile, match="gives logits that are not finite: its weights are damaged"):
+    with pytest.raises(CorruptFile, match=r"linear\.bias hold values that are not finite"):
         load_public(save(state), dataset="raw")
 
 

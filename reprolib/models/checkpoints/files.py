@@ -8,7 +8,7 @@ from typing import Any
 
 from reprolib import store
 from reprolib.errors import CorruptFile, MissingData
-from reprolib.models.checkpoints.unpickling import load
+from reprolib.models.checkpoints.unpickling import Unread, load
 
 
 def said(text: object, most: int = 120) -> str:
@@ -51,6 +51,8 @@ def read(path: Path, allow_pickle: bool = False) -> Any:
         raise CorruptFile(f"{where} is a web page, HTML: probably a sign-in or quota page saved in place of the file; download it again")
     try:
         found, others = load(content)
+    except Unread as error:
+        raise CorruptFile(f"{where} was not read: {said(error)}") from error
     except Exception as error:  # a damaged pickle can raise anything; nothing in it has run
         reason = said(str(error).strip() or type(error).__name__)
         raise CorruptFile(f"{where} ({len(content)} bytes) is truncated or no torch checkpoint ({reason}): download it again") from error

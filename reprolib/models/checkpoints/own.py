@@ -55,7 +55,7 @@ def open_checkpoint(
     if len(members) != 1:
         raise BadInput(f"{where} holds a list of {len(members)} states, an ensemble: leave the model out where load_public knows it")
     if isinstance(model, str):
-        example, make, name = *_named(model, members[0]), model
+        example, make, name = *_named(model, members[0], where, state), model
     else:
         refuse_data_parallel(model)
         example, make, name = model, lambda: copy.deepcopy(model), type(model).__name__
@@ -87,7 +87,7 @@ def open_checkpoint(
     return network.to(device_of(example)) if isinstance(model, nn.Module) else network
 
 
-def _named(name: str, state: states.State) -> tuple[nn.Module, Callable[[], nn.Module]]:
+def _named(name: str, state: states.State, where: str, chosen: str | None) -> tuple[nn.Module, Callable[[], nn.Module]]:
     """An architecture without values, with as many classes as the file has, and what builds it; raises BadInput for an unknown name."""
     library, _, inner = name.rpartition(":")
     if library == "torchvision":
@@ -120,7 +120,7 @@ def _named(name: str, state: states.State) -> tuple[nn.Module, Callable[[], nn.M
     with torch.device("meta"):  # nothing is built before its size is known to be the file's
         example = make()
         last = [key for key, _ in example.named_parameters()][-1]
-        inside, _, _ = _aligned(example, state, name, None)
+        inside, _, _ = _aligned(example, state, where, chosen)
         classes = {"num_classes" if library else "n_classes": len(inside[last])} if last in inside and inside[last].dim() else {}
         return make(**classes), partial(make, **classes)
 

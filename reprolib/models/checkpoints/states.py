@@ -5,6 +5,7 @@ Everything here is a function of plain mappings; no file is touched.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -65,7 +66,7 @@ def states_of(content: Any, where: str, size: int, chosen: str | None = None) ->
             raise CorruptFile(f"{where}: the tensors of {told} are more than 8 times the file, which repeats itself: it was not taken")
         if "n_averaged" in state:
             told += ", averaged weights"
-        states.append(_bare(state, where) | _beside(content))
+        states.append(_bare(state, where))
     return states, told + (f" (not read: {others})" if others else "")
 
 
@@ -165,21 +166,10 @@ def take_normaliser(state: State, where: str, is_given: bool = False) -> Found |
     return found[0] if found else None
 
 
-def _beside(content: Any) -> State:
-    """The normaliser that a file has beside its state, as tensors or lists of numbers, at the top or one name below."""
-    held = [("", content), *content.items()] if isinstance(content, Mapping) else []
-    for name, mapping in held:
-        for pair in PAIRS if isinstance(mapping, Mapping) and not _is_state(mapping) else ():
-            values = [numbers(mapping.get(one)) for one in pair]
-            if all(value is not None for value in values):
-                return {f"{bare(f'{name}.').lstrip('.')}{one}": torch.tensor(value) for one, value in zip(pair, values, strict=True)}
-    return {}
-
-
 def numbers(value: Any) -> Channels | None:
-    """A tensor, a list or a tuple of one to four numbers, as numbers; None for anything else."""
-    if isinstance(value, Tensor) and 1 <= value.numel() <= 4 and not value.is_meta:
-        return tuple(value.detach().double().flatten().tolist())
+    """A tensor, a list or a tuple of one to four numbers, as numbers (no numbers where it is on the meta device); None for anything else."""
+    if isinstance(value, Tensor) and 1 <= value.numel() <= 4 and not value.is_complex():
+        return (math.nan,) * value.numel() if value.is_meta else tuple(value.detach().double().flatten().tolist())
     is_listed = isinstance(value, list | tuple) and 1 <= len(value) <= 4 and all(isinstance(n, int | float) for n in value)
     return tuple(map(float, value)) if is_listed else None
 
