@@ -71,15 +71,15 @@ def load_public(
     network = members[0] if len(members) == 1 else _ensemble(members)
     if architecture is not None and network.architecture != architecture:
         raise BadInput(
-            f"architecture={architecture!r} is not what {found[0].name} holds: its shapes are those of {network.architecture!r}"
+            f"architecture={architecture!r} is not what {files.said(found[0].name)} holds: its shapes are those of {network.architecture!r}"
             f"{nearest(architecture, [network.architecture])}"
         )
     network.eval().requires_grad_(False)
     network.sha256 = weights_sha256(network)
-    origin = [{"name": one.name, "sha256": store.sha256_file(one)} for one in found]
+    origin = [{"name": files.said(one.name), "sha256": store.sha256_file(one)} for one in found]
     is_verified = sha256 is not None or bool(network.card.get("is_verified"))  # of the original, where it was converted
     network.card = {"files": origin} | network.card | {"is_verified": is_verified, "sha256": network.sha256}
-    _check(network, found[0], accuracy)
+    _check(network, files.said(found[0], 1000), accuracy)
     return network
 
 
@@ -177,7 +177,7 @@ def _ensemble(networks: Sequence[Network]) -> Network:
     return network
 
 
-def _check(network: Network, path: Path, accuracy: ExpectedAccuracy | None) -> None:
+def _check(network: Network, path: str, accuracy: ExpectedAccuracy | None) -> None:
     """The canary: logits of two images are finite, and the expected accuracy is met where one is given."""
     plan = network.card["members"][0]["plan"]
     side = plan_of(plan).image_px if "family" in plan else plan["image_px"]

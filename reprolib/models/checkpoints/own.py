@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -54,55 +53,56 @@ def open_checkpoint(
     members, told = states.states_of(files.read(file, allow_pickle), where, file.stat().st_size, state)
     if len(members) != 1:
         raise BadInput(f"{where} holds a list of {len(members)} states, an ensemble: leave the model out where load_public knows it")
+    name = model if isinstance(model, str) else type(model).__name__
     if isinstance(model, str):
-        example, make, name = *_named(model, members[0], where, state), model
+        example, make = _named(model, members[0], where, state)
     else:
         refuse_data_parallel(model)
-        example, make, name = model, lambda: copy.deepcopy(model), type(model).__name__
+        example, make = model, partial(copy.deepcopy, model)
     wanted = {key: tensor for key, tensor in example.state_dict().items() if isinstance(tensor, torch.Tensor)}
     inside, extra, prefix = _aligned(example, members[0], where, state)
-    extra |= {key: tensor for key, tensor in inside.items() if key not in wanted}
-    found = given or states.take_normaliser(extra, where)
-    if given is not None:
-        states.take_normaliser(extra, where, is_given=True)
-    inside = {key: tensor for key, tensor in inside.items() if key in wanted or key in extra}
-    own = {f"{path}{one}" for path, _, pair, _ in _normalisers(example) for one in pair} - set(inside)  # stay as they are in the module
-    tensors = states.fitted({key: tensor for key, tensor in wanted.items() if key not in own}, inside, where, name)
+    beyond = {key: inside.pop(key) for key in list(inside) if key not in wanted}
+    loose = extra | beyond
+    found = states.take_normaliser(loose, where, given is not None)
+    own = {f"{path}{one}" for path, _, pair, _ in _normalisers(example) for one in pair}
+    for key in own & set(inside):  # (3,) and (1, 3, 1, 1) are the same here
+        inside[key] = inside[key].reshape(wanted[key].shape) if inside[key].numel() == wanted[key].numel() else inside[key]
+    tensors = states.fitted(
+        {key: tensor for key, tensor in wanted.items() if key in inside or key not in own},  # what is missing of it is as in the module
+        inside | {key: tensor for key, tensor in beyond.items() if key in loose}, where, name,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         network = make().float().eval().requires_grad_(False)
     network.load_state_dict(tensors, strict=False, assign=True)
     if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
-        raise BadInput(f"{name} has tensors on the meta device, without values, that {where} does not hold: build it on the CPU")
-    source, outer = _normalised(network, found, given is not None, where, name)
-    network = network if isinstance(network, Network) else wrap(network, *outer, logits=logits)
-    left = [key for key in extra if key not in inside]
+        raise BadInput(f"{name} has tensors without values, on the meta device, that {where} does not hold: build it on the CPU")
+    itself = f"{name} itself" + (", as in the file" if own & set(inside) else "")
+    outer = _normalised(network, given or (found[1:] if found else None), given is not None, where, name)
+    source = "mean= and std=, as given" if given else f"the file ({found[0]})" if found else itself
+    network = network if isinstance(network, Network) else wrap(network, *outer, logits=logits).eval()
+    left = [key for key in extra if key in loose]
     network.card = {
         "files": [{"name": files.said(file.name), "sha256": store.sha256_file(file)}], "model": name, "state": told, "prefix": prefix,
         "left_out": left, "normaliser_source": source, "sha256": state_sha256(network.state_dict()),
-        "assumed": [f"everything but tensors is as in {name}" + ("" if isinstance(model, nn.Module) else ", built with its defaults")],
+        "assumed": [f"everything but tensors is as in {name}" + (", built with its defaults" if isinstance(model, str) else "")],
     }  # fmt: skip
-    others = f", {len(left)} other tensors left out ({', '.join(left[:3])})" if left else ""
-    behind = f" behind {prefix!r}" if prefix else ""
-    print(f"{files.said(file.name)}: {name} from {told}{behind}{others}; normaliser of {source}")
-    return network.to(device_of(example)) if isinstance(model, nn.Module) else network
+    behind = (f" behind {prefix!r}" if prefix else "") + (f", {len(left)} tensors left out ({', '.join(left[:3])})" if left else "")
+    print(f"{files.said(file.name)}: {name} from {told}{behind}; normaliser of {source}")
+    return network if isinstance(model, str) else network.to(device_of(example))
 
 
 def _named(name: str, state: states.State, where: str, chosen: str | None) -> tuple[nn.Module, Callable[[], nn.Module]]:
     """An architecture without values, with as many classes as the file has, and what builds it; raises BadInput for an unknown name."""
     library, _, inner = name.rpartition(":")
-    if library == "torchvision":
-        models = importlib.import_module("torchvision.models")
-        if inner not in models.list_models(module=models):
-            raise BadInput(f"model={name!r} is no classifier of torchvision.models{nearest(inner, models.list_models(module=models))}")
-        create: Callable[..., nn.Module] = partial(models.get_model, inner, weights=None)
-    elif library == "timm":
+    if library in ("torchvision", "timm"):
         try:
-            timm = importlib.import_module("timm")
+            models = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
         except ImportError as error:
-            raise BadInput(f"model={name!r} needs timm, which is not installed here: install it, or give the module itself") from error
-        if not timm.is_model(inner):
-            raise BadInput(f"model={name!r} is no model of timm{nearest(inner, timm.list_models())}")
-        create = partial(timm.create_model, inner, pretrained=False)
+            raise BadInput(f"model={name!r} needs {library}, which is not installed here: install it, or give the module itself") from error
+        known = models.list_models(module=models) if library == "torchvision" else models.list_models()
+        if inner.partition(".")[0] not in known:  # timm's names may end in a tag
+            raise BadInput(f"model={name!r} is no classifier of {library}{nearest(inner, known)}")
+        create: Callable[..., nn.Module] = partial(getattr(models, "get_model" if library == "torchvision" else "create_model"), inner)
     elif name in ARCHITECTURES:
         unknown = (math.nan,) * 3  # until the file, or the reader, says
         create = partial(build, name, mean=unknown, std=(1.0,) * 3, seed=0, n_classes=10)
@@ -128,8 +128,8 @@ def _named(name: str, state: states.State, where: str, chosen: str | None) -> tu
 def _aligned(model: nn.Module, state: states.State, where: str, chosen: str | None) -> tuple[states.State, states.State, str]:
     """The state by the model's names, what is left of it, and what stood before its names; a part of the model may be in the file alone."""
     names = {states.bare(name): name for name in model.state_dict()}
-    parts = {part: {name.removeprefix(part) for name in names if name.startswith(part)} for part in _parts(model)}
-    found = {part: states.prefixes(state, inner) for part, inner in parts.items()}
+    parts = ("", *(states.bare(f"{name}.") for name, _ in model.named_children()))
+    found = {part: states.prefixes(state, {n.removeprefix(part) for n in names if n.startswith(part)}) for part in parts}
     part = max(found, key=lambda one: found[one][0])
     prefix = states.one_of(found[part][1], state, where, chosen)
     renamed = {part + key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
@@ -137,14 +137,7 @@ def _aligned(model: nn.Module, state: states.State, where: str, chosen: str | No
     return {names.get(key, key): tensor for key, tensor in renamed.items()}, extra, prefix
 
 
-def _parts(model: nn.Module) -> list[str]:
-    return ["", *(states.bare(f"{name}.") for name, _ in model.named_children())]
-
-
-Own = tuple[str, nn.Module, tuple[str, str], tuple[states.Channels, states.Channels]]
-
-
-def _normalisers(model: nn.Module) -> list[Own]:
+def _normalisers(model: nn.Module) -> list[tuple[str, nn.Module, tuple[str, str], tuple[states.Channels, states.Channels]]]:
     """Modules of a model that have a mean and a std, at most one level down: the prefix of their names, the module, the names, the values."""
     found = []
     for path, module in model.named_modules():
@@ -156,16 +149,14 @@ def _normalisers(model: nn.Module) -> list[Own]:
 
 
 def _normalised(
-    network: nn.Module, found: tuple[Any, ...] | None, is_given: bool, where: str, name: str
-) -> tuple[str, tuple[Sequence[float], Sequence[float]]]:
-    """Where the normaliser is from, and what goes before the network: nothing (0, 1) where the network has one, which is set to that.
+    network: nn.Module, values: tuple[Sequence[float], Sequence[float]] | None, is_given: bool, where: str, name: str
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and std of what goes before the network: 0 and 1 where it normalises by itself, by a module that is set to the values.
 
-    Raises BadInput where none is known, or the file's is another than the module's.
+    Raises BadInput where none are known, or the file's are others than the module's.
     """
     own = _normalisers(network)
-    known = [values for *_, values in own if all(map(math.isfinite, values[0]))]
-    values = None if found is None else (tuple(found[-2]), tuple(found[-1]))
-    source = "mean= and std=, as given" if is_given else f"the file ({found[0]})" if found else f"{name} itself"
+    known = [held for *_, held in own if all(map(math.isfinite, held[0]))]
     if values is None and not known:
         raise BadInput(
             f"neither {where} nor {name} holds a normaliser: give mean= and std=, a value a channel in units of [0, 1], those of its "
@@ -173,16 +164,18 @@ def _normalised(
         )
     wanted = values or known[0]
     given_normaliser(*wanted)
-    if not is_given and any(not torch.allclose(torch.tensor(one), torch.tensor(wanted), atol=1e-4) for one in known):
+    if not is_given and any(
+        max(abs(a - b) for a, b in zip((*one[0], *one[1]), (*wanted[0], *wanted[1]), strict=False)) > 1e-4 for one in known
+    ):
         raise BadInput(f"{where} and {name} hold normalisers that differ, {wanted} and {known}: say which one counts by mean=, std=")
-    for path, module, pair, old in own:
-        for attribute, one, before in zip(pair, wanted, old, strict=True):
-            if len(one) != len(before):
-                raise BadInput(f"the normaliser {path}{attribute} of {name} has {len(before)} values, mean and std {len(one)}")
-            held = getattr(module, attribute)
-            if isinstance(held, torch.Tensor):
-                held.data = torch.tensor(one).view(held.shape)
+    for path, module, pair, held in own:
+        if len(held[0]) != len(wanted[0]):
+            raise BadInput(f"the normaliser {path}{pair[0]} of {name} has {len(held[0])} values, mean and std {len(wanted[0])}")
+        for attribute, numbers in zip(pair, wanted, strict=True):
+            old = getattr(module, attribute)
+            if isinstance(old, torch.Tensor):
+                old.data = torch.tensor(numbers, dtype=torch.float32).view(old.shape)
             else:
-                setattr(module, attribute, type(held)(one))
+                setattr(module, attribute, type(old)(numbers))
     n_channels = next((weight.shape[1] for weight in network.parameters() if weight.dim() == 4), len(wanted[0]))
-    return source, ((0.0,) * n_channels, (1.0,) * n_channels) if own else wanted
+    return ((0.0,) * n_channels, (1.0,) * n_channels) if own else wanted

@@ -38,16 +38,16 @@ def states_of(content: Any, where: str, size: int, chosen: str | None = None) ->
     """
     found = _all_states(content)
     if not found:
-        held = ", ".join(said(key, 40) for key in list(content)[:5]) if isinstance(content, Mapping) else type(content).__name__
+        what = said(content.name) if isinstance(content, Stub) else type(content).__name__
+        held = ", ".join(said(key, 40) for key in list(content)[:5]) if isinstance(content, Mapping) else what
         raise CorruptFile(
             f"{where} holds no state dict (found: {held or 'nothing'}): expected named tensors, at the top or under {', '.join(WRAPPERS)}"
         )
-    rank = {name: next((k for k, wrapper in enumerate(WRAPPERS) if name.split(".")[0] == wrapper), 99) for name in found}
+    ranks = [WRAPPERS.index(name.split(".")[0]) if name.split(".")[0] in WRAPPERS else 99 for name in found]
     if chosen is None:
-        wanted = [name for name in found if rank[name] == min(rank.values())]
-    else:
-        wanted = [name for name in found if chosen in (name, name.split(".")[0], name.rpartition(".")[2])]
-        wanted = list(found) if not wanted and len(found) == 1 else wanted  # a part of its names may be meant, see `under`
+        wanted = [name for name, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
+    else:  # where there is one state, a part of its names may be meant: see `one_of`
+        wanted = [name for name in found if chosen in (name, name.split(".")[0], name.rpartition(".")[2])] or list(found)
     if len(wanted) != 1:
         choices = ", ".join(repr(said(name, 60)) for name in list(found)[:8])
         raise BadInput(f"{where} holds {len(found)} states: choose one by state=, allowed: {choices}{nearest(chosen or '', found)}")
@@ -147,15 +147,16 @@ def one_of(allowed: list[str], state: State, where: str, chosen: str | None) -> 
 def take_normaliser(state: State, where: str, is_given: bool = False) -> Found | None:
     """The normaliser the state holds, removed from it: (what it was called, mean, std), or None.
 
-    is_given: whether another one is used instead. Raises CorruptFile for two that differ (which one counts?), and for a std that is not above 0.
+    is_given: another one is used instead. Raises CorruptFile for two that differ (which one counts?), and for a std not above 0.
     """
     found: list[Found] = []
     for key in list(state):
         path, dot, last = key.rpartition(".")
         partner = next((path + dot + std for mean, std in PAIRS if mean == last), "")
-        if partner not in state or not 1 <= state[key].numel() == state[partner].numel() <= 4:
+        mean, std = numbers(state.get(key)), numbers(state.get(partner))
+        if mean is None or std is None or len(mean) != len(std):
             continue
-        mean, std = (tuple(state.pop(name).double().flatten().tolist()) for name in (key, partner))
+        del state[key], state[partner]
         if not min(std) > 0:
             raise CorruptFile(f"{where}: {key} and {partner} are {mean} and {std}: expected std above 0")
         found.append((f"{key} and {partner}", mean, std))
@@ -177,7 +178,7 @@ def numbers(value: Any) -> Channels | None:
 def fitted(wanted: Mapping[str, Tensor], state: State, where: str, what: str) -> State:
     """The file's tensors by the names that are wanted, each a copy of its own, fp32 where it is a floating-point number.
 
-    wanted: tensors of the shapes and kinds that are needed; nothing is read off them.
+    wanted: tensors of the shapes and kinds that are needed; their values do not matter.
     Raises BadInput unless names, shapes and kinds agree one to one; CorruptFile for values that are not finite.
     """
     # Files of before torch 0.4.1 do not count batches, and nothing depends on the count; auxiliary heads take part in training only.
