@@ -1,5 +1,6 @@
 """Files that mean harm, or are damaged: no code in them runs, nothing is made that is larger than they are, and one sentence says why not."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,6 +9,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -84,18 +87,18 @@ CALLS = [
     called("importlib.import_module", "antigravity"), called("builtins.__import__", "antigravity"), called("_codecs.encode", "x", "rot13"),
     called("dill._dill._create_type", "T", (), {}), called("types.FunctionType", 1), called("builtins.bytearray", 10**11),
     called("torch.FloatTensor", 10**11), called("torch.UntypedStorage", 10**11), called("collections.OrderedDict", [[1, 2, 3]]),
-    b"cbuiltins\ngetattr\n(cos\n__dict__\nX\x06\x00\x00\x00systemtR" + bare((TOUCH,)) + b"R",
+    b"cbuiltins\ngetattr\n(cbuiltins\n__import__\n" + bare(("os",)) + b"R" + bare("system") + b"tR" + bare((TOUCH,)) + b"R",
     b"coperator\nattrgetter\n" + bare(("system",)) + b"R(cbuiltins\n__import__\n" + bare(("os",)) + b"RtR" + bare((TOUCH,)) + b"R",
     b"(S'" + TOUCH.encode() + b"'\nios\nsystem\n", b"(cos\nsystem\n" + bare(TOUCH) + b"o", b"cos\nsystem\n" + bare((TOUCH,)) + b"\x81",
     b"cos\nsystem\n" + bare((TOUCH,)) + b"}\x92", bare("os") + bare("system") + b"\x93" + bare((TOUCH,)) + b"R", b"\x82\x01" + bare((TOUCH,)) + b"R",
     b"ctorch\nTensor\n)\x81}" + bare("__setstate__") + b"cos\nsystem\nsb" + bare(TOUCH) + b"b", b"Phello\n", bare(("module", 1)) + b"Q", bare("x") + b"Q",
 ]  # fmt: skip
 CYCLE = b"}q\x00" + bare("model") + b"h\x00s"
-DEEP = b")" + b"\x85" * 200_000
+DEEP = b")" + b"\x85" * 100_000
 FILES = [zipped(call) for call in CALLS] + [before_zip(call) for call in CALLS[::4]] + [
     zipped(CYCLE), zipped(b"]q\x00h\x00a"), zipped(b"}" + DEEP + b"K\x01s"), zipped(DEEP), zipped(b"\x8f(" + DEEP + b"\x90"),
     zipped(b"\x96" + struct.pack("<Q", 2**40)), zipped(b"\x8d" + struct.pack("<Q", 2**40)), zipped(b"Nr\xff\xff\xff\x7f"),
-    zipped(b"\x95" + struct.pack("<Q", 2**40)), zipped(bare("x" * 10**6) + b"q\x000" + b"(" + (b"c_codecs\nencode\nh\x00\x85R" * 10**5) + b"l"),
+    zipped(b"\x95" + struct.pack("<Q", 2**40)), zipped(bare([["a", 1]] * 2000) + b"q\x000(" + b"ccollections\nOrderedDict\nh\x00\x85R" * 2000 + b"l"),
     zipped(b"(" + b"h\x01" * 9), of(tensor(16, (10**9, 1), (0, 0))), of(tensor(16, (4, 4), (1, 1))), of(tensor(16, (-1, 2), (1, 1))),
     of(tensor(16, (5, 5), (5, 1))), of(tensor(2**40, (2, 2), (2, 1))), of(tensor(16, (2, 2), (2, 1), "QInt8Storage")), of(tensor(2, (2, 1), (1, 1)), "x"),
     of(tensor(16, (2, 2), (2, 1), rebuild="torch._utils._rebuild_meta_tensor_no_storage")), before_zip(b"}" + bare("a") + tensor(2**40, (2, 2), (2, 1)) + b"s"),
@@ -130,6 +133,19 @@ def test_a_hostile_file_is_refused_in_one_sentence_and_runs_nothing(k, tmp_path,
         assert len(said) < 900
     assert os.listdir(tmp_path) == [path.name]
     assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 9, 18, 34, 35, 36, 37, 40])
+def test_the_traps_are_armed(k, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")  # of the file that stays open
+        subprocess.Popen.wait(pickle.loads(b"\x80\x04" + CALLS[k] + b"."))
+    for _ in range(100):
+        if os.listdir(tmp_path) == [RAN]:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{CALLS[k]} makes nothing")
 
 
 def test_one_flipped_bit_is_noticed_wherever_it_is(tmp_path):

@@ -158,8 +158,12 @@ def test_an_expected_accuracy_is_a_share_of_images_in_the_unit_range(save):
     path, x = save(releases.oval().state_dict()), problems.images(4, 3, 32, 32)
     from reprolib.models.checkpoints import ExpectedAccuracy
 
-    for images, value, why in ((x * 255, 0.5, "divide bytes by 255"), (x, 90, r"90 \+- 0.1 is not allowed: give shares")):
+    for images, label, value, why in (
+        (x * 255, 0, 0.5, "divide bytes by 255"),
+        (x, 0, 90, r"90 \+- 0.1 is not allowed: give shares"),
+        (x, -1, 0.5, "label -1 of image 0 is not one of the network's 10 classes"),
+    ):
         with pytest.raises(BadInput, match=why):
-            load_public(path, accuracy=ExpectedAccuracy(images, torch.zeros(4, dtype=torch.int64), value, 0.1))
+            load_public(path, accuracy=ExpectedAccuracy(images, torch.full((4,), label), value, 0.1))
     with pytest.raises(CorruptFile, match="holds no state dict"):
         load_public(save({"a": {}}))

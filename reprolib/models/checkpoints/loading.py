@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reprolib import store
-from reprolib.boundary import checked_images, checked_labels
+from reprolib.boundary import Classifier, checked_images, checked_labels
 from reprolib.errors import BadInput, CorruptFile, MissingData, nearest
 from reprolib.models.checkpoints import files, layouts, states
 from reprolib.models.networks import Network, Normaliser, build, weights_sha256
@@ -188,7 +188,8 @@ def _check(network: Network, path: str, accuracy: ExpectedAccuracy | None) -> No
         raise CorruptFile(f"{path}: the {network.architecture} in it gives logits that are not finite: its weights are damaged")
     if accuracy is not None:
         with torch.no_grad():
-            predicted = torch.cat([network(part).argmax(dim=1) for part in accuracy.x.split(500)])
+            classifier = Classifier(network, accuracy.y)
+            predicted = torch.cat([classifier(part).argmax(dim=1) for part in accuracy.x.split(500)])
         measured = (predicted == accuracy.y).float().mean().item()
         if not math.fabs(measured - accuracy.value) <= accuracy.tolerance:
             raise CorruptFile(
