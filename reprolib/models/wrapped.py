@@ -52,11 +52,9 @@ def given_normaliser(mean: Sequence[float] | None, std: Sequence[float] | None) 
     """Both, or None where neither is given. Raises BadInput unless they have one value a channel, in units of [0, 1]."""
     if mean is None and std is None:
         return None
-    mean, std = mean or (), std or ()
+    mean, std = (() if values is None else tuple(map(float, values)) for values in (mean, std))
     if len(mean) != len(std) or not mean or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
-        raise BadInput(
-            f"mean={tuple(mean)}, std={tuple(std)}: give one of each a channel, in units of [0, 1] (those of bytes divided by 255)"
-        )
+        raise BadInput(f"mean={mean}, std={std}: give one of each a channel, in units of [0, 1] (those of bytes divided by 255)")
     return mean, std
 
 

@@ -99,6 +99,7 @@ def test_a_normaliser_is_found_in_the_file_or_the_module_and_what_is_given_beats
         (dict(list(STATE.items())[2:]) | {"a": STATE["0.0.bias"]}, net(), {}, r"2 missing \(0.0.weight, 0.0.bias\); 1 unexpected \(a\)"),
         ({"a": STATE, "b": OTHER}, net(), {}, r"holds 2 states: choose one by state=, allowed: 'a', 'b'"),
         ({"ema": STATE, "b": OTHER}, net(), {"state": "ena"}, r"allowed: 'ema', 'b'; did you mean 'ema'"),
+        ({"net": STATE}, net(), {"state": "last"}, r"holds 1 states: choose one by state=, allowed: 'net'"),
         (P("student.", OTHER) | P("teacher.", STATE), net(), {}, r"several networks .* 'student', 'teacher': choose one by state="),
         (releases.buffers(STD, MEAN, ("mu", "sigma")) | STATE, nn.Sequential(Normalise(), net()), {}, r"differ.*by mean=, std="),
         (STATE, "resnet-18", {}, r"allowed: a module, 'torchvision:NAME'.*did you mean 'resnet18'"),

@@ -46,8 +46,10 @@ def states_of(content: Any, where: str, size: int, chosen: str | None = None) ->
     ranks = [WRAPPERS.index(name.split(".")[0]) if name.split(".")[0] in WRAPPERS else 99 for name in found]
     if chosen is None:
         wanted = [name for name, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
-    else:  # where there is one state, a part of its names may be meant: see `one_of`
-        wanted = [name for name in found if chosen in (name, name.split(".")[0], name.rpartition(".")[2])] or list(found)
+    else:
+        wanted = [name for name in found if chosen in (name, name.split(".")[0], name.rpartition(".")[2])]
+        if not wanted and any(chosen in key.split(".") for states in found.values() for state in states for key in state):
+            wanted = list(found)  # a part of its names is meant: see `one_of`
     if len(wanted) != 1:
         choices = ", ".join(repr(said(name, 60)) for name in list(found)[:8])
         raise BadInput(f"{where} holds {len(found)} states: choose one by state=, allowed: {choices}{nearest(chosen or '', found)}")
