@@ -41,8 +41,9 @@ EXAMPLES = {
     "calibrate": """\
   reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins""",
     "data": """\
-  reprolib data status                                what is there, and how to get what is not
-  reprolib data fetch cifar10                         download it, checksums verified""",
+  reprolib data                                       what is there, what it is for, and how to get what is not
+  reprolib data fetch textures                        download the originals, and make the copies that are used
+  reprolib data fetch textures --from dtd.tar.gz      of the archive, where one has it""",
     "explain": """\
   reprolib explain figures/laptop/invertibility/inversions.png""",
 }
@@ -175,9 +176,12 @@ def parser() -> Parser:
     calibrate.add_argument("--check", action="store_true", help="write nothing: measure whether the committed calibration holds")
     calibrate.add_argument("--beside", action="store_true", help="other architectures and margins too: 15 minutes")
 
-    data = command("data", see_to_data, "show which data sets are there, or fetch those that can be downloaded", scale=None)
-    data.add_argument("action", choices=("status", "fetch"))
-    data.add_argument("name", nargs="?", help="one data set (default: all)")
+    data = command("data", see_to_data, "show which data sets are there, or fetch them from those who publish them", scale=None)
+    data.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
+    data.add_argument("name", nargs="?", help="one data set, or all")
+    data.add_argument(
+        "--from", dest="archive", type=Path, metavar="ARCHIVE", help="the published archive of that one, as downloaded by hand"
+    )
 
     explain = command("explain", explain_figure, "say how a figure file was made, and the command that makes it again", scale=None)
     explain.add_argument("figure", type=Path, help="a png or pdf written by a run")
@@ -326,18 +330,9 @@ def calibrate_cues(given: argparse.Namespace) -> None:
 
 def see_to_data(given: argparse.Namespace) -> None:
     """`reprolib data`."""
-    from reprolib import data
+    from reprolib.data import registry
 
-    if given.name and given.name not in data.NAMES:
-        raise BadInput(f"data set {given.name!r} is unknown; allowed: {', '.join(data.NAMES)}{nearest(given.name, data.NAMES)}")
-    rows = [
-        row for row in data.status() if row["name"] == given.name or (not given.name and (given.action == "status" or row["is_fetchable"]))
-    ]
-    if given.action == "fetch":
-        rows = [data.fetch(row["name"]) for row in rows]
-    for row in rows:
-        state = f"there: {row['where']}" if row["found"] else f"missing: {row['how']}"
-        print(f"{row['name']:24} for scale {', '.join(row['scales']):20} {state}")
+    registry.command(given.action, given.name, given.archive)
 
 
 def explain_figure(given: argparse.Namespace) -> None:

@@ -131,7 +131,7 @@ def test_the_module_is_the_command() -> None:
         (["train", "--scale", "smoke", "--minutes", "0"], "--minutes 0 is not allowed: a budget of more than 0 minutes"),
         (["train", "--scale", "smoke", "--minutes", "nan"], "--minutes nan is not allowed"),
         (["train", "--scale", "smoke", "--list", "--device", "gpu"], "device='gpu' is unknown"),
-        (["data", "status", "cifar"], "data set 'cifar' is unknown.*did you mean 'cifar10'"),
+        (["data", "list", "cifar"], "data set 'cifar' is unknown.*did you mean 'cifar10'"),
         (["data", "remove"], "invalid choice: 'remove'"),
     ],
 )
@@ -280,10 +280,16 @@ def test_data_status_says_for_each_set_where_it_is_or_how_to_get_it(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("REPROLIB_DATA", raising=False)
-    assert main(["data", "status"]) == 0
+    assert main(["data"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"^cifar10 +for scale cifar.* missing: .*reprolib data fetch cifar10", text, re.MULTILINE)
-    assert re.search(r"^shapetexture +for scale laptop +there: generated", text, re.MULTILINE)
+    assert text.startswith(f"looked for in {repository / 'data'}\n")
+    assert re.search(r"^cifar10 +CIFAR-10, for scale cifar, gpu: .*missing: `reprolib data fetch cifar10`", text, re.MULTILINE)
+    assert re.search(r"^textures .*missing: `reprolib data fetch textures`", text, re.MULTILINE)
+    assert re.search(r"^shapetexture .*for scale laptop: .*there: generated", text, re.MULTILINE)
+    assert main(["data", "fetch"]) == 2
+    assert main(["data", "fetch", "all", "--from", "dtd.tar.gz"]) == 2
+    assert main(["data", "list", "textuers"]) == 2
+    assert "did you mean 'textures'" in capsys.readouterr().err
     assert main(["data", "fetch", "shapetexture"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
 
@@ -304,7 +310,7 @@ def test_a_traceback_is_shown_on_demand_only(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_reader_that_closes_its_end_early_is_no_error() -> None:
-    command = f"{sys.executable} -m reprolib data status | true"
+    command = f"{sys.executable} -m reprolib data | true"
     assert subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stderr == ""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprolib.data.filesets import Published, Root
+from reprolib.data.filesets import Origin, Published, Root
 from reprolib.data.images import Images, images
 
 SOURCE = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
@@ -43,13 +43,13 @@ class _FashionMnist(Published):
         """
         from torchvision.datasets import FashionMNIST  # only here: it takes seconds to import, and most runs need nothing of it
 
-        folder, prefix = self.check(self.existing(root)), {"train": "train", "test": "t10k"}[split]
+        folder, prefix = self.checked(root), {"train": "train", "test": "t10k"}[split]
         pixels = _idx(folder / f"{prefix}-images-idx3-ubyte.gz", n_dimensions=3).view(-1, 1, SIZE_PX, SIZE_PX)
         labels = _idx(folder / f"{prefix}-labels-idx1-ubyte.gz", n_dimensions=1)
         return images(pixels, labels, tuple(FashionMNIST.classes), self.name)
 
-    def download(self, own: Path) -> None:
-        """See `Published.download`."""
+    def download(self, own: Path, base: str | None) -> None:
+        """Write the official files into the folder `own`, over what is broken there, by torchvision from its own address."""
         from torchvision.datasets.utils import download_url  # not its class: it hides whether the network failed or the file was another
 
         for name, md5 in MD5.items():
@@ -63,4 +63,10 @@ def _idx(path: Path, n_dimensions: int) -> Tensor:
         return torch.from_numpy(np.frombuffer(file.read(), np.uint8)[4 + 4 * n_dimensions :].copy())
 
 
-FASHION_MNIST = _FashionMnist("fashion_mnist", "Fashion-MNIST", "fashion-mnist/FashionMNIST/raw")
+FASHION_MNIST = _FashionMnist(
+    "fashion_mnist",
+    "Fashion-MNIST",
+    "fashion-mnist/FashionMNIST/raw",
+    Origin(SOURCE, "31 MB", "MIT, copyright 2017 Zalando SE"),
+    "a second set to train on, and images of another kind",
+)

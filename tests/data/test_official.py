@@ -197,7 +197,7 @@ def test_an_altered_file_is_never_unpickled(official, roots):
 def test_fetch_returns_an_intact_copy_without_downloading(each, official, monkeypatch):
     monkeypatch.setattr(each.download, failing(AssertionError("downloaded")))
     status = next(row for row in data.status() if row["name"] == each.name)
-    assert data.fetch(each.name) == {**status, "found": True, "where": str(official)}
+    assert data.fetch(each.name) == {**status, "found": True, "where": str(official), "state": "exact copies"}
 
 
 def test_fetch_leaves_a_broken_copy_elsewhere_to_its_owner(each, official, roots, monkeypatch):
