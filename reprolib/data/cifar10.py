@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from reprolib.data.filesets import Origin, Published, Root
+from reprolib.data.filesets import Published, Root
 from reprolib.data.images import Images, images
 
 # The md5 that torchvision checks (torchvision.datasets.CIFAR10); the folder holds Python pickles, so only these may be read.
@@ -32,24 +32,20 @@ class _Cifar10(Published):
         """The 50,000 training ("train") or 10,000 test ("test") images, (n, 3, 32, 32), in the official order."""
         from torchvision.datasets import CIFAR10  # only here: it takes seconds to import, and most runs need nothing of it
 
-        official = CIFAR10(root=str(self.checked(root).parent), train=split == "train", download=False)
+        self.check(folder := self.existing(root))
+        official = CIFAR10(root=str(folder.parent), train=split == "train", download=False)
         pixels = torch.from_numpy(official.data).permute(0, 3, 1, 2)
         return images(pixels, torch.tensor(official.targets), tuple(official.classes), self.name)
 
     def download(self, own: Path, base: str | None) -> None:
-        """Write the official files into the folder `own`, over what is broken there, by torchvision from its own address."""
+        """See `FileSet.download`: by torchvision, from its own address."""
         from torchvision.datasets import CIFAR10  # only here, as above
 
         archive = own.parent / CIFAR10.filename
-        with self.downloading(CIFAR10.url, archive, CIFAR10.tgz_md5):
-            CIFAR10(root=str(own.parent), train=True, download=True)
+        CIFAR10(root=str(own.parent), train=True, download=True)
         archive.unlink(missing_ok=True)
 
 
-CIFAR10 = _Cifar10(
-    "cifar10",
-    "CIFAR-10",
-    "cifar10/cifar-10-batches-py",
-    Origin("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "170 MB", "none stated; cite Krizhevsky 2009"),
-    "what networks are trained on and asked about",
-)
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+TERMS = "none stated; cite Krizhevsky 2009"
+CIFAR10 = _Cifar10("cifar10", "CIFAR-10", "cifar10/cifar-10-batches-py", URL, "170 MB", TERMS, "to train networks on and ask them about")

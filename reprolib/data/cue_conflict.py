@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from reprolib.data.filesets import Origin, Root
+from reprolib.data.filesets import Root
 from reprolib.data.folders import FolderSet
 from reprolib.data.images import Images, pick
 from reprolib.errors import BadInput, nearest
@@ -39,32 +39,21 @@ IN_CIFAR10 = {
 }
 
 
-ORIGIN = Origin(
-    "https://github.com/rgeirhos/texture-vs-shape/archive/ccd0c01d42c0a8a834e90ec141e7f24fa915dc23.zip",
-    "some 200 MB (not announced beforehand)",
-    "CC BY 4.0; cite Geirhos et al. 2019",
-)
+ARCHIVE = "https://github.com/rgeirhos/texture-vs-shape/archive/ccd0c01d42c0a8a834e90ec141e7f24fa915dc23.zip"
 
 
-def _set(name: str, title: str, folder: str, published: str, purpose: str, quality: int | None = None) -> FolderSet:
+def _set(name: str, title: str, folder: str, published: str, quality: int | None = None) -> FolderSet:
+    terms, purpose = "CC BY 4.0; cite Geirhos et al. 2019", "shape against texture, or without it"
     return FolderSet(
-        name, title, f"cue-conflict/{folder}", ORIGIN, purpose, ("cifar", "gpu", "imagenet"),
+        name, title, f"cue-conflict/{folder}", ARCHIVE, "some 200 MB (not announced)", terms, purpose, ("cifar", "gpu", "imagenet"),
         {category: category for category in CATEGORIES}, published=f"stimuli/{published}/{{folder}}/{{stem}}.png", quality=quality,
     )  # fmt: skip
 
 
-STIMULI = _set(
-    "cue_conflict", "the cue-conflict set (1,280 stimuli, resized to 96 px)", "images_96", "style-transfer-preprocessed-512",
-    "shape against texture", quality=95,
-)  # fmt: skip
-EDGES = _set(
-    "edges", "the set of edge images (160 at 224 px) that belongs to the cue-conflict stimuli", "edges_224", "edges",
-    "shape without texture: outlines",
-)  # fmt: skip
-SILHOUETTES = _set(
-    "silhouettes", "the set of filled silhouettes (160 at 224 px) that belongs to the cue-conflict stimuli", "filled-silhouettes_224",
-    "filled-silhouettes", "shape without texture: black on white",
-)  # fmt: skip
+_ALSO = "that belongs to the cue-conflict stimuli"
+STIMULI = _set("cue_conflict", "the cue-conflict set (1,280 stimuli, resized to 96 px)", "images_96", "style-transfer-preprocessed-512", 95)
+EDGES = _set("edges", f"the set of edge images (160 at 224 px) {_ALSO}", "edges_224", "edges")
+SILHOUETTES = _set("silhouettes", f"the set of filled silhouettes (160 at 224 px) {_ALSO}", "filled-silhouettes_224", "filled-silhouettes")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reprolib.data.filesets import Origin, Published, Root
+from reprolib.data.filesets import Published, Root
 from reprolib.data.images import Images, images
 
 SOURCE = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
@@ -43,18 +43,18 @@ class _FashionMnist(Published):
         """
         from torchvision.datasets import FashionMNIST  # only here: it takes seconds to import, and most runs need nothing of it
 
-        folder, prefix = self.checked(root), {"train": "train", "test": "t10k"}[split]
+        folder, prefix = self.existing(root), {"train": "train", "test": "t10k"}[split]
+        self.check(folder)
         pixels = _idx(folder / f"{prefix}-images-idx3-ubyte.gz", n_dimensions=3).view(-1, 1, SIZE_PX, SIZE_PX)
         labels = _idx(folder / f"{prefix}-labels-idx1-ubyte.gz", n_dimensions=1)
         return images(pixels, labels, tuple(FashionMNIST.classes), self.name)
 
     def download(self, own: Path, base: str | None) -> None:
-        """Write the official files into the folder `own`, over what is broken there, by torchvision from its own address."""
+        """See `FileSet.download`: by torchvision, from its own address."""
         from torchvision.datasets.utils import download_url  # not its class: it hides whether the network failed or the file was another
 
         for name, md5 in MD5.items():
-            with self.downloading(f"{SOURCE}{name}", own / name, md5):
-                download_url(f"{SOURCE}{name}", root=str(own), filename=name, md5=md5)
+            download_url(f"{SOURCE}{name}", root=str(own), filename=name, md5=md5)
 
 
 def _idx(path: Path, n_dimensions: int) -> Tensor:
@@ -63,10 +63,5 @@ def _idx(path: Path, n_dimensions: int) -> Tensor:
         return torch.from_numpy(np.frombuffer(file.read(), np.uint8)[4 + 4 * n_dimensions :].copy())
 
 
-FASHION_MNIST = _FashionMnist(
-    "fashion_mnist",
-    "Fashion-MNIST",
-    "fashion-mnist/FashionMNIST/raw",
-    Origin(SOURCE, "31 MB", "MIT, copyright 2017 Zalando SE"),
-    "a second set to train on, and images of another kind",
-)
+FOLDER, TERMS = "fashion-mnist/FashionMNIST/raw", "MIT, copyright 2017 Zalando SE"
+FASHION_MNIST = _FashionMnist("fashion_mnist", "Fashion-MNIST", FOLDER, SOURCE, "31 MB", TERMS, "a second set, of another kind")

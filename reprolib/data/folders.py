@@ -25,7 +25,8 @@ from PIL import Image
 from torch import Tensor
 
 from reprolib import store
-from reprolib.data.filesets import FileSet, Origin, Root
+from reprolib.data import archives
+from reprolib.data.filesets import FileSet, Root
 from reprolib.data.images import Images, images, shrink
 from reprolib.errors import CorruptFile
 
@@ -49,7 +50,7 @@ class FolderSet(FileSet):
     quality: int | None = None
     splits = ("test",)
     algorithm = "sha256"
-    get = "`reprolib data fetch {name}`, or put the files that reprolib/data/checksums/{name}.sha256 lists"
+    files = "the files that reprolib/data/checksums/{name}.sha256 lists"
 
     def checksums(self) -> dict[str, str]:
         """Path below the set's folder to sha256, in the order of the images, by class folder, then by name: what `sha256sum -c` reads."""
@@ -76,53 +77,50 @@ class FolderSet(FileSet):
         whole = images(pixels, labels, tuple(self.classes.values()), f"{self.name}_recognised" if far else self.name)
         return whole if self.size_px is None else shrink(whole, self.size_px)
 
-    def check(self, folder: Path, where: str | None = None) -> str:
+    def check(self, folder: Path) -> str:
         """See `FileSet.check`."""
-        _, far = self._read(folder, where)
-        if not far:
-            return "exact copies"
-        return f"recognised: {len(far)} of {len(self.checksums())} files are other copies, by at most {max(far.values()):.1f} of 255 levels"
+        _, far = self._read(folder)
+        others = f"recognised: {len(far)} of {len(self.checksums())} files are other copies, by at most {max(far.values(), default=0):.1f}"
+        return f"{others} of 255 levels" if far else "exact copies"
 
     def members(self) -> dict[str, str]:
-        """See `FileSet.members`."""
+        """Name in the published archive, below its one folder, to path below the set's folder."""
         paths = {path: PurePosixPath(path) for path in self.checksums()}
         return {self.published.format(folder=one.parent, stem=one.stem): path for path, one in paths.items()}
 
-    def converted(self, name: str, content: bytes) -> bytes:
-        """See `FileSet.converted`: a copy by the recipe by which the known ones were made (Lanczos, no chroma subsampling)."""
+    def unpack(self, archive: Path) -> None:
+        """See `FileSet.unpack`."""
+        archives.unpack(archive, self.members(), self.own(), self._copy, self.check)
+
+    def _copy(self, name: str, content: bytes) -> bytes:
+        """A copy by the recipe by which the known ones were made, of the file published under `name`."""
         if self.quality is None:
             return content
         original, side_px, made = picture(content, name), self.known()[0], io.BytesIO()
         side = min(original.size)
         left, top = (original.width - side) // 2, (original.height - side) // 2
-        square = original.crop((left, top, left + side, top + side))
-        copy = square.resize((side_px, side_px), Image.Resampling.LANCZOS)
-        copy.save(made, "JPEG", quality=self.quality, subsampling=0, optimize=True)
+        square = original.crop((left, top, left + side, top + side)).resize((side_px, side_px), Image.Resampling.LANCZOS)
+        square.save(made, "JPEG", quality=self.quality, subsampling=0, optimize=True)
         return made.getvalue()
 
-    def _read(self, folder: Path, where: str | None = None) -> tuple[Tensor, dict[str, float]]:
+    def _read(self, folder: Path) -> tuple[Tensor, dict[str, float]]:
         """Pixels (n, 3, side, side) of all files; and of those that are not the known copies, how far their numbers are from the known."""
-        cure = (
-            f"move it away and run `reprolib data fetch {self.name}`" if where is None else "it is another archive than the published one"
-        )
-        where = str(folder) if where is None else where
-        listed, (side_px, known) = self.checksums(), self.known()
+        listed, (side_px, known), cure = self.checksums(), self.known(), f"move it away and run `reprolib data fetch {self.name}`"
         if missing := [path for path in listed if not (folder / path).is_file()]:
-            raise CorruptFile(f"{where} lacks {len(missing)} of the {len(listed)} files of {self.name}, such as {missing[0]}: {cure}")
+            raise CorruptFile(f"{folder} lacks {len(missing)} of the {len(listed)} files of {self.name}, such as {missing[0]}: {cure}")
         pixels, far = torch.empty(len(listed), 3, side_px, side_px, dtype=torch.uint8), {}
         for i, (path, digest) in enumerate(listed.items()):
             content = (folder / path).read_bytes()
-            x = np.asarray(picture(content, f"{where}: {path}"))
+            x = np.array(picture(content, str(folder / path)))
             if x.shape != (side_px, side_px, 3):
-                raise CorruptFile(f"{where}: {path} has {x.shape[1]} x {x.shape[0]} px, not {side_px} x {side_px}: {cure}")
-            pixels[i] = torch.from_numpy(x.copy()).permute(2, 0, 1)
+                raise CorruptFile(f"{folder / path} has {x.shape[1]} x {x.shape[0]} px, not {side_px} x {side_px}: {cure}")
+            pixels[i] = torch.from_numpy(x).permute(2, 0, 1)
             if hashlib.sha256(content).hexdigest() != digest:
                 far[path] = float(np.abs(numbers(x) - known[i]).max())
-        others = [path for path, distance in far.items() if distance > TOLERANCE]
-        if others:
+        if others := [path for path, distance in far.items() if distance > TOLERANCE]:
             worst = max(others, key=far.__getitem__)
             raise CorruptFile(
-                f"{where}: {len(others)} of {len(listed)} files are not the pictures of {self.name}, the worst, {worst}, by "
+                f"{folder}: {len(others)} of {len(listed)} files are not the pictures of {self.name}, the worst, {worst}, by "
                 f"{far[worst]:.1f} of 255 levels of grey where {TOLERANCE} are allowed: {cure}"
             )
         return pixels, far
@@ -141,8 +139,7 @@ def numbers(x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 def picture(content: bytes, name: str) -> Image.Image:
     """A JPEG or PNG file decoded as RGB. Raises CorruptFile, which begins with `name`, for anything else and for one of absurd size."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with warnings.catch_warnings(action="ignore"):  # of its size
             opened = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
         if opened.width * opened.height > MOST_PIXELS:
             raise ValueError(f"it claims {opened.width} x {opened.height} px")
@@ -155,11 +152,9 @@ TINY_IMAGENET_20 = FolderSet(
     name="tiny_imagenet_20",
     title="Tiny ImageNet (1,000 validation images of 20 classes, resized to 32 px)",
     folder="tiny-imagenet-20/val",
-    origin=Origin(
-        "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
-        "about 250 MB",
-        "none stated; ImageNet's terms apply (non-commercial research and education)",
-    ),
+    url="https://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    size="about 250 MB",
+    licence="ImageNet's terms: non-commercial research",
     purpose="natural images of other classes",
     published="val/images/{stem}.JPEG",
     size_px=32,
@@ -195,11 +190,9 @@ TEXTURES = FolderSet(
     name="textures",
     title="the set of describable textures (400 images of 10 classes, resized to 32 px)",
     folder="dtd-subset-96",
-    origin=Origin(
-        "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
-        "about 630 MB",
-        "none stated; made available for research purposes",
-    ),
+    url="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+    size="about 630 MB",
+    licence="available for research purposes",
     purpose="images that have a texture and no shape",
     published="images/{folder}/{stem}.jpg",
     quality=92,

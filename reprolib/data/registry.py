@@ -107,25 +107,24 @@ def fetch(name: str, archive: Root = None, base: str | None = None) -> dict[str,
 
 def command(action: str, name: str | None, archive: Root) -> None:
     """`reprolib data`: print what is there, where it was looked for and what it is for; or fetch one set, or all."""
-    if action == "fetch" and (name is None or (name == "all" and archive is not None)):
-        raise BadInput(f"name one data set{', that in --from' if archive else ', or all'}: allowed are {', '.join(NAMES)}")
-    names = NAMES if name in (None, "all") else (_source(str(name)).name,)
+    names, failure = NAMES if name in (None, "all") else (_source(str(name)).name,), None
+    if action == "fetch" and (name is None or (archive and len(names) > 1)):
+        raise BadInput(f"name one data set{' that --from holds' if archive else ', or all'}: allowed are {', '.join(NAMES)}")
     if action == "list":
         print(f"looked for in {', then in '.join(map(str, store.data_roots()))}")
-    failures = []
-    for one in names:
+    for row in map(_row, names):
+        about = f"{row['title']}, for scale {', '.join(row['scales'])}: {row['purpose']}"
         try:
-            row = fetch(one, archive) if action == "fetch" else _row(one)
-        except ReprolibError as error:  # of one set; the others go on
-            if name != "all":
+            row |= fetch(row["name"], archive) if action == "fetch" else {"state": about}
+        except ReprolibError as error:
+            if len(names) == 1:
                 raise
-            failures.append(error)
-            print(f"{one:24} {error}", flush=True)
-            continue
-        about = row.get("state") or f"{row['title']}, for scale {', '.join(row['scales'])}: {row['purpose']}"
-        print(f"{one:24} {about}; {'there: ' + row['where'] if row['found'] else 'missing: ' + row['how']}", flush=True)
-    if failures:
-        raise failures[0]
+            failure, row["how"] = failure or error, str(error)
+        print(
+            f"{row['name']:24} {row.get('state', '')}; {'there: ' + row['where'] if row['found'] else 'missing: ' + row['how']}", flush=True
+        )
+    if failure:
+        raise failure
 
 
 def _row(name: str) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from PIL import Image
 
 from reprolib import data, store
 from reprolib.data import cue_conflict, folders
-from reprolib.data.filesets import Origin
 from reprolib.data.images import pick
 from reprolib.errors import BadInput, CorruptFile, MissingData
 
 TOY = folders.FolderSet(
-    "toy", "the toy set (resized to 2 px)", "toy-set/val", Origin("https://toys.example/toys.zip", "1 kB", "none"), "play",
+    "toy", "the toy set (resized to 2 px)", "toy-set/val", "https://toys.example/toys.zip", "1 kB", "none", "play",
     classes={"n2": "bee", "n1": "ant"}, size_px=2,
 )  # fmt: skip
 

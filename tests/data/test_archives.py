@@ -143,7 +143,7 @@ def test_a_whole_set_is_made_of_an_archive_of_the_published_layout(one, server, 
     server.content = packed(files, "gz" if one is TEXTURES else "zip")
     row = data.fetch(one.name, base=server.address)
     assert row["where"] == str(tmp_path / "sets" / one.folder)
-    assert server.asked == [("/" + one.origin.url.rpartition("/")[2], 0)]
+    assert server.asked == [("/" + one.url.rpartition("/")[2], 0)]
     if one.quality is None:
         assert row["state"] == "exact copies"
         assert all((Path(row["where"]) / path).read_bytes() == (folder / path).read_bytes() for path in one.checksums())
