@@ -36,22 +36,24 @@ def download(url: str, file: Path, base: str | None = None) -> Path:
     try:
         answer = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416:  # what is there is no beginning of what is offered
             part.unlink(missing_ok=True)
         raise
-    if not answer.url.startswith("https://" if base is None else "http://127.0.0.1:"):
-        raise MissingData(f"{answer.url} is not https, so nothing was taken from there: fetch the file by hand and name it with --from")
     begin = begin if str(answer.headers["Content-Range"]).startswith(f"bytes {begin}-") else 0
     total = begin + int(answer.headers["Content-Length"]) if answer.headers["Content-Length"] else None
     bar = tqdm(desc=file.name, total=total, initial=begin, unit="B", unit_scale=True, disable=None, leave=False)  # on a terminal only
-    with answer, bar, open(part, "r+b" if begin else "wb") as stream:
-        stream.seek(begin)
-        while content := answer.read(1 << 20):
-            bar.update(stream.write(content))
-            if stream.tell() > MOST_BYTES:
-                raise CorruptFile(f"{url} sends more than {MOST_BYTES >> 30} GB: it is not the published archive")
-        if total is not None and stream.tell() < total:
-            raise ConnectionError(f"it ended at {stream.tell()} of {total} bytes")
+    with answer, bar:
+        if not answer.url.startswith("https://" if base is None else "http://127.0.0.1:"):
+            raise MissingData(f"{answer.url} is not https, so nothing was taken from there: fetch the file by hand and name it with --from")
+        with open(part, "r+b" if begin else "wb") as stream:
+            stream.seek(begin)
+            while content := answer.read(1 << 20):
+                bar.update(stream.write(content))
+                if stream.tell() > MOST_BYTES:
+                    raise CorruptFile(f"{url} sends more than {MOST_BYTES >> 30} GB: it is not the published archive")
+            if total is not None and stream.tell() < total:
+                raise ConnectionError(f"it ended at {stream.tell()} of {total} bytes")
     return part.replace(file)
 
 

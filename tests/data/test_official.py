@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import io
 import pickle
+import shutil
 import struct
+import tarfile
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from torchvision.datasets import CIFAR10, FashionMNIST
 from reprolib import data, store
 from reprolib.data import cifar10, fashion_mnist
 from reprolib.data.filesets import Published
-from reprolib.errors import CorruptFile, MissingData, StorageError
+from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
 
 
 @dataclass(frozen=True)
@@ -237,14 +240,45 @@ def test_fetch_mends_a_broken_copy_of_its_own(each, official, monkeypatch):
     [
         (urllib.error.URLError("no route"), MissingData, "could not be downloaded .*no route.*the scales smoke and laptop work without it"),
         (ConnectionResetError("reset"), MissingData, "could not be downloaded"),
-        (RuntimeError("File not found or corrupted."), CorruptFile, r"is not the official file .expected md5 [0-9a-f]{32}"),
-        (OSError(28, "No space left on device"), StorageError, "cannot write {title} .*No space left"),
+        (
+            RuntimeError("File not found or corrupted."),
+            CorruptFile,
+            r"^what came from https://\S+ is not the official {title} .*corrupted",
+        ),
+        (OSError(28, "No space left on device"), StorageError, "cannot write {title} .*: the disk is full"),
     ],
 )
 def test_fetch_says_what_went_wrong(each, roots, monkeypatch, raised, expected, message):
     monkeypatch.setattr(each.download, failing(raised))
     with pytest.raises(expected, match=message.replace("{title}", each.title)):
         data.fetch(each.name)
+
+
+@pytest.mark.parametrize("each", [CIFAR], indirect=True)
+def test_an_archive_at_hand_is_unpacked_checked_and_only_then_in_its_place(official, roots):
+    whole = {path.name: path.read_bytes() for path in official.iterdir()}
+    for damage, expected in ((b"", CorruptFile), (None, None)):
+        shutil.rmtree(official, ignore_errors=True)
+        with tarfile.open(roots / "cifar-10-python.tar.gz", "w:gz") as archive:
+            for name, content in whole.items():
+                header, held = (
+                    tarfile.TarInfo(f"cifar-10-batches-py/{name}"),
+                    damage if name == "test_batch" and damage is not None else content,
+                )
+                header.size = len(held)
+                archive.addfile(header, io.BytesIO(held))
+        if expected:
+            with pytest.raises(expected, match=r"cifar-10-python\.tar\.gz, unpacked,/test_batch has md5"):
+                data.fetch("cifar10", roots / "cifar-10-python.tar.gz")
+            assert not any(path.is_file() for path in (roots / "repository" / "data").rglob("*batch*"))
+        else:
+            assert data.fetch("cifar10", roots / "cifar-10-python.tar.gz")["state"] == "exact copies"
+            assert len(data.load("cifar10", "test")) == 5
+
+
+def test_fashion_mnist_has_no_archive(roots):
+    with pytest.raises(BadInput, match=r"--from x\.zip is no archive that Fashion-MNIST is published as: see https://"):
+        data.fetch("fashion_mnist", "x.zip")
 
 
 def test_md5s_are_the_published_ones():
