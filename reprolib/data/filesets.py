@@ -46,13 +46,13 @@ class FileSet:
         raise NotImplementedError
 
     def load(self, split: str, root: Root = None) -> Images:
-        """All images of a split. Raises as `existing` and `content` do."""
+        """All images of a split. Raises as `existing` and `check` do."""
         raise NotImplementedError
 
     def how(self) -> str:
         """How to get the set into its place below the first data root, in one line."""
-        put = f"put {self.files.format(name=self.name)} into {self.own()}"
-        return f"`reprolib data fetch {self.name}`, or {put}, or name the folder that holds {self.folder} in REPROLIB_DATA"
+        files = self.files.format(name=self.name)
+        return f"`reprolib data fetch {self.name}`, or put {files} into {self.own()}, or name the folder that holds {self.folder} in REPROLIB_DATA"
 
     def own(self) -> Path:
         """Its folder below the first data root, where `fetch` puts it."""
@@ -142,7 +142,6 @@ class Published(FileSet):
     splits = ("train", "test")
     algorithm = "md5"
     files = "the official files"
-    cure = "delete {folder} and put the official files there again, or run `reprolib data fetch {name}`"
 
     def checksums(self) -> Mapping[str, str]:
         """The official md5 of every file."""
@@ -151,7 +150,7 @@ class Published(FileSet):
     def check(self, folder: Path) -> str:
         """See `FileSet.check`. Nothing is opened or unpickled before its checksum was compared."""
         for path, expected in self.md5.items():
-            file, cure = folder / path, self.cure.format(name=self.name, folder=folder)
+            file, cure = folder / path, f"delete {folder} and put the official files there again, or run `reprolib data fetch {self.name}`"
             if not file.is_file():
                 raise CorruptFile(f"{file} is missing while its folder is there (expected md5 {expected}): {cure}")
             content = file.read_bytes()

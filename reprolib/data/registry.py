@@ -88,7 +88,7 @@ def normaliser(name: str) -> tuple[Channels, Channels]:
 
 
 def status() -> list[dict[str, Any]]:
-    """One row a data set: name, title, purpose, found (bool), where (str or None), scales (those that need it), how (to get it).
+    """One row a data set: name, found (bool), where (str or None), scales (those that need it), how (to get it).
 
     Only whether the folder is there is looked at; its files are checked when they are loaded.
     """
@@ -96,33 +96,29 @@ def status() -> list[dict[str, Any]]:
 
 
 def fetch(name: str, archive: Root = None, base: str | None = None) -> dict[str, Any]:
-    """Get data set `name` from its publisher unless it is there; returns its row of `status`, with what its files are as "state".
+    """Get data set `name` from its publisher unless it is there; returns its row of `status`, and as "state" what its files are.
 
-    archive: the published archive where one has it. base: another place that offers it (http is taken on loopback only).
+    archive: the published archive where one has it. base: see `archives.download`.
     Raises BadInput for an unknown name, otherwise as `FileSet.fetch` does.
     """
-    state = _source(name).fetch(archive, base)
-    return _row(name) | {"state": state}
+    return {"state": _source(name).fetch(archive, base)} | _row(name)
 
 
 def command(action: str, name: str | None, archive: Root) -> None:
     """`reprolib data`: print what is there, where it was looked for and what it is for; or fetch one set, or all."""
     names, failure = NAMES if name in (None, "all") else (_source(str(name)).name,), None
-    if action == "fetch" and (name is None or (archive and len(names) > 1)):
+    if action == "fetch" and (name is None or (archive and name == "all")):
         raise BadInput(f"name one data set{' that --from holds' if archive else ', or all'}: allowed are {', '.join(NAMES)}")
     if action == "list":
         print(f"looked for in {', then in '.join(map(str, store.data_roots()))}")
-    for row in map(_row, names):
-        about = f"{row['title']}, for scale {', '.join(row['scales'])}: {row['purpose']}"
+    for source in (_SETS[one] for one in names):
+        state = f"{source.title}, for scale {', '.join(source.scales)}: {source.purpose}"
         try:
-            row |= fetch(row["name"], archive) if action == "fetch" else {"state": about}
-        except ReprolibError as error:
-            if len(names) == 1:
-                raise
-            failure, row["how"] = failure or error, str(error)
-        print(
-            f"{row['name']:24} {row.get('state', '')}; {'there: ' + row['where'] if row['found'] else 'missing: ' + row['how']}", flush=True
-        )
+            state = source.fetch(archive) if action == "fetch" else state
+        except ReprolibError as error:  # of one set; the others go on
+            failure = failure or error
+        where = source.find()
+        print(f"{source.name:24} {state}; {f'there: {where}' if where else f'missing: {source.how()}'}", flush=True)
     if failure:
         raise failure
 
@@ -132,8 +128,6 @@ def _row(name: str) -> dict[str, Any]:
     where = source.find()
     return {
         "name": name,
-        "title": source.title,
-        "purpose": source.purpose,
         "found": where is not None,
         "where": None if where is None else str(where),
         "scales": source.scales,
