@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import shutil
 import stat
@@ -9,8 +10,9 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,7 +21,7 @@ from reprolib.errors import CorruptFile, MissingData
 MOST_BYTES = 4 << 30  # of an archive, packed or unpacked: the largest known is below 1 GB
 MOST_FILE_BYTES = 64 << 20  # of one file in it: the largest known has 31 MB
 
-Members = Iterator[tuple[str, int, Callable[[], bytes]]]
+Members = Iterator[tuple[str, int, Callable[[], Any]]]
 
 
 def download(url: str, file: Path, base: str | None = None) -> Path:
@@ -44,7 +46,7 @@ def download(url: str, file: Path, base: str | None = None) -> Path:
     total = begin + int(answer.headers["Content-Length"]) if answer.headers["Content-Length"] else None
     bar = tqdm(desc=file.name, total=total, initial=begin, unit="B", unit_scale=True, disable=None, leave=False)  # on a terminal only
     with answer, bar:
-        if not answer.url.startswith("https://" if base is None else "http://127.0.0.1:"):
+        if not answer.url.startswith(("https://",) if base is None else ("https://", "http://127.0.0.1:")):
             raise MissingData(f"{answer.url} is not https, so nothing was taken from there: fetch the file by hand and name it with --from")
         with open(part, "r+b" if begin else "wb") as stream:
             stream.seek(begin)
@@ -68,9 +70,10 @@ def unpack(
     partial = own.with_name(f".{own.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a killed process
     try:
-        for name, content in tqdm(extracted(archive, wanted), archive.name, len(wanted), unit="file", disable=None, leave=False):
-            (partial / wanted[name]).parent.mkdir(parents=True, exist_ok=True)
-            (partial / wanted[name]).write_bytes(convert(name, content))
+        with contextlib.closing(extracted(archive, wanted)) as files:
+            for name, content in tqdm(files, archive.name, len(wanted), unit="file", disable=None, leave=False):
+                (partial / wanted[name]).parent.mkdir(parents=True, exist_ok=True)
+                (partial / wanted[name]).write_bytes(convert(name, content))
         check(partial)
         shutil.copytree(partial, own, dirs_exist_ok=True) if own.is_dir() else partial.rename(own)
     except CorruptFile as error:
@@ -79,17 +82,19 @@ def unpack(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def extracted(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+def extracted(archive: Path, wanted: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
     """Name and bytes of the wanted files of a zip or tar.gz archive, as they come; no other is read, and no name in it becomes a path."""
     left, total = set(wanted), 0
     try:
-        for name, size, read in _zipped(archive) if zipfile.is_zipfile(archive) else _tarred(archive):
+        for name, size, opener in _zipped(archive) if zipfile.is_zipfile(archive) else _tarred(archive):
             member = name.removeprefix("./").partition("/")[2]
             if member in left:
                 total += size
                 if size > MOST_FILE_BYTES or total > MOST_BYTES:
                     raise ValueError(f"{name} unpacks to {size} bytes, more than any published file")
-                yield member, read()
+                with opener() as file:
+                    content = file.read(size)
+                yield member, content
                 left.remove(member)
             if not left:
                 return
@@ -101,11 +106,11 @@ def extracted(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, byt
 
 
 def _zipped(archive: Path) -> Members:
-    """Name, size and reader of every plain file; links and folders are passed over."""
+    """Name, size and opener of every plain file; links and folders are passed over."""
     with zipfile.ZipFile(archive) as packed:
         for one in packed.infolist():
             if stat.S_IFMT(one.external_attr >> 16) in (0, stat.S_IFREG):
-                yield one.filename, one.file_size, lambda one=one: packed.read(one)  # type: ignore[misc]
+                yield one.filename, one.file_size, lambda one=one: packed.open(one)  # type: ignore[misc]
 
 
 def _tarred(archive: Path) -> Members:
@@ -116,7 +121,7 @@ def _tarred(archive: Path) -> Members:
             if found.offset_data + found.size > MOST_BYTES:
                 raise ValueError("it unpacks to more than any published archive")
             if found.isreg():
-                yield found.name, found.size, lambda found=found: tar.extractfile(found).read()  # type: ignore[misc, union-attr]
+                yield found.name, found.size, lambda found=found: tar.extractfile(found)  # type: ignore[misc]
 
 
 class _Bounded(gzip.GzipFile):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import ssl
 import urllib.error
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class FileSet:
                 self.download(own, base) if archive is None else self.unpack(Path(archive))
         except ReprolibError:
             raise
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
             raise MissingData(
                 f"{self.title} could not be downloaded from {self.url} ({error}): the same command goes on, or fetch it where there is "
                 f"a network and name it with --from, or put the files into {own}; the scales smoke and laptop work without it"

@@ -127,10 +127,7 @@ class FolderSet(FileSet):
 
 
 def numbers(x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """The 17 numbers that an image (side, side, 3), side a multiple of 4, is recognised by: the grey of 4 x 4 cells, and its deviation.
-
-    The deviation is that of up to 32 x 32 cells, which tells a blurred copy, and hardly one resampled with another filter.
-    """
+    """The 17 numbers that an image (side, side, 3) is recognised by: the grey of 4 x 4 cells, and the deviation over up to 32 x 32."""
     grey = x @ np.array([0.299, 0.587, 0.114])
     coarse, fine = (grey.reshape(n, len(grey) // n, n, -1).mean(axis=(1, 3)) for n in (4, min(32, len(grey))))
     return np.append(coarse, fine.std())
