@@ -116,7 +116,9 @@ def command(action: str, name: str | None, archive: Root) -> None:
         try:
             state = source.fetch(archive) if action == "fetch" else state
         except ReprolibError as error:  # of one set; the others go on
-            failure = failure or error
+            if len(names) == 1:
+                raise
+            failure, state = failure or error, str(error)
         where = source.find()
         print(f"{source.name:24} {state}; {f'there: {where}' if where else f'missing: {source.how()}'}", flush=True)
     if failure:

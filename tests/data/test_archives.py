@@ -185,6 +185,8 @@ def test_a_file_at_hand_is_taken_and_only_what_is_wanted_of_it(one, kind, root, 
     assert sorted(path.relative_to(root / one.folder).as_posix() for path in left_in(root)) == sorted(one.checksums())
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name or "partial" in path.name]
     assert data.fetch(one.name, base="http://127.0.0.1:9")["state"].startswith("recognised")  # it is there: nobody is asked
+    next(iter(left_in(root))).unlink()
+    assert data.fetch(one.name, archive)["state"].startswith("recognised: 3 of 3")  # a broken copy in its own place is mended
 
 
 def test_a_killed_download_locks_others_out_while_it_lives_and_is_then_gone_on_with(server, root, edges):
@@ -362,5 +364,5 @@ def test_all_goes_on_where_one_set_cannot_be_had(root, monkeypatch, capsys):
     assert main(["data", "fetch", "all"]) == 3
     said = capsys.readouterr()
     assert re.search(rf"^edges +exact copies; there: {root}", said.out, re.MULTILINE)
-    assert re.search(r"^textures .*; missing: `reprolib data fetch textures`", said.out, re.MULTILINE)
+    assert re.search(r"^textures .*no route.*; missing: `reprolib data fetch textures`", said.out, re.MULTILINE)
     assert re.fullmatch(r"reprolib: the set of describable textures .* could not be downloaded .*no route.*\n", said.err)
