@@ -378,5 +378,5 @@ def test_a_data_folder_that_is_none_is_named(repository, monkeypatch, capsys, na
         with pytest.raises(MissingData, match=f"^REPROLIB_DATA={re.escape(named)} names no folder: .* is not there; correct it") as refusal:
             find()
         assert "\n" not in str(refusal.value)
-    assert cli.main(["data", "status"]) == 3
+    assert cli.main(["data"]) == 3
     assert capsys.readouterr().err == f"reprolib: {refusal.value}\n"
