@@ -41,7 +41,7 @@ EXAMPLES = {
     "calibrate": """\
   reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins""",
     "data": """\
-  reprolib data                                       what is there, what it is for, and how to get what is not
+  reprolib data status                                what is there, what it is for, and how to get what is not
   reprolib data fetch textures                        download the originals, and make the copies that are used
   reprolib data fetch textures --from dtd.tar.gz      of the archive, where one has it""",
     "explain": """\
@@ -177,7 +177,7 @@ def parser() -> Parser:
     calibrate.add_argument("--beside", action="store_true", help="other architectures and margins too: 15 minutes")
 
     data = command("data", see_to_data, "show which data sets are there, or fetch them from those who publish them", scale=None)
-    data.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")
+    data.add_argument("action", nargs="?", choices=("status", "fetch"), default="status")
     data.add_argument("name", nargs="?", help="one data set, or all")
     data.add_argument(
         "--from", dest="archive", type=Path, metavar="ARCHIVE", help="the published archive of that one, as downloaded by hand"

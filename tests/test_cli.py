@@ -131,7 +131,7 @@ def test_the_module_is_the_command() -> None:
         (["train", "--scale", "smoke", "--minutes", "0"], "--minutes 0 is not allowed: a budget of more than 0 minutes"),
         (["train", "--scale", "smoke", "--minutes", "nan"], "--minutes nan is not allowed"),
         (["train", "--scale", "smoke", "--list", "--device", "gpu"], "device='gpu' is unknown"),
-        (["data", "list", "cifar"], "data set 'cifar' is unknown.*did you mean 'cifar10'"),
+        (["data", "status", "cifar"], "data set 'cifar' is unknown.*did you mean 'cifar10'"),
         (["data", "remove"], "invalid choice: 'remove'"),
     ],
 )
@@ -288,7 +288,7 @@ def test_data_status_says_for_each_set_where_it_is_or_how_to_get_it(
     assert re.search(r"^shapetexture .*for scale laptop: .*there: generated", text, re.MULTILINE)
     assert main(["data", "fetch"]) == 2
     assert main(["data", "fetch", "all", "--from", "dtd.tar.gz"]) == 2
-    assert main(["data", "list", "textuers"]) == 2
+    assert main(["data", "status", "textuers"]) == 2
     assert "did you mean 'textures'" in capsys.readouterr().err
     assert main(["data", "fetch", "shapetexture"]) == 0
     assert capsys.readouterr().out.count("\n") == 1

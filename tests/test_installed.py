@@ -21,7 +21,7 @@ x = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 net = build("tinycnn", 2, (0.5,) * 3, (0.25,) * 3, seed=0).eval()
 assert pgd(net, x, torch.arange(8) % 2, eps=8 / 255, steps=2).shape == x.shape
 assert abs(cka(x.flatten(1), x.flatten(1)) - 1) < 1e-5
-for line in ("run", "run invertibility --scale smoke", "claims", "train --scale smoke", "data list", "data fetch cifar10", "calibrate"):
+for line in ("run", "run invertibility --scale smoke", "claims", "train --scale smoke", "data status", "data fetch cifar10", "calibrate"):
     print(cli.main(line.split()), line, flush=True)
 for ask in (lambda: start("invertibility", {}), lambda: data.load("shapetexture", "test"), lambda: store.cache("kind", {}, dict)):
     try:

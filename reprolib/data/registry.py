@@ -109,7 +109,7 @@ def command(action: str, name: str | None, archive: Root) -> None:
     names, failure = NAMES if name in (None, "all") else (_source(str(name)).name,), None
     if action == "fetch" and (name is None or (archive and name == "all")):
         raise BadInput(f"name one data set{' that --from holds' if archive else ', or all'}: allowed are {', '.join(NAMES)}")
-    if action == "list":
+    if action == "status":
         print(f"looked for in {', then in '.join(map(str, store.data_roots()))}")
     for source in (_SETS[one] for one in names):
         state = f"{source.title}, for scale {', '.join(source.scales)}: {source.purpose}"
