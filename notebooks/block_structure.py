@@ -38,6 +38,8 @@ batch_size: int = 0  # images a batch on which layers are compared
 n_batches: int = 0  # disjoint batches of test images
 attack_eps: float = 0.0  # radius of the attack on the compared images, pixel units; 0 takes the training radius
 attack_steps: int = 0  # gradient steps of that attack
+checkpoint: str = ""  # file with a network of your own, drawn beside the arms as "mine", in no verdict
+architecture: str = ""  # of that file, where its tensors do not tell it, such as torchvision:resnet18
 device: str = "auto"  # auto, cpu or cuda
 interactive: str = "auto"  # auto, on or off
 

@@ -38,6 +38,8 @@ n_targets: int = 0  # images whose codes are inverted
 steps: int = 0  # gradient steps of an inversion
 pool: int = 0  # the code is the last map averaged to pool x pool positions
 tau: float = 0.0  # relative distance at which inverses are compared; 0 chooses it by reach
+checkpoint: str = ""  # file with a network of your own, drawn beside the arms as "mine", in no verdict
+architecture: str = ""  # of that file, where its tensors do not tell it, such as torchvision:resnet18
 device: str = "auto"  # auto, cpu or cuda
 interactive: str = "auto"  # auto, on or off
 

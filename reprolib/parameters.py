@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from reprolib import registry, scales, store
-from reprolib.errors import BadInput, nearest
+from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.scales import Scale
 
 WRITE, FROM_ROWS = "REPROLIB_WRITE", "REPROLIB_FROM_ROWS"
@@ -28,7 +28,7 @@ WRITE, FROM_ROWS = "REPROLIB_WRITE", "REPROLIB_FROM_ROWS"
 class Parameter:
     """One parameter: its type, what it does, and what is allowed (a choice, or a closed range; 0 means the preset).
 
-    preset: where scales have none of their own.
+    preset: where scales have none of their own. is_file: a text that names a file.
     """
 
     kind: type
@@ -38,12 +38,13 @@ class Parameter:
     high: float = 0
     shapes_results: bool = True
     preset: Any = None
+    is_file: bool = False
 
     def allowed(self) -> str:
         """In words, for messages."""
         if self.choices:
             return ", ".join(str(choice) for choice in self.choices)
-        return f"{self.low:g} to {self.high:g}, or 0 for the scale's preset"
+        return "any text" if self.kind is str else f"{self.low:g} to {self.high:g}, or 0 for the scale's preset"
 
     def read(self, name: str, value: Any) -> Any:
         """`value` as this parameter's type; raises BadInput, naming value, declared type and what is allowed."""
@@ -52,6 +53,8 @@ class Parameter:
         refused = BadInput(f"{name}={value!r} is not allowed: it takes {self.kind.__name__} ({self.allowed()}){yaml}")
         if isinstance(value, bool) or (self.kind is str and not isinstance(value, str)):
             raise refused
+        if self.kind is str and not self.choices:
+            return _file(name, value) if self.is_file and value else value
         try:
             if self.kind is float and isinstance(value, str):
                 read: Any = float(Fraction(value)) if "/" in value else float(value)
@@ -70,6 +73,15 @@ class Parameter:
         return read
 
 
+def _file(name: str, value: str) -> str:
+    """The path of a file that a reader names: `~` expands, a relative one counts from the working folder, or else from the root."""
+    path = Path(os.path.expanduser(value))
+    found = next((place for folder in (Path.cwd(), store.root()) if (place := folder / path).is_file()), None)
+    if found is None:
+        raise MissingData(f"{name}={value!r} is not there: {Path.cwd() / path} is no file; correct the path, or leave {name} empty")
+    return str(found)
+
+
 def in_words(value: Any, choices: Container[Any]) -> Any:
     """`value`, True and False as "on" and "off" where these are allowed: YAML 1.1, which papermill reads, makes booleans of the bare words."""
     return ("on" if value else "off") if isinstance(value, bool) and "on" in choices and "off" in choices else value
@@ -78,6 +90,10 @@ def in_words(value: Any, choices: Container[Any]) -> Any:
 _COMMON = {
     "scale": Parameter(str, "preset of data, networks and budgets", choices=tuple(scales.SCALES)),
     "seeds": Parameter(int, "networks per arm", low=1, high=10),
+}
+OWN = {
+    "checkpoint": Parameter(str, "file with a network of the reader's own, drawn beside the arms, in no verdict", is_file=True),
+    "architecture": Parameter(str, "of that file, where its tensors do not tell it"),
 }
 _RUN = {
     "device": Parameter(str, "where tensors live", choices=("auto", "cpu", "cuda"), shapes_results=False),
@@ -99,7 +115,7 @@ def of(finding: str) -> dict[str, Parameter]:
         )
         for name, told in registry.settings(finding)["parameters"].items()
     }
-    return _COMMON | own | _RUN
+    return _COMMON | own | OWN | _RUN
 
 
 def check_names(finding: str, given: Iterable[str]) -> None:
@@ -176,7 +192,8 @@ class Settings:
 def validate(finding: str, given: Mapping[str, Any]) -> Settings:
     """Settings from what the reader gave; raises BadInput, before any work, for an unknown name or a bad value.
 
-    given: any of the finding's parameters (missing ones take the preset). Fractions such as "8/255" are read as numbers.
+    given: any of the finding's parameters (missing ones take the preset). Fractions such as "8/255" are read as numbers. A reader's
+    own network turns no knob of the measurement: it stands in `overridden` alone. Raises MissingData for a file that is not there.
     """
     check_names(finding, given)
     known = of(finding)
@@ -184,9 +201,11 @@ def validate(finding: str, given: Mapping[str, Any]) -> Settings:
     preset = scales.scale(read.get("scale", "laptop"))
     own = {name: parameter.preset for name, parameter in known.items() if parameter.preset is not None}
     defaults: dict[str, Any] = {"seeds": preset.seeds, **own, **registry.settings(finding)["presets"][preset.name]}
-    values, overridden = dict(defaults), {}
+    if read.get("architecture") and not read.get("checkpoint"):
+        raise BadInput(f"architecture={read['architecture']!r} says how a checkpoint is read: give checkpoint too, or leave it empty")
+    values, overridden = dict(defaults), {name: read[name] for name in OWN if read.get(name)}
     for name, value in read.items():
-        if known[name].shapes_results and name != "scale" and value not in (0, "") and value != defaults[name]:
+        if known[name].shapes_results and name not in ("scale", *OWN) and value not in (0, "") and value != defaults[name]:
             values[name] = overridden[name] = value
     return Settings(finding, preset, values, overridden, resolve_device(read.get("device", "auto")), read.get("interactive", "auto"))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from reprolib import data, front_end
 from reprolib.errors import BadInput, nearest
+from reprolib.models.mine import MINE, Own
 from reprolib.models.networks import Network
 from reprolib.parameters import FROM_ROWS, Settings
 from reprolib.scales import SHARED_ROLES
@@ -18,13 +19,16 @@ JUDGES = ("standard", "robust")
 class Roles:
     """The networks of one run.
 
-    Attributes: `settings`, `device`, `measured` ("yes", or "no (reason)" when a data set is not here), `can_measure`, `report` and
+    Attributes: `mine` (the reader's own networks), `only_mine` (whether they alone are measured, beside committed rows),
+    `settings`, `device`, `measured` ("yes", or "no (reason)" when a data set is not here), `can_measure`, `report` and
     `each` (how far the work is: `front_end.Progress`).
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.device = settings, settings.device
         self._networks: dict[str, Network] = {}
+        self.mine: list[Own] = []
+        self.only_mine = False
         progress = front_end.Progress(front_end.is_wanted(settings.interactive))
         self.report, self.each = progress.report, progress.each
         found = next(row for row in data.status() if row["name"] == settings.scale.dataset)
@@ -52,15 +56,21 @@ class Roles:
                 raise BadInput(
                     f"role {role!r} is not at scale {self.settings.scale.name}; allowed: {', '.join(roles_here)}{nearest(role, roles_here)}"
                 )
-        chosen = roles or self._shared_roles()
+        chosen = () if self.only_mine else roles or self._shared_roles()
         self._train([spec for role in chosen for spec in self._on_demand(role)])
         found = {role: self._loaded(self._role_specs(role)) for role in chosen}
         if self.can_measure:
             self._say_what_is_missing([spec for role in chosen for spec in self._role_specs(role)])
-        return found
+        return found | ({MINE: [*self.mine]} if self.mine else {})
+
+    def first(self, role: str) -> Network | None:
+        """The first network of a role, in eval mode, where it is in the zoo, whatever is measured."""
+        return next(iter(self._loaded(self._role_specs(role)[:1])), None) if role in self.settings.scale.roles else None
 
     def found(self, specs: Sequence[zoo.Spec]) -> list[Network]:
         """Those of the named networks that are in the zoo, in eval mode; none is trained here, and a line says which are missing."""
+        if self.only_mine:
+            return []
         if self.can_measure:
             self._say_what_is_missing(specs)
         return self._loaded(specs)

@@ -15,11 +15,14 @@ import gc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from reprolib import data, front_end, parameters, provenance, store
 from reprolib.data import Images, shapetexture
@@ -30,16 +33,29 @@ from reprolib.figures.verdicts import forest
 from reprolib.judging import claims
 from reprolib.judging.audit import comparison_lines, read_results
 from reprolib.judging.evidence import Evidence
-from reprolib.judging.ledger import claims_sha256
+from reprolib.judging.ledger import claims_sha256, load_claims
+from reprolib.judging.quantities import is_of_pairs
 from reprolib.judging.seen import seen_sentence
 from reprolib.judging.tidy import COLUMNS, card_rows, identity, joined, read_rows, rows_hash, write_rows
+from reprolib.measures.effects import Absent
+from reprolib.models.checkpoints import load_public
+from reprolib.models.mine import MINE, Own
 from reprolib.models.networks import Network
 from reprolib.parameters import Settings
+from reprolib.perturb.attacks import adversarial_accuracy, noise_accuracy, predictions
 from reprolib.roles import Roles
 from reprolib.training import pool, zoo
 
 Question = Callable[[Network, Images], Mapping[str, torch.Tensor]]
 """What is asked of one network: network, images -> {quantity: values (n,)}."""
+
+N_CHECKED = 250
+"""Test images on which the accuracies of a reader's own network are told."""
+
+
+def opened(path: str, architecture: str) -> nn.Module:
+    """The network of a reader's file, its normaliser inside."""
+    return load_public(path, architecture or None)
 
 
 def start(finding: str, namespace: Mapping[str, Any]) -> Study:
@@ -85,7 +101,39 @@ class Study(Roles):
             data.load(settings.scale.dataset, "test")  # raises MissingData: what, where to put it, what works without it
         if not self.can_measure:
             self._rows = self.committed_rows()
+        if "checkpoint" in settings.overridden:
+            self._admit([opened(settings.overridden["checkpoint"], settings.overridden.get("architecture", ""))])
         print(self._announcement())
+
+    def networks(self, *roles: str, mine: nn.Module | Sequence[nn.Module] | None = None) -> dict[str, list[Network]]:
+        """See `Roles.networks`. mine: networks of the reader's own from images in [0, 1] to logits, drawn beside the arms, in no verdict.
+
+        At the presets, and where rows are committed, the reader's alone are measured, and all others drawn from those rows.
+        Raises BadInput for networks that do not take the scale's images, for one given twice, and where evidence is written.
+        """
+        if mine is not None:
+            self._admit([mine] if isinstance(mine, nn.Module) else mine)
+            print(self._announcement())
+        return super().networks(*roles)
+
+    def _admit(self, models: Sequence[nn.Module]) -> None:
+        if os.environ.get(parameters.WRITE) == "1":
+            raise BadInput("a network of your own is never written into the evidence: leave it out, or write without REPROLIB_WRITE")
+        x = self.images("test").x[:2].to(self.device).float() / 255
+        self.mine = [Own(model, x, k) for k, model in enumerate(models)]
+        keys = [network.sha256[:12] for network in self.mine]
+        if len(set(keys)) < len(keys) or not keys:
+            raise BadInput(f"mine holds {len(keys)} networks, {len(set(keys))} different ones: give at least one, and each once")
+        turned = {name: value for name, value in self.settings.overridden.items() if name not in (*parameters.OWN, MINE)}
+        if "checkpoint" not in self.settings.overridden:
+            self.settings = replace(self.settings, overridden={**turned, MINE: " ".join(keys)})
+            self.folder = self.settings.folder()
+        self.only_mine = not turned and (self.committed / "rows.csv.gz").exists()
+        self._rows, self._added, self._judged = self.committed_rows() if self.only_mine else None, [], None
+
+    def knows_classes(self, network: Network) -> bool:
+        """Whether a network has as many classes as the images: without them it is left out where labels matter."""
+        return network.n_classes == len(self.images("test").classes)
 
     @property
     def committed(self) -> Path:
@@ -102,11 +150,19 @@ class Study(Roles):
         if not self.can_measure:
             cure = "leave out --from-rows" if os.environ.get(parameters.FROM_ROWS) == "1" else f"`reprolib data fetch {scale.dataset}`"
             lines.append(f"Measured: {self.measured}. Figures and verdicts are made from the committed rows; to measure: {cure}.")
+        elif self.only_mine:
+            lines.append(
+                "Only yours is measured: all others are drawn from the committed rows. Pictures show yours alone where theirs would have to "
+                f"be made again; those stand in {store.shown(self.committed)}."
+            )
         elif missing:
             lines.append(
                 f"To train first: {', '.join(spec.name for spec in missing)}; about {max(1, round(training))} minutes of one core, kept for all findings."
             )
-        if self.can_measure:
+        for network in self.mine:
+            classes = "" if self.knows_classes(network) else f"; it has {network.n_classes} classes, and is left out where labels matter"
+            lines.append(f"Yours, in no verdict: {network.architecture} ({network.sha256[:12]}), {len(network.layer_names)} maps{classes}.")
+        if self.can_measure and not self.only_mine:
             lines.append(f"Measuring takes about {settings['minutes']:g} minutes of one core, seconds when measured before.")
         return "\n".join([*lines, f"Writes to {store.shown(self.folder)}."])
 
@@ -151,6 +207,8 @@ class Study(Roles):
         measured: a frame of tidy rows, or anything with such `rows`.
         """
         frame = getattr(measured, "rows", measured)
+        if self.only_mine and len(frame):
+            frame = frame[frame["arm"] == MINE]
         if len(frame) and self.can_measure:
             self._added.append(frame)
         return measured
@@ -190,7 +248,11 @@ class Study(Roles):
         known = set() if self._rows is None and not self._added else set(self.rows.loc[self.rows["claim"] == "networks", "network"])
         for role, networks in nets.items():
             for network in networks:
-                if network.sha256[:12] not in known:  # some finding's networks are held against another ball than their card's first
+                if role == MINE:
+                    if not self.knows_classes(network):
+                        continue
+                    network.card |= self._accuracies(network)
+                elif network.sha256[:12] not in known:  # some finding's networks are held against another ball than their card's first
                     self.add(card_rows(role, network))
                 card, attack = network.card, network.card["adversarial"][0]
                 table.append({
@@ -200,6 +262,22 @@ class Study(Roles):
                 })  # fmt: skip
         frame = pd.DataFrame(table)
         show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)})
+
+    def _accuracies(self, network: Network) -> dict[str, Any]:
+        """What a card tells of accuracies, on the first test images, under one restart of the scale's attack; measured once, then read."""
+        images, norm, eps = self.images("test"), self.settings.scale.norm, self.settings.scale.eps
+        x, y = (one[:N_CHECKED].to(self.device) for one in (images.x, images.y))
+
+        def compute() -> dict[str, torch.Tensor]:
+            pixels = x.float() / 255
+            attacked = adversarial_accuracy(network, pixels, y, norm, eps, restarts=1)
+            told = {"clean": (predictions(network, pixels) == y).float().mean(), "noise": noise_accuracy(network, pixels, y, norm, eps)}
+            told |= {"first_value": attacked.value, "gradient_zero_share": attacked.gradient_zero_share}
+            return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in told.items()}
+
+        described = {"network": network.sha256, "data": images.sha256, "n": len(x), "norm": norm, "eps": eps}
+        kept = {name: float(value) for name, value in store.cache("accuracy", described, compute).items()}
+        return {"clean": {"value": kept["clean"]}, "adversarial": [{"steps": 20, "restarts": 1, "norm": norm, "eps": eps, **kept}]}
 
     def figure(self, figure: Any, name: str, caption: str, failure: str, drawn: str | Sequence[str]) -> None:
         """Save a figure as png and pdf with its stamp, and show it with its caption.
@@ -214,7 +292,7 @@ class Study(Roles):
             if not kept:
                 shown, dataset = store.shown(self.committed / name), self.settings.scale.dataset
                 raise MissingData(f"{shown}.png is not there and cannot be drawn without {dataset}: `reprolib data fetch {dataset}`")
-            caption += " (Committed picture: the images are not here.)"
+            caption += " (Committed picture, without yours.)" if self.only_mine else " (Committed picture: the images are not here.)"
             files = [store.write_bytes(self.folder / p.name, p.read_bytes()) for p in kept]
         else:
             files = style.save(figure, path, self.stamp(name))
@@ -251,6 +329,22 @@ class Study(Roles):
         entry = claims.judge(claim_id, self._evidence())
         self.verdicts[claim_id] = entry
         show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
+        if self.mine:
+            print(self._yours(claim_id))
+
+    def _yours(self, claim_id: str) -> str:
+        """The reader's own networks minus the standard arm, in a claim's quantity, by the interval that judges it; or why there is no number."""
+        evidence, claim = self._evidence(), load_claims()[claim_id]
+        if "standard" not in claim.arms or is_of_pairs(claim.finding, claim.quantity):
+            return f"Yours, in no verdict: {claim_id} is not asked of it."
+        try:
+            found = evidence.effect(replace(claim.contrast, statistic="difference", arms=("standard", MINE)))
+        except BadInput as error:  # another number of layers
+            found = Absent(str(error))
+        if isinstance(found, Absent):
+            return f"Yours, in no verdict: not compared in {claim.quantity}, {found.why}."
+        ends = f" [{found.low:.2g}, {found.high:.2g}]" if isfinite(found.low) else ", of one network, so without an interval"
+        return f"Yours minus standard, in no verdict: {claim.quantity} {found.estimate:+.2g}{ends}."
 
     def finish(self) -> None:
         """Judge every claim, draw the verdicts, write rows.csv.gz and results.json, compare with the committed evidence."""
@@ -265,12 +359,15 @@ class Study(Roles):
         failure = "its interval crosses the band of what is too small to count"
         self.figure(forest([draft], self._evidence().claims), "verdicts", caption, failure, drawn=[entry["id"] for entry in judged])
         before = read_results(self.committed) if (self.committed / "results.json").is_file() else {}
-        write_rows(self.folder / "rows.csv.gz", table, is_rounded=True)
+        is_mine = table["arm"] == MINE
+        write_rows(self.folder / "rows.csv.gz", table[~is_mine], is_rounded=True)
+        if self.mine:
+            store.write_text(self.folder / f"{MINE}.csv", table[is_mine].to_csv(index=False))
         described = self._provenance() if self.can_measure else before.get("provenance", {})  # of the run that measured
         results = {
             "finding": self.settings.finding,
             "scale": self.settings.scale.name,
-            "measured": self.measured,
+            "measured": "the reader's own network alone" if self.only_mine else self.measured,
             "claims_sha256": claims_sha256(self.settings.finding),
             "claims": judged,
             "figures": self._figures,

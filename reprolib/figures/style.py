@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from reprolib import store
 from reprolib.errors import BadInput, nearest
 from reprolib.measures.verdicts import TRAINED
+from reprolib.models.mine import MINE
 
 NARROW = 3.3  # inches: one column of a paper
 WIDE = 6.8  # inches: both columns
@@ -53,6 +54,7 @@ ROLES: dict[str, Role] = {
     "untrained": Role("#C4C4C4", "D", "untrained"),
     "pca": Role("#E3C800", "h", "PCA of pixels"),
     "judge": Role("#262626", "*", "judge"),
+    MINE: Role("#0000FF", "d", "mine"),
 }
 EXTERNAL = "external_"
 """Before the role of a network that others trained: drawn hollow, in that role's colour, behind all others."""

@@ -85,8 +85,8 @@ def test_a_band_holds_the_middle_share_of_the_values_and_a_line_keeps_the_order_
 def test_an_arm_without_a_look_is_refused():
     with pytest.raises(BadInput, match="did you mean 'robust'"):
         charts.by_arm(rows({"robst": (0.5,)}), axes(), MARKS)
-    with pytest.raises(BadInput, match="arm 'external_mine' has no colour"):
-        charts.lines(rows({"external_mine": (0.5,)}).assign(x=1), axes(), "x")
+    with pytest.raises(BadInput, match="arm 'external_yours' has no colour"):
+        charts.lines(rows({"external_yours": (0.5,)}).assign(x=1), axes(), "x")
 
 
 def test_the_legend_names_arms_and_marks():

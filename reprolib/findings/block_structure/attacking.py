@@ -22,6 +22,7 @@ from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import ADVERSARIAL, RADII, measuring, single, tidied
 from reprolib.findings.block_structure.states import Names, compare_states
 from reprolib.measures.cka import BatchHSIC
+from reprolib.models.mine import MINE
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import predictions, training_examples
 from reprolib.perturb.engine import per_sample
@@ -72,7 +73,12 @@ def _of_architecture(nets: Compared, of_roles: Nets, robust: str, claim: str, qu
     study, how = nets.study, attack_of(nets.study, robust)
     n_controls = study.settings["attacked_controls"]
     chosen = {role: of_roles.get(role, ())[: None if role in ARMS else n_controls] for role in (*ARMS, *CONTROLS)}
-    attacked = stays(chosen, state_batches(study), how, question)
+    chosen[MINE] = [network for network in of_roles.get(MINE, ()) if study.knows_classes(network)]
+    target = None
+    if study.only_mine:  # the success of the arms' attacks, from their rows
+        found = study.rows[study.rows["arm"].isin(ARMS) & (study.rows["claim"] == claim) & (study.rows["quantity"] == "attack_success")]
+        target = found.loc[found["unit_2"] == "adversarial", "value"].min()
+    attacked = stays(chosen, state_batches(study), how, question, target)
     frames = []
     for role, network in listed(chosen):
         moved = attacked[network.sha256]
@@ -118,15 +124,16 @@ def noise(x: Tensor, norm: str, eps: float) -> Tensor:
     return (x + drawn.to(x.device)).clamp(0, 1)
 
 
-def stays(networks: Nets, batches: Batches, how: Attack, question: Question) -> dict[str, Attacked]:
+def stays(networks: Nets, batches: Batches, how: Attack, question: Question, target: float | None = None) -> dict[str, Attacked]:
     """Clean against moved features of every network, by its sha256.
 
     For "equal_success" each network's own attack is scaled down until it succeeds as often as against the network of the two arms
-    that withstands it best; one that withstands it better still is attacked in full.
+    that withstands it best, or with the share `target`; one that withstands it better still is attacked in full.
     """
     everyone = {network.sha256: network for _, network in listed(networks)}
     attacked = {key: attack(network, batches, how) for key, network in everyone.items()}
-    target = min((attacked[network.sha256][1] for _, network in listed(networks, ARMS)), default=1.0)
+    if target is None:
+        target = min((attacked[network.sha256][1] for _, network in listed(networks, ARMS)), default=1.0)
     return {key: _compared(network, *attacked[key], batches, how, question, target) for key, network in everyone.items()}
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from reprolib import store
 from reprolib.findings.block_structure.networks import Compared, listed
 from reprolib.findings.block_structure.rows import CARDS, measuring, single, tidied
+from reprolib.models.mine import MINE
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy
 from reprolib.study import Study
@@ -22,7 +23,7 @@ def measure(nets: Compared) -> list[pd.DataFrame]:
     robust, scale = recipe(nets.study.settings["robust"]), nets.study.settings.scale
     deep = {network.sha256 for of_kind in (nets.deep, nets.overfit) for _, network in listed(of_kind)}
     frames = []
-    for role, network in (one for of_kind in (nets.deep, nets.overfit, nets.main) for one in listed(of_kind)):
+    for role, network in (one for of_kind in (nets.deep, nets.overfit, nets.main) for one in listed(of_kind) if one[0] != MINE):
         norm, eps = (robust.norm or scale.norm, robust.eps) if network.sha256 in deep else (scale.norm, scale.eps)
         on_card = under_attack(network.card, norm, eps)
         accuracies = {

@@ -37,7 +37,7 @@ EQUAL_DEPTH = "at equal depth, standard with robust"
 @measuring
 def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
     """Rows of the external pair, where the study is of the images it was trained on; committed ones where its files are not here."""
-    if nets.study.settings.scale.dataset != published.DATASET:
+    if nets.study.only_mine or nets.study.settings.scale.dataset != published.DATASET:
         return []
     pair = published.networks(nets.study.device)
     return rows_of_pair(pair, layer_batches(nets.study), question) if pair else [committed.external(nets)]

@@ -10,6 +10,7 @@ import torch
 
 from reprolib.measures import indices
 from reprolib.models.grams import POOLED
+from reprolib.models.mine import MINE
 from reprolib.models.networks import ARCHITECTURES, Network, build
 from reprolib.models.public_networks import RESNET20, build_public
 from reprolib.study import Study
@@ -67,6 +68,7 @@ def networks(study: Study) -> Compared:
     scale, architecture = study.settings.scale, study.settings["architecture"]
     recipes = {role: scale.roles[role] for role in (*ARMS, *CONTROLS) if role in scale.roles} | {"robust": study.settings["robust"]}
     main = study.networks()
+    mine = {MINE: main.pop(MINE)} if MINE in main else {}
     if architecture == scale.architecture and recipes["robust"] == scale.roles["robust"]:
         deep = {role: main[role] for role in recipes if role in main}
     else:
@@ -84,7 +86,7 @@ def networks(study: Study) -> Compared:
             fashion.setdefault(role, []).extend(study.found([spec]))
         elif recipe.endswith(OVERFIT):
             overfit.setdefault(role, []).extend(study.found([spec]))
-    return Compared(study, deep, main, fashion, overfit)
+    return Compared(study, deep | mine, main, fashion, overfit)
 
 
 def listed(nets: Nets, roles: Collection[str] = ()) -> list[tuple[str, Network]]:

@@ -88,6 +88,8 @@ def of(inversions: Inversions) -> Part:
     (t, 3, h, w) in [0, 1], and per variant {arm: (t, 3, h, w)}, of the first targets.
     """
     study, eyes = inversions.study, inversions.measured[1]
+    if study.only_mine:
+        return Part()
     task = inversions.measured[0].first(study.settings["n_ablated"])
     rows: Rows = []
     pictures: dict[str, Any] = {"targets": task.targets[:N_PICTURES].cpu()}

@@ -71,6 +71,8 @@ def of(inversions: Inversions) -> Part:
     first noise start, share (of variance).
     """
     study, (task, eyes), tau = inversions.study, inversions.measured, inversions.taus["noise"]
+    if study.only_mine:
+        return Part()
     n_features = next((network.n_features for networks in inversions.nets.values() for network in networks), 1)
     train, n_numbers = study.first_training_images(N_FITTED), n_features * study.settings["pool"] ** 2
     components = principal_components(train, n_numbers, task.targets.device)

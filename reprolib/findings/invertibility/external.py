@@ -36,7 +36,7 @@ def of(inversions: Inversions) -> Part:
     adversarial_accuracy (PGD-20, one random start) on the first test images.
     """
     study = inversions.study
-    if study.settings.scale.dataset != DATASET:
+    if study.only_mine or study.settings.scale.dataset != DATASET:
         return Part()
     pair = networks(study.device)
     if not pair:

@@ -22,11 +22,13 @@ from reprolib.findings.invertibility.pairs import Pairs, make_pairs
 from reprolib.findings.invertibility.tidying import ARMS, Part, Rows, unit_rows
 from reprolib.judging.tidy import identity
 from reprolib.models.layers import movable, movable_key
+from reprolib.models.mine import MINE
 from reprolib.models.networks import Network
 from reprolib.perturb.interpolation import N_POINTS, Interpolation, interpolate, mixed
 from reprolib.perturb.inversion import network_code, noise_start
 
 CLAIM = "INV-6"
+COMPARED = (*ARMS, MINE)
 PIXELS = {"arm": "crossfade", "recipe": "none", "architecture": "pixels", "seed": 0, "network": "pixels"}
 """The bare cross-fade in the rows: no network at all."""
 
@@ -54,12 +56,12 @@ def of(inversions: Inversions) -> Part:
     ]
     for role, networks in inversions.compared(CLAIM).items():
         for k, network in enumerate(networks):
-            places = list(range(len(pairs.units))) if role in ARMS else across
+            places = list(range(len(pairs.units))) if role in COMPARED else across
             walks = {"noise": walk(network, pairs, places, "noise", *knobs)}
-            if role in ARMS:
+            if role in COMPARED:
                 walks["blend"] = walk(network, pairs, across, "blend", *knobs)
-            rows += _network_rows(identity(role, network), walks, pairs, places, eyes, first=k == 0 and role in ARMS)
-            if k == 0 and role in ARMS:
+            rows += _network_rows(identity(role, network), walks, pairs, places, eyes, first=k == 0 and role in COMPARED)
+            if k == 0 and role in COMPARED:
                 for i, picture in enumerate(pictures):
                     picture["strips"][role] = to_bytes(walks["noise"].x[i])
                 for i, x in zip(across, walks["blend"].x, strict=True):

@@ -27,6 +27,7 @@ from reprolib.findings.invertibility.outside_sets import outside_sets
 from reprolib.findings.invertibility.tidying import ARMS, Part, code_size_rows, kind_of, reach_rows, reach_table, taus_of, tidy
 from reprolib.judging.ledger import load_claims
 from reprolib.measures.perceptual import relative_distance
+from reprolib.models.mine import MINE
 from reprolib.models.networks import Network
 from reprolib.perturb.inversion import CodeDistance
 from reprolib.study import Study
@@ -37,12 +38,13 @@ NOISE_ONLY = ("untrained",)
 CONVERGED = (*ARMS, "robust_small")
 """Roles inverted once more with twice the steps: those whose quantities a claim with the check "converged" compares."""
 
-SHOWN = ("standard", "gauss", "robust_small", "robust", "robust_large", "untrained")
+SHOWN = ("standard", "gauss", "robust_small", "robust", "robust_large", "untrained", MINE)
 """Rows of the hero grid, top to bottom."""
 
 CODE_SIZES = (1, 2, 4, 8)
 N_CODE_SIZE = 24
 N_SIZE_PICTURES = 6
+N_SHOWN = 3  # targets of the hero grid that are inverted again beside a network of the reader's own
 N_FRAMES = 8  # targets that the explorer moves through
 
 
@@ -88,7 +90,7 @@ class Inversions:
         """The networks that a claim compares, controls included, where the preset keeps to them; else those of every role."""
         entry = load_claims()[claim]
         keeps = self.study.settings.values.get("only_compared", False)
-        return {role: networks for role, networks in self.nets.items() if not keeps or role in (*entry.arms, *entry.controls)}
+        return {role: networks for role, networks in self.nets.items() if not keeps or role in (*entry.arms, *entry.controls, MINE)}
 
     def committed(self, claim: str, without: pd.DataFrame) -> pd.DataFrame:
         """Committed rows of a claim on sets or networks that are not here: those of quantities that `without` lacks.
@@ -112,10 +114,16 @@ class Inversions:
 
     def hero_cells(self) -> list[dict[str, Any]]:
         """What `figures.hero_grid` draws: one cell a network of seed 0, its inverses at the deciding tau (the last iterate where not reached)."""
-        cells = []
+        cells: list[dict[str, Any]] = []
+        if not self.task:
+            return cells
+        task, eyes = self.measured
         of_seed_0 = [one for one in self.inverted if one.network.card["description"]["seed"] == 0 and one.role in SHOWN]
+        if self.study.only_mine:  # the others once more, on the few targets that are shown
+            task = task.first(N_SHOWN)
+            firsts = {role: network for role in SHOWN if (network := self.study.first(role))} | {MINE: self.nets[MINE][0]}
+            of_seed_0 = [self.inverses_of(role, network, task, starts_of(self.study, role, task)) for role, network in firsts.items()]
         for one in sorted(of_seed_0, key=lambda one: SHOWN.index(one.role)):
-            task, eyes = self.measured
             inverses, d_rel, d_img = {}, {}, {}
             for start, run in one.runs.items():
                 tau = self.taus[kind_of(start)]
@@ -130,7 +138,7 @@ class Inversions:
 
     def size_pictures(self) -> dict[str, Any]:
         """What `figures.code_size` draws; empty without images."""
-        if not self.task:
+        if not self.task or not self.sizes:
             return {}
         by_side = {k: {one.role: one.runs["noise_0"].x[:N_SIZE_PICTURES] for one in runs} for k, runs in self.sizes.items()}
         channels = max((one.network.n_features for runs in self.sizes.values() for one in runs), default=0)
@@ -144,7 +152,7 @@ class Inversions:
         n = min(N_FRAMES, len(task.ids))
         shown: dict[str, Any] = {"targets": task.targets[:n]}
         for one in self.inverted:
-            if one.role in ARMS:
+            if one.role in (*ARMS, MINE):
                 run, label = one.runs["noise_0"], f"{one.role}, seed {one.network.card['description']['seed']}"
                 images, d_rel = run.frames[:, :n], run.trajectory[:, :n]
                 shown[label] = {"steps": run.steps, "images": images, "d_rel": d_rel, "distance": ratios(images, task, eyes, n)}
@@ -179,20 +187,26 @@ def invert_all(
     asked = Inversions(study, nets, pd.DataFrame(), {}, measured_taus, task, eyes)
     inverted, twice = [], []
     for role, network in study.each(nets):
-        few = role not in ARMS and settings.values.get("one_noise_beside_arms", False)
-        starts = [
-            start
-            for start in task.starts
-            if (role not in NOISE_ONLY or kind_of(start) == "noise") and (not few or start == "noise_0" or kind_of(start) != "noise")
-        ]
+        starts = starts_of(study, role, task)
         inverted.append(asked.inverses_of(role, network, task, starts))
         if role in CONVERGED:
             twice.append(asked.inverses_of(role, network, task.first(settings["n_converged"]), starts, times=2))
     reach = reach_rows(inverted, task)
-    taus = taus_of(settings, reach)
+    known = [study.rows] if study.only_mine else []
+    taus = taus_of(settings, pd.concat([*known, reach]))
     sizes = _code_sizes(asked, inverted)
-    rows = pd.concat([reach, tidy(inverted, twice, task, eyes, taus), code_size_rows(sizes, task, eyes)], ignore_index=True)
+    rows = pd.concat([*known, reach, tidy(inverted, twice, task, eyes, taus), code_size_rows(sizes, task, eyes)], ignore_index=True)
     return replace(asked, rows=rows, taus=taus, inverted=inverted, sizes=sizes)
+
+
+def starts_of(study: Study, role: str, task: Task) -> list[str]:
+    """The starts from which networks of a role are inverted."""
+    few = role not in (*ARMS, MINE) and study.settings.values.get("one_noise_beside_arms", False)
+    return [
+        start
+        for start in task.starts
+        if (role not in NOISE_ONLY or kind_of(start) == "noise") and (not few or start == "noise_0" or kind_of(start) != "noise")
+    ]
 
 
 def _code_sizes(asked: Inversions, inverted: Sequence[Inverted]) -> dict[int, list[Inverted]]:

@@ -17,10 +17,11 @@ from reprolib.findings.invertibility.inversions import Inversions, section
 from reprolib.findings.invertibility.inverting import TAUS, Inverted, Task, inverses_at, sha256_of
 from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, Part, Rows, reach_rows, taus_of, unit_rows
 from reprolib.judging.tidy import identity
+from reprolib.models.mine import MINE
 from reprolib.perturb.inversion import noise_start
 
 CLAIM = CLAIMS["outside"]
-ROLES = (*ARMS, "gauss", "blur", "std_matched")
+ROLES = (*ARMS, "gauss", "blur", "std_matched", MINE)
 START = "noise_0"
 N_PICTURES = 6
 
@@ -52,7 +53,7 @@ def _measured(inversions: Inversions) -> Part:
     runs = {name: [inversions.inverses_of(role, network, of_set, [START]) for role, network in chosen] for name, of_set in tasks.items()}
     deciding = next(iter(tasks))
     reach = reach_rows(runs[deciding], tasks[deciding], "outside")
-    tau = taus_of(inversions.study.settings, reach).get("outside", max(TAUS))
+    tau = taus_of(inversions.study.settings, pd.concat([inversions.rows, reach])).get("outside", max(TAUS))
     rows: Rows = []
     for name, of_set in tasks.items():
         for one in runs[name]:

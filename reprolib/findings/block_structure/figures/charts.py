@@ -15,6 +15,7 @@ from reprolib.findings.block_structure.figures.layered import Array, Layered
 from reprolib.findings.block_structure.networks import ARMS, stages_of
 from reprolib.findings.block_structure.rows import DEPTH, RADII
 from reprolib.measures import indices
+from reprolib.models.mine import MINE
 from reprolib.training.recipes import recipe
 
 TAU = 0.8
@@ -41,13 +42,15 @@ def lags(rows: pd.DataFrame) -> Figure:
     ax = figure.subplots()
     n, by_lag = len(measured[0].values), [replace(one, values=indices.mean_by_lag(one.values)) for one in measured]
     for arm in style.in_order([one.arm for one in measured]):
-        look = {"linewidth": 1.6, "markersize": 4.5, "zorder": 3} if arm in ARMS else {"linewidth": 0.9, "markersize": 3, "zorder": 2}
-        layered.arm_line(ax, by_lag, arm, x=list(range(1, n)), **look)
+        look = (
+            {"linewidth": 1.6, "markersize": 4.5, "zorder": 3} if arm in (*ARMS, MINE) else {"linewidth": 0.9, "markersize": 3, "zorder": 2}
+        )
+        layered.arm_line(ax, by_lag, arm, x=list(range(1, 1 + len(layered.of_arm(by_lag, arm)[0].values))), **look)
     ax.axvline(n / 2, **style.CHANCE, zorder=0)
     ax.text(n / 2, 1.0, " long range: BLK-2", transform=ax.get_xaxis_transform(), ha="left", va="top", fontsize=6.5)
     ax.set_xlabel("layers apart")
     ax.set_ylabel("mean CKA")
-    ax.set_xticks(range(1, n))
+    ax.set_xticks(range(1, max(len(one.values) for one in measured)))
     ax.set_ylim(min(0, ax.get_ylim()[0]), 1.02)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
     return figure
@@ -62,7 +65,7 @@ def index_panel(rows: pd.DataFrame) -> Figure:
     """
     measured, others = _every_kind(rows)
     panels = [(title, _values(measured, name)) for name, (title, _) in INDICES.items()]
-    panels = [(title, values) for title, values in panels if values["value"].notna().any()]
+    panels = [(title, values) for title, values in panels if set(values["arm"]) - {MINE}]
     if others:
         panels.append((f"off-diagonal mean\nof {layered.architecture_of(others)}, with controls", _values(others, "off_diagonal_mean")))
     figure = style.figure(style.WIDE, 2.9)
@@ -110,12 +113,13 @@ def _stages(measured: list[Layered]) -> list[list[int]]:
 
 
 def _values(measured: list[Layered], name: str) -> pd.DataFrame:
-    """An index of every network, as tidy rows."""
-    of_stages = _stages(measured)
+    """An index of every network that it is defined for, as tidy rows."""
+    index = INDICES[name][1]
     return pd.DataFrame([
-        {"quantity": name, "arm": one.arm, "seed": one.seed, "network": one.network, "unit": "", "value": float(INDICES[name][1](one.values, of_stages))}
+        {"quantity": name, "arm": one.arm, "seed": one.seed, "network": one.network, "unit": "",
+         "value": float(index(one.values, stages_of(one.architecture, len(one.values))))}
         for one in measured
-    ])  # fmt: skip
+    ]).dropna(subset="value")  # fmt: skip
 
 
 def _every_kind(rows: pd.DataFrame) -> tuple[list[Layered], list[Layered]]:

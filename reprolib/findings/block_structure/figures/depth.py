@@ -17,6 +17,7 @@ from reprolib.findings.block_structure.figures.layered import MAP, Layered
 from reprolib.findings.block_structure.networks import ARMS, CONTROLS
 from reprolib.findings.block_structure.rows import ADVERSARIAL, OVERFITTING, SETTLING
 from reprolib.measures import indices
+from reprolib.models.mine import MINE
 
 STAYS = 0.8  # above it, features "stay" with the clean ones
 MIXED = "#7A5195"
@@ -62,7 +63,7 @@ def adversarial(rows: pd.DataFrame) -> Figure:
     kinds = {kind: layered.curves(rows, ADVERSARIAL, ("clean", kind)) for kind in ("adversarial", "noise", "equal_success")}
     if not kinds["adversarial"]:
         raise BadInput(f"claim {ADVERSARIAL!r} has no rows of clean against adversarial images: measure it first")
-    architecture = layered.architecture_of(kinds["adversarial"])
+    architecture, n = layered.architecture_of(kinds["adversarial"]), len(kinds["adversarial"][0].values)
     figure = style.figure(style.WIDE, 2.6)
     left, right = figure.subplots(1, 2, sharey=True)
     for ax, shown, words in (
@@ -70,9 +71,9 @@ def adversarial(rows: pd.DataFrame) -> Figure:
         (right, (("equal_success", "-"),), "scaled down to equal success"),
     ):
         for kind, dashes in shown:
-            for arm in ARMS:
-                layered.arm_line(ax, kinds[kind], arm, markersize=3.5, linestyle=dashes)
-        n = len(kinds["adversarial"][0].values)
+            for arm in (*ARMS, MINE):  # yours, which may have more layers, over the same depth
+                x = np.linspace(0, n - 1, len(next(iter(layered.of_arm(kinds[kind], arm)), kinds[kind][0]).values))
+                layered.arm_line(ax, kinds[kind], arm, x=x.tolist(), markersize=3.5, linestyle=dashes)
         layered.depth_axis(ax, architecture, n)
         for arm in CONTROLS if ax is right else ():
             layered.arm_line(ax, kinds["equal_success"], arm, markersize=2.5, linewidth=0.8)
@@ -82,7 +83,7 @@ def adversarial(rows: pd.DataFrame) -> Figure:
     lowest = min(float(one.values.min()) for ones in kinds.values() for one in ones)
     left.set_ylim(min(0, lowest - 0.03), 1.02)
     left.set_ylabel("CKA of clean and moved images")
-    there = [arm for arm in (*ARMS, *CONTROLS) if layered.of_arm(kinds["adversarial"], arm)]
+    there = [arm for arm in (*ARMS, *CONTROLS, MINE) if layered.of_arm(kinds["adversarial"], arm)]
     handles = charts.keys(there)
     handles.append(Line2D([], [], color=style.FAINT, linestyle=":", label="random noise of equal norm"))
     figure.legend(handles=handles, loc="outside lower left", ncols=4)

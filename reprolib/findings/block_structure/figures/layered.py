@@ -20,6 +20,7 @@ from reprolib.figures.reading import of_claim, short_layer
 from reprolib.findings.block_structure import hsic_rows
 from reprolib.findings.block_structure.networks import named, stages_of
 from reprolib.findings.block_structure.rows import DEPTH
+from reprolib.models.mine import MINE
 
 EXTERNAL = "external"
 """Claim of the rows of the external pair, and how their arms begin."""
@@ -171,8 +172,8 @@ def colour_bar(figure: FigureBase, image: AxesImage, axes: Sequence[Axes], words
 
 
 def architecture_of(measured: Sequence[Layered]) -> str:
-    """The one architecture of what is drawn together. Raises BadInput for several, or none."""
-    there = sorted({one.architecture for one in measured})
+    """The one architecture of what is drawn together, beside a reader's own. Raises BadInput for several, or none."""
+    there = sorted({one.architecture for one in measured if one.arm != MINE})
     if len(there) != 1:
         raise BadInput(f"layers of {', '.join(there) or 'no architecture'} cannot share an axis: give rows of one")
     return there[0]

@@ -47,7 +47,7 @@ def visualisation(rows: pd.DataFrame, pictures: Mapping[str, Any]) -> Figure:
     page, side, tops = grid(groups, arms, "start", foot=0.3 + SPECTRUM_IN)
     for arm, y in tops.items():
         _network_label(page, arm, y, side, shown[arm]["units"][:n])
-    _spectra(page.axes(LABEL_IN, page.height - SPECTRUM_IN, style.WIDE - LABEL_IN - 0.2, SPECTRUM_IN - 0.45), rows, arms)
+    _spectra(page.axes(LABEL_IN, page.height - SPECTRUM_IN, style.WIDE - LABEL_IN - 0.2, SPECTRUM_IN - 0.45), rows)
     return page.figure
 
 
@@ -114,9 +114,9 @@ def amplification(images: Tensor, radius: float) -> int:
     return max(1, round(VISIBLE * math.sqrt(images[0].numel()) / radius))
 
 
-def _spectra(ax: Axes, rows: pd.DataFrame, arms: Sequence[str]) -> None:
+def _spectra(ax: Axes, rows: pd.DataFrame) -> None:
     found = of_claim(rows, "INV-7", ["spectrum"])
-    found = found[found["arm"].isin(arms)].assign(cycles=pd.to_numeric(found["unit_2"]))
+    found = found.assign(cycles=pd.to_numeric(found["unit_2"]))
     is_compared = found["arm"].isin(["standard", "robust"])
     for part, band in ((found[is_compared], BAND), (found[~is_compared], None)):  # the bands of all arms would hide each other
         if len(part):
