@@ -28,7 +28,7 @@ WRITE, FROM_ROWS = "REPROLIB_WRITE", "REPROLIB_FROM_ROWS"
 class Parameter:
     """One parameter: its type, what it does, and what is allowed (a choice, or a closed range; 0 means the preset).
 
-    preset: where scales have none of their own. is_file: a text that names a file.
+    preset: where scales have none of their own.
     """
 
     kind: type
@@ -38,7 +38,6 @@ class Parameter:
     high: float = 0
     shapes_results: bool = True
     preset: Any = None
-    is_file: bool = False
 
     def allowed(self) -> str:
         """In words, for messages."""
@@ -54,7 +53,7 @@ class Parameter:
         if isinstance(value, bool) or (self.kind is str and not isinstance(value, str)):
             raise refused
         if self.kind is str and not self.choices:
-            return _file(name, value) if self.is_file and value else value
+            return _file(value) if name == "checkpoint" and value else value
         try:
             if self.kind is float and isinstance(value, str):
                 read: Any = float(Fraction(value)) if "/" in value else float(value)
@@ -73,13 +72,12 @@ class Parameter:
         return read
 
 
-def _file(name: str, value: str) -> str:
-    """The path of a file that a reader names: `~` expands, a relative one counts from the working folder, or else from the root."""
-    path = Path(os.path.expanduser(value))
-    found = next((place for folder in (Path.cwd(), store.root()) if (place := folder / path).is_file()), None)
-    if found is None:
-        raise MissingData(f"{name}={value!r} is not there: {Path.cwd() / path} is no file; correct the path, or leave {name} empty")
-    return str(found)
+def _file(named: str) -> str:
+    """A reader's file: `~` expands, a relative path counts from the working folder, or else from the root, and is told from there."""
+    places = [folder / os.path.expanduser(named) for folder in (Path.cwd(), store.root())]
+    if not any(place.is_file() for place in places):
+        raise MissingData(f"checkpoint={named!r} is not there: {places[0]} is no file; correct the path, or leave checkpoint empty")
+    return store.shown(next(place for place in places if place.is_file()))
 
 
 def in_words(value: Any, choices: Container[Any]) -> Any:
@@ -92,7 +90,7 @@ _COMMON = {
     "seeds": Parameter(int, "networks per arm", low=1, high=10),
 }
 OWN = {
-    "checkpoint": Parameter(str, "file with a network of the reader's own, drawn beside the arms, in no verdict", is_file=True),
+    "checkpoint": Parameter(str, "file with a network of the reader's own, drawn beside the arms, in no verdict"),
     "architecture": Parameter(str, "of that file, where its tensors do not tell it"),
 }
 _RUN = {

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from torch import nn
+
 from reprolib import data, front_end
+from reprolib.data import Images
 from reprolib.errors import BadInput, nearest
-from reprolib.models.mine import MINE, Own
-from reprolib.models.networks import Network
+from reprolib.models.mine import Own
+from reprolib.models.networks import MINE, Network
 from reprolib.parameters import FROM_ROWS, Settings
 from reprolib.scales import SHARED_ROLES
 from reprolib.training import pool, zoo
@@ -17,7 +20,7 @@ JUDGES = ("standard", "robust")
 
 
 class Roles:
-    """The networks of one run.
+    """The networks and images of one run.
 
     Attributes: `mine` (the reader's own networks), `only_mine` (whether they alone are measured, beside committed rows),
     `settings`, `device`, `measured` ("yes", or "no (reason)" when a data set is not here), `can_measure`, `report` and
@@ -27,6 +30,7 @@ class Roles:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.device = settings, settings.device
         self._networks: dict[str, Network] = {}
+        self._images: dict[str, Images] = {}
         self.mine: list[Own] = []
         self.only_mine = False
         progress = front_end.Progress(front_end.is_wanted(settings.interactive))
@@ -42,14 +46,24 @@ class Roles:
         """Whether the scale's images are here; if not, figures and verdicts come from the committed rows."""
         return self.measured == "yes"
 
-    def networks(self, *roles: str) -> dict[str, list[Network]]:
+    def images(self, split: str = "test") -> Images:
+        """The scale's images; raises MissingData when they are not here."""
+        if split not in self._images:
+            self._images[split] = data.load(self.settings.scale.dataset, split)
+        return self._images[split]
+
+    def networks(self, *roles: str, mine: nn.Module | Sequence[nn.Module] | None = None) -> dict[str, list[Network]]:
         """The networks that play each role at this scale, one per seed, in eval mode: loaded, or trained now and kept.
 
         roles: none given stands for every role of the scale that findings share, standard and robust first. A role may have no
         network: without the data set what is not in the zoo is left out, and so is, with a line that says so, what this
         scale trains by command only, and a matched control that is not applicable or does not match.
-        Raises BadInput for a role the scale does not have.
+        mine: the reader's own, from images in [0, 1] to logits: drawn beside the arms, in no verdict. At the presets, where rows are
+        committed, they alone are measured and given, and all others drawn from those rows.
+        Raises BadInput for a role the scale does not have, and for networks of the reader's own that do not take its images, or twice.
         """
+        if mine is not None:
+            self._admit([mine] if isinstance(mine, nn.Module) else mine)
         for role in roles:
             if role not in self.settings.scale.roles:
                 roles_here = self.settings.scale.roles
@@ -62,6 +76,13 @@ class Roles:
         if self.can_measure:
             self._say_what_is_missing([spec for role in chosen for spec in self._role_specs(role)])
         return found | ({MINE: [*self.mine]} if self.mine else {})
+
+    def _admit(self, models: Sequence[nn.Module]) -> None:
+        images = self.images("test")
+        x = images.x[:2].to(self.device).float() / 255
+        self.mine = [Own(model, x, len(images.classes), k) for k, model in enumerate(models)]
+        if not models or len({network.sha256 for network in self.mine}) < len(models):
+            raise BadInput(f"mine holds {len(models)} networks, none or one of them twice: give at least one, and each once")
 
     def first(self, role: str) -> Network | None:
         """The first network of a role, in eval mode, where it is in the zoo, whatever is measured."""

@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +32,21 @@ from reprolib.figures.verdicts import forest
 from reprolib.judging import claims
 from reprolib.judging.audit import comparison_lines, read_results
 from reprolib.judging.evidence import Evidence
-from reprolib.judging.ledger import claims_sha256, load_claims
-from reprolib.judging.quantities import is_of_pairs
+from reprolib.judging.ledger import claims_sha256
 from reprolib.judging.seen import seen_sentence
 from reprolib.judging.tidy import COLUMNS, card_rows, identity, joined, read_rows, rows_hash, write_rows
-from reprolib.measures.effects import Absent
 from reprolib.models.checkpoints import load_public
-from reprolib.models.mine import MINE, Own
-from reprolib.models.networks import Network
+from reprolib.models.mine import Own
+from reprolib.models.networks import MINE, Network
 from reprolib.parameters import Settings
-from reprolib.perturb.attacks import adversarial_accuracy, noise_accuracy, predictions
+from reprolib.perturb.attacks import predictions
 from reprolib.roles import Roles
 from reprolib.training import pool, zoo
 
 Question = Callable[[Network, Images], Mapping[str, torch.Tensor]]
 """What is asked of one network: network, images -> {quantity: values (n,)}."""
 
-N_CHECKED = 250
-"""Test images on which the accuracies of a reader's own network are told."""
-
-
-def opened(path: str, architecture: str) -> nn.Module:
-    """The network of a reader's file, its normaliser inside."""
-    return load_public(path, architecture or None)
+N_CHECKED = 250  # test images on which the accuracy of a reader's own network is told
 
 
 def start(finding: str, namespace: Mapping[str, Any]) -> Study:
@@ -95,45 +86,26 @@ class Study(Roles):
         self._judged: Evidence | None = None
         self._figures: list[dict[str, Any]] = []
         self.verdicts: dict[str, dict[str, Any]] = {}
-        self._images: dict[str, Images] = {}
         has_rows = (self.committed / "rows.csv.gz").exists() and not settings.overridden and self.folder != self.committed
         if not self.can_measure and not has_rows:  # evidence is never written from committed rows
             data.load(settings.scale.dataset, "test")  # raises MissingData: what, where to put it, what works without it
         if not self.can_measure:
             self._rows = self.committed_rows()
-        if "checkpoint" in settings.overridden:
-            self._admit([opened(settings.overridden["checkpoint"], settings.overridden.get("architecture", ""))])
-        print(self._announcement())
-
-    def networks(self, *roles: str, mine: nn.Module | Sequence[nn.Module] | None = None) -> dict[str, list[Network]]:
-        """See `Roles.networks`. mine: networks of the reader's own from images in [0, 1] to logits, drawn beside the arms, in no verdict.
-
-        At the presets, and where rows are committed, the reader's alone are measured, and all others drawn from those rows.
-        Raises BadInput for networks that do not take the scale's images, for one given twice, and where evidence is written.
-        """
-        if mine is not None:
-            self._admit([mine] if isinstance(mine, nn.Module) else mine)
+        if checkpoint := settings.overridden.get("checkpoint"):
+            self._admit([load_public(checkpoint, settings.overridden.get("architecture"))])
+        else:
             print(self._announcement())
-        return super().networks(*roles)
 
     def _admit(self, models: Sequence[nn.Module]) -> None:
-        if os.environ.get(parameters.WRITE) == "1":
-            raise BadInput("a network of your own is never written into the evidence: leave it out, or write without REPROLIB_WRITE")
-        x = self.images("test").x[:2].to(self.device).float() / 255
-        self.mine = [Own(model, x, k) for k, model in enumerate(models)]
-        keys = [network.sha256[:12] for network in self.mine]
-        if len(set(keys)) < len(keys) or not keys:
-            raise BadInput(f"mine holds {len(keys)} networks, {len(set(keys))} different ones: give at least one, and each once")
-        turned = {name: value for name, value in self.settings.overridden.items() if name not in (*parameters.OWN, MINE)}
+        """Take in networks of the reader's own; where rows are committed and no knob is turned, they alone are measured."""
+        super()._admit(models)
         if "checkpoint" not in self.settings.overridden:
-            self.settings = replace(self.settings, overridden={**turned, MINE: " ".join(keys)})
+            keys = " ".join(network.sha256[:12] for network in self.mine)
+            self.settings = replace(self.settings, overridden={**self.settings.overridden, MINE: keys})
             self.folder = self.settings.folder()
-        self.only_mine = not turned and (self.committed / "rows.csv.gz").exists()
+        self.only_mine = self.settings.overridden.keys() <= {*parameters.OWN, MINE} and (self.committed / "rows.csv.gz").exists()
         self._rows, self._added, self._judged = self.committed_rows() if self.only_mine else None, [], None
-
-    def knows_classes(self, network: Network) -> bool:
-        """Whether a network has as many classes as the images: without them it is left out where labels matter."""
-        return network.n_classes == len(self.images("test").classes)
+        print(self._announcement())
 
     @property
     def committed(self) -> Path:
@@ -152,25 +124,18 @@ class Study(Roles):
             lines.append(f"Measured: {self.measured}. Figures and verdicts are made from the committed rows; to measure: {cure}.")
         elif self.only_mine:
             lines.append(
-                "Only yours is measured: all others are drawn from the committed rows. Pictures show yours alone where theirs would have to "
-                f"be made again; those stand in {store.shown(self.committed)}."
+                "Only yours is measured: others are drawn from the committed rows, and pictures of theirs are left out that would be made again."
             )
         elif missing:
             lines.append(
                 f"To train first: {', '.join(spec.name for spec in missing)}; about {max(1, round(training))} minutes of one core, kept for all findings."
             )
         for network in self.mine:
-            classes = "" if self.knows_classes(network) else f"; it has {network.n_classes} classes, and is left out where labels matter"
+            classes = "" if network.has_classes else f"; it has {network.n_classes} classes, and is left out where labels matter"
             lines.append(f"Yours, in no verdict: {network.architecture} ({network.sha256[:12]}), {len(network.layer_names)} maps{classes}.")
         if self.can_measure and not self.only_mine:
             lines.append(f"Measuring takes about {settings['minutes']:g} minutes of one core, seconds when measured before.")
         return "\n".join([*lines, f"Writes to {store.shown(self.folder)}."])
-
-    def images(self, split: str = "test") -> Images:
-        """The scale's images; raises MissingData when they are not here."""
-        if split not in self._images:
-            self._images[split] = data.load(self.settings.scale.dataset, split)
-        return self._images[split]
 
     def first_training_images(self, n: int) -> Images:
         """The first n training images, or all: of a procedural set only so many are rendered, which takes longer than measuring them."""
@@ -207,10 +172,8 @@ class Study(Roles):
         measured: a frame of tidy rows, or anything with such `rows`.
         """
         frame = getattr(measured, "rows", measured)
-        if self.only_mine and len(frame):
-            frame = frame[frame["arm"] == MINE]
         if len(frame) and self.can_measure:
-            self._added.append(frame)
+            self._added.append(frame[frame["arm"] == MINE] if self.only_mine else frame)
         return measured
 
     def ask(self, nets: Mapping[str, Sequence[Network]], question: Question, images: Images, claim: str) -> pd.DataFrame:
@@ -248,11 +211,12 @@ class Study(Roles):
         known = set() if self._rows is None and not self._added else set(self.rows.loc[self.rows["claim"] == "networks", "network"])
         for role, networks in nets.items():
             for network in networks:
-                if role == MINE:
-                    if not self.knows_classes(network):
-                        continue
-                    network.card |= self._accuracies(network)
-                elif network.sha256[:12] not in known:  # some finding's networks are held against another ball than their card's first
+                if isinstance(network, Own):  # the one number that shows whether it was read as it should be
+                    x, y = (one[:N_CHECKED].to(self.device) for one in (self.images("test").x, self.images("test").y))
+                    clean = f"{(predictions(network, x / 255) == y).float().mean():.1%} of {len(x)}" if network.has_classes else ""
+                    table.append({"role": MINE, "network": network.card["name"], "clean": clean, "sha256": network.sha256[:12]})
+                    continue
+                if network.sha256[:12] not in known:  # some finding's networks are held against another ball than their card's first
                     self.add(card_rows(role, network))
                 card, attack = network.card, network.card["adversarial"][0]
                 table.append({
@@ -260,24 +224,8 @@ class Study(Roles):
                     f"PGD-{attack['steps']} x {attack['restarts']}, {attack['norm']} {attack['eps']:.3g}": f"{attack['first_value']:.1%}",
                     "noise of that norm": f"{attack['noise']:.1%}", "gradient zero": f"{attack['gradient_zero_share']:.1%}", "sha256": network.sha256[:12],
                 })  # fmt: skip
-        frame = pd.DataFrame(table)
+        frame = pd.DataFrame(table).fillna("")
         show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)})
-
-    def _accuracies(self, network: Network) -> dict[str, Any]:
-        """What a card tells of accuracies, on the first test images, under one restart of the scale's attack; measured once, then read."""
-        images, norm, eps = self.images("test"), self.settings.scale.norm, self.settings.scale.eps
-        x, y = (one[:N_CHECKED].to(self.device) for one in (images.x, images.y))
-
-        def compute() -> dict[str, torch.Tensor]:
-            pixels = x.float() / 255
-            attacked = adversarial_accuracy(network, pixels, y, norm, eps, restarts=1)
-            told = {"clean": (predictions(network, pixels) == y).float().mean(), "noise": noise_accuracy(network, pixels, y, norm, eps)}
-            told |= {"first_value": attacked.value, "gradient_zero_share": attacked.gradient_zero_share}
-            return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in told.items()}
-
-        described = {"network": network.sha256, "data": images.sha256, "n": len(x), "norm": norm, "eps": eps}
-        kept = {name: float(value) for name, value in store.cache("accuracy", described, compute).items()}
-        return {"clean": {"value": kept["clean"]}, "adversarial": [{"steps": 20, "restarts": 1, "norm": norm, "eps": eps, **kept}]}
 
     def figure(self, figure: Any, name: str, caption: str, failure: str, drawn: str | Sequence[str]) -> None:
         """Save a figure as png and pdf with its stamp, and show it with its caption.
@@ -330,21 +278,7 @@ class Study(Roles):
         self.verdicts[claim_id] = entry
         show({"text/markdown": claim_line(entry), "text/plain": claim_line(entry)})
         if self.mine:
-            print(self._yours(claim_id))
-
-    def _yours(self, claim_id: str) -> str:
-        """The reader's own networks minus the standard arm, in a claim's quantity, by the interval that judges it; or why there is no number."""
-        evidence, claim = self._evidence(), load_claims()[claim_id]
-        if "standard" not in claim.arms or is_of_pairs(claim.finding, claim.quantity):
-            return f"Yours, in no verdict: {claim_id} is not asked of it."
-        try:
-            found = evidence.effect(replace(claim.contrast, statistic="difference", arms=("standard", MINE)))
-        except BadInput as error:  # another number of layers
-            found = Absent(str(error))
-        if isinstance(found, Absent):
-            return f"Yours, in no verdict: not compared in {claim.quantity}, {found.why}."
-        ends = f" [{found.low:.2g}, {found.high:.2g}]" if isfinite(found.low) else ", of one network, so without an interval"
-        return f"Yours minus standard, in no verdict: {claim.quantity} {found.estimate:+.2g}{ends}."
+            print(claims.beside_standard(claim_id, MINE, self._evidence()))
 
     def finish(self) -> None:
         """Judge every claim, draw the verdicts, write rows.csv.gz and results.json, compare with the committed evidence."""

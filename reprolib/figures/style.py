@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from reprolib import store
 from reprolib.errors import BadInput, nearest
 from reprolib.measures.verdicts import TRAINED
-from reprolib.models.mine import MINE
+from reprolib.models.networks import MINE
 
 NARROW = 3.3  # inches: one column of a paper
 WIDE = 6.8  # inches: both columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from reprolib.errors import BadInput, nearest
 from reprolib.judging.controls import MANIPULATION, NOT_ASKED, Control, answers, check, control, manipulation_check, not_applicable
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import Claim
+from reprolib.judging.quantities import is_of_pairs
 from reprolib.measures.effects import Absent, Effect
 from reprolib.measures.verdicts import NOT_APPLICABLE, OPEN, Verdict, after_checks, specificity, worst
 
@@ -32,6 +34,21 @@ def judge(claim_id: str, evidence: Evidence) -> dict[str, Any]:
 def judge_finding(finding: str, evidence: Evidence) -> list[dict[str, Any]]:
     """`judge` for every claim of a finding, in the ledger's order."""
     return [_judge(claim, evidence) for claim in evidence.claims.values() if claim.finding == finding]
+
+
+def beside_standard(claim_id: str, arm: str, evidence: Evidence) -> str:
+    """An arm of no claim minus the standard one in a claim's quantity, by the interval that judges it; or why there is no number."""
+    claim = evidence.claims[claim_id]
+    try:
+        asked = "standard" in claim.arms and not is_of_pairs(claim.finding, claim.quantity)
+        contrast = replace(claim.contrast, statistic="difference", arms=("standard", arm))
+        found = evidence.effect(contrast) if asked else Absent("not asked of one network beside standard ones")
+    except BadInput as error:  # other layers, for one
+        found = Absent(str(error))
+    if isinstance(found, Absent):
+        return f"{arm}, in no verdict: no difference to standard ({found.why})."
+    ends = f" [{found.low:.2g}, {found.high:.2g}]" if math.isfinite(found.low) else ", of one network, so without an interval"
+    return f"{arm} minus standard, in no verdict: {claim.quantity} {found.estimate:+.2g}{ends}."
 
 
 def verdict_table(results: Mapping[str, Any]) -> pd.DataFrame:

@@ -22,8 +22,7 @@ from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import ADVERSARIAL, RADII, measuring, single, tidied
 from reprolib.findings.block_structure.states import Names, compare_states
 from reprolib.measures.cka import BatchHSIC
-from reprolib.models.mine import MINE
-from reprolib.models.networks import Network
+from reprolib.models.networks import MINE, Network
 from reprolib.perturb.attacks import predictions, training_examples
 from reprolib.perturb.engine import per_sample
 from reprolib.study import Study
@@ -73,11 +72,9 @@ def _of_architecture(nets: Compared, of_roles: Nets, robust: str, claim: str, qu
     study, how = nets.study, attack_of(nets.study, robust)
     n_controls = study.settings["attacked_controls"]
     chosen = {role: of_roles.get(role, ())[: None if role in ARMS else n_controls] for role in (*ARMS, *CONTROLS)}
-    chosen[MINE] = [network for network in of_roles.get(MINE, ()) if study.knows_classes(network)]
-    target = None
-    if study.only_mine:  # the success of the arms' attacks, from their rows
-        found = study.rows[study.rows["arm"].isin(ARMS) & (study.rows["claim"] == claim) & (study.rows["quantity"] == "attack_success")]
-        target = found.loc[found["unit_2"] == "adversarial", "value"].min()
+    chosen[MINE] = [network for network in of_roles.get(MINE, ()) if getattr(network, "has_classes", True)]
+    there = "claim == @claim and quantity == 'attack_success' and unit_2 == 'adversarial' and arm in @ARMS"
+    target = study.rows.query(there)["value"].min() if study.only_mine else None
     attacked = stays(chosen, state_batches(study), how, question, target)
     frames = []
     for role, network in listed(chosen):

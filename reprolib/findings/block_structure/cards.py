@@ -9,8 +9,7 @@ from torch import Tensor
 from reprolib import store
 from reprolib.findings.block_structure.networks import Compared, listed
 from reprolib.findings.block_structure.rows import CARDS, measuring, single, tidied
-from reprolib.models.mine import MINE
-from reprolib.models.networks import Network
+from reprolib.models.networks import MINE, Network
 from reprolib.perturb.attacks import adversarial_accuracy
 from reprolib.study import Study
 from reprolib.training.cards import under_attack

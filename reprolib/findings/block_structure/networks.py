@@ -10,13 +10,13 @@ import torch
 
 from reprolib.measures import indices
 from reprolib.models.grams import POOLED
-from reprolib.models.mine import MINE
-from reprolib.models.networks import ARCHITECTURES, Network, build
+from reprolib.models.networks import ARCHITECTURES, MINE, Network, build
 from reprolib.models.public_networks import RESNET20, build_public
 from reprolib.study import Study
 from reprolib.training.specs import Spec
 
 ARMS = ("standard", "robust")
+DRAWN = (*ARMS, MINE)
 CONTROLS = ("untrained", "gauss", "blur", "std_matched")
 """Roles that control, in the deep architecture where it has them, and in the scale's own."""
 BESIDE = "robust_l2"

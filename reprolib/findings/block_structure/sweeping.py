@@ -12,12 +12,11 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.findings.block_structure.batches import batches
-from reprolib.findings.block_structure.networks import ARMS, Compared
+from reprolib.findings.block_structure.networks import DRAWN, Compared
 from reprolib.findings.block_structure.question import Question, grams
 from reprolib.findings.block_structure.rows import SHOWN, measuring, single, tidied
 from reprolib.measures.cka import MinibatchCKA, cka
 from reprolib.measures.indices import off_diagonal_mean
-from reprolib.models.mine import MINE
 from reprolib.models.networks import Network
 from reprolib.study import Study
 
@@ -37,7 +36,7 @@ def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
     gaussians = independent_gaussians()
     table = {"unit": [f"draw {draw}" for *_, draw in gaussians], "unit_2": [f"{kind}|{n}" for kind, n, _ in gaussians]}
     frames = [pd.DataFrame({**table, "value": gaussians.values()}).assign(claim=SHOWN, quantity="gaussian_cka", reached=True, **NOBODY)]
-    for role in (*ARMS, "untrained", MINE):
+    for role in (*DRAWN, "untrained"):
         for network in nets.deep.get(role, ())[:1]:
             by_size = batch_sizes(nets.study, network, question)
             values = {f"{kind}|{n}": value for (kind, n), value in by_size.items()}

@@ -18,10 +18,9 @@ from reprolib import store
 from reprolib.findings.invertibility import units as of_units
 from reprolib.findings.invertibility.inversions import Inversions, section
 from reprolib.findings.invertibility.inverting import FIRST_TEST_IMAGES, to_bytes
-from reprolib.findings.invertibility.tidying import ARMS, Part, Rows, unit_rows
+from reprolib.findings.invertibility.tidying import DRAWN, Part, Rows, unit_rows
 from reprolib.judging.tidy import identity
 from reprolib.models.layers import movable_key
-from reprolib.models.mine import MINE
 from reprolib.models.networks import Network
 from reprolib.perturb.visualisation import maximise
 
@@ -46,7 +45,7 @@ def of(inversions: Inversions) -> Part:
     images = study.images("test")
     rows: Rows = []
     pictures: dict[str, Any] = {}
-    for role in (*ARMS, MINE):
+    for role in DRAWN:
         for network in inversions.nets.get(role, ())[:1]:
             units = of_units.units_of(network, images, N_EXTREMES)
             if not units.chosen:

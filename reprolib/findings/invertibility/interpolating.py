@@ -19,23 +19,21 @@ from reprolib.data import Images
 from reprolib.findings.invertibility.inversions import Inversions, section
 from reprolib.findings.invertibility.inverting import Eyes, chunk_of, distance_unit, sha256_of, to_bytes
 from reprolib.findings.invertibility.pairs import Pairs, make_pairs
-from reprolib.findings.invertibility.tidying import ARMS, Part, Rows, unit_rows
+from reprolib.findings.invertibility.tidying import DRAWN, Part, Rows, unit_rows
 from reprolib.judging.tidy import identity
 from reprolib.models.layers import movable, movable_key
-from reprolib.models.mine import MINE
 from reprolib.models.networks import Network
 from reprolib.perturb.interpolation import N_POINTS, Interpolation, interpolate, mixed
 from reprolib.perturb.inversion import network_code, noise_start
 
 CLAIM = "INV-6"
-COMPARED = (*ARMS, MINE)
 PIXELS = {"arm": "crossfade", "recipe": "none", "architecture": "pixels", "seed": 0, "network": "pixels"}
 """The bare cross-fade in the rows: no network at all."""
 
 
 @section
 def of(inversions: Inversions) -> Part:
-    """INV-6 of the networks that it compares: `ARMS` on every kind of pair and from both starts, the others (controls) across classes, from noise.
+    """INV-6 of the networks that it compares: `DRAWN` on every kind of pair and from both starts, the others (controls) across classes, from noise.
 
     pictures: one dict a pair: unit, kind, names (of its two classes; None outside the test set), strips and blend: uint8
     images (N_POINTS, 3, h, w) by "crossfade", "standard", "robust" (the first network of the arm), from noise and from the
@@ -56,12 +54,12 @@ def of(inversions: Inversions) -> Part:
     ]
     for role, networks in inversions.compared(CLAIM).items():
         for k, network in enumerate(networks):
-            places = list(range(len(pairs.units))) if role in COMPARED else across
+            places = list(range(len(pairs.units))) if role in DRAWN else across
             walks = {"noise": walk(network, pairs, places, "noise", *knobs)}
-            if role in COMPARED:
+            if role in DRAWN:
                 walks["blend"] = walk(network, pairs, across, "blend", *knobs)
-            rows += _network_rows(identity(role, network), walks, pairs, places, eyes, first=k == 0 and role in COMPARED)
-            if k == 0 and role in COMPARED:
+            rows += _network_rows(identity(role, network), walks, pairs, places, eyes, first=k == 0 and role in DRAWN)
+            if k == 0 and role in DRAWN:
                 for i, picture in enumerate(pictures):
                     picture["strips"][role] = to_bytes(walks["noise"].x[i])
                 for i, x in zip(across, walks["blend"].x, strict=True):

@@ -24,11 +24,10 @@ from reprolib.findings.invertibility.inverting import (
     ratios,
 )  # fmt: skip
 from reprolib.findings.invertibility.outside_sets import outside_sets
-from reprolib.findings.invertibility.tidying import ARMS, Part, code_size_rows, kind_of, reach_rows, reach_table, taus_of, tidy
+from reprolib.findings.invertibility.tidying import ARMS, DRAWN, Part, code_size_rows, kind_of, reach_rows, reach_table, taus_of, tidy
 from reprolib.judging.ledger import load_claims
 from reprolib.measures.perceptual import relative_distance
-from reprolib.models.mine import MINE
-from reprolib.models.networks import Network
+from reprolib.models.networks import MINE, Network
 from reprolib.perturb.inversion import CodeDistance
 from reprolib.study import Study
 
@@ -114,16 +113,14 @@ class Inversions:
 
     def hero_cells(self) -> list[dict[str, Any]]:
         """What `figures.hero_grid` draws: one cell a network of seed 0, its inverses at the deciding tau (the last iterate where not reached)."""
-        cells: list[dict[str, Any]] = []
-        if not self.task:
-            return cells
-        task, eyes = self.measured
+        cells = []
         of_seed_0 = [one for one in self.inverted if one.network.card["description"]["seed"] == 0 and one.role in SHOWN]
-        if self.study.only_mine:  # the others once more, on the few targets that are shown
-            task = task.first(N_SHOWN)
-            firsts = {role: network for role in SHOWN if (network := self.study.first(role))} | {MINE: self.nets[MINE][0]}
-            of_seed_0 = [self.inverses_of(role, network, task, starts_of(self.study, role, task)) for role, network in firsts.items()]
+        if self.study.only_mine:  # beside which the others are inverted once more, on the few targets that are shown
+            task = self.measured[0].first(N_SHOWN)
+            firsts = {role: network for role in SHOWN if (network := self.study.first(role))}
+            of_seed_0 += [self.inverses_of(role, network, task, [*task.starts]) for role, network in firsts.items()]
         for one in sorted(of_seed_0, key=lambda one: SHOWN.index(one.role)):
+            task, eyes = self.measured[0].first(len(one.runs["noise_0"].x)), self.measured[1]
             inverses, d_rel, d_img = {}, {}, {}
             for start, run in one.runs.items():
                 tau = self.taus[kind_of(start)]
@@ -152,7 +149,7 @@ class Inversions:
         n = min(N_FRAMES, len(task.ids))
         shown: dict[str, Any] = {"targets": task.targets[:n]}
         for one in self.inverted:
-            if one.role in (*ARMS, MINE):
+            if one.role in DRAWN:
                 run, label = one.runs["noise_0"], f"{one.role}, seed {one.network.card['description']['seed']}"
                 images, d_rel = run.frames[:, :n], run.trajectory[:, :n]
                 shown[label] = {"steps": run.steps, "images": images, "d_rel": d_rel, "distance": ratios(images, task, eyes, n)}
@@ -187,7 +184,12 @@ def invert_all(
     asked = Inversions(study, nets, pd.DataFrame(), {}, measured_taus, task, eyes)
     inverted, twice = [], []
     for role, network in study.each(nets):
-        starts = starts_of(study, role, task)
+        few = role not in DRAWN and settings.values.get("one_noise_beside_arms", False)
+        starts = [
+            start
+            for start in task.starts
+            if (role not in NOISE_ONLY or kind_of(start) == "noise") and (not few or start == "noise_0" or kind_of(start) != "noise")
+        ]
         inverted.append(asked.inverses_of(role, network, task, starts))
         if role in CONVERGED:
             twice.append(asked.inverses_of(role, network, task.first(settings["n_converged"]), starts, times=2))
@@ -197,16 +199,6 @@ def invert_all(
     sizes = _code_sizes(asked, inverted)
     rows = pd.concat([*known, reach, tidy(inverted, twice, task, eyes, taus), code_size_rows(sizes, task, eyes)], ignore_index=True)
     return replace(asked, rows=rows, taus=taus, inverted=inverted, sizes=sizes)
-
-
-def starts_of(study: Study, role: str, task: Task) -> list[str]:
-    """The starts from which networks of a role are inverted."""
-    few = role not in (*ARMS, MINE) and study.settings.values.get("one_noise_beside_arms", False)
-    return [
-        start
-        for start in task.starts
-        if (role not in NOISE_ONLY or kind_of(start) == "noise") and (not few or start == "noise_0" or kind_of(start) != "noise")
-    ]
 
 
 def _code_sizes(asked: Inversions, inverted: Sequence[Inverted]) -> dict[int, list[Inverted]]:

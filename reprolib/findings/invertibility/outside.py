@@ -15,13 +15,12 @@ from torch import Tensor
 
 from reprolib.findings.invertibility.inversions import Inversions, section
 from reprolib.findings.invertibility.inverting import TAUS, Inverted, Task, inverses_at, sha256_of
-from reprolib.findings.invertibility.tidying import ARMS, CLAIMS, Part, Rows, reach_rows, taus_of, unit_rows
+from reprolib.findings.invertibility.tidying import CLAIMS, DRAWN, Part, Rows, reach_rows, taus_of, unit_rows
 from reprolib.judging.tidy import identity
-from reprolib.models.mine import MINE
 from reprolib.perturb.inversion import noise_start
 
 CLAIM = CLAIMS["outside"]
-ROLES = (*ARMS, "gauss", "blur", "std_matched", MINE)
+ROLES = (*DRAWN, "gauss", "blur", "std_matched")
 START = "noise_0"
 N_PICTURES = 6
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from reprolib.findings.invertibility.inverting import EVERY, TAUS, Eyes, Inverted, Task, likeness, ratios
 from reprolib.judging.tidy import identity, row
 from reprolib.measures import perceptual
+from reprolib.models.networks import MINE
 from reprolib.parameters import Settings
 from reprolib.perturb.inversion import Inversion
 
@@ -20,6 +21,7 @@ REACH_NEEDED = 0.9
 
 ARMS = ("standard", "robust")
 """The arms that are compared: their reach chooses the taus."""
+DRAWN = (*ARMS, MINE)
 
 CLAIMS = {"noise": "INV-2", "image": "INV-1", "grey": "grey", "outside": "INV-5"}
 """Under which claim the rows of a kind of start (or of targets from outside) are kept; grey starts are shown, and belong to none."""

@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from reprolib.figures import charts, style
 from reprolib.findings.block_structure.figures import layered
 from reprolib.findings.block_structure.figures.layered import Array, Layered
-from reprolib.findings.block_structure.networks import ARMS, stages_of
+from reprolib.findings.block_structure.networks import ARMS, DRAWN, stages_of
 from reprolib.findings.block_structure.rows import DEPTH, RADII
 from reprolib.measures import indices
-from reprolib.models.mine import MINE
+from reprolib.models.networks import MINE
 from reprolib.training.recipes import recipe
 
 TAU = 0.8
@@ -42,10 +42,9 @@ def lags(rows: pd.DataFrame) -> Figure:
     ax = figure.subplots()
     n, by_lag = len(measured[0].values), [replace(one, values=indices.mean_by_lag(one.values)) for one in measured]
     for arm in style.in_order([one.arm for one in measured]):
-        look = (
-            {"linewidth": 1.6, "markersize": 4.5, "zorder": 3} if arm in (*ARMS, MINE) else {"linewidth": 0.9, "markersize": 3, "zorder": 2}
-        )
-        layered.arm_line(ax, by_lag, arm, x=list(range(1, 1 + len(layered.of_arm(by_lag, arm)[0].values))), **look)
+        width, side = (1.6, 4.5) if arm in DRAWN else (0.9, 3)
+        steps = range(1, 1 + len(layered.of_arm(by_lag, arm)[0].values))
+        layered.arm_line(ax, by_lag, arm, x=steps, linewidth=width, markersize=side, zorder=1 + width)
     ax.axvline(n / 2, **style.CHANCE, zorder=0)
     ax.text(n / 2, 1.0, " long range: BLK-2", transform=ax.get_xaxis_transform(), ha="left", va="top", fontsize=6.5)
     ax.set_xlabel("layers apart")

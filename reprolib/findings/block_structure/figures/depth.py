@@ -14,10 +14,9 @@ from reprolib.errors import BadInput
 from reprolib.figures import charts, style
 from reprolib.findings.block_structure.figures import layered
 from reprolib.findings.block_structure.figures.layered import MAP, Layered
-from reprolib.findings.block_structure.networks import ARMS, CONTROLS
+from reprolib.findings.block_structure.networks import ARMS, CONTROLS, DRAWN
 from reprolib.findings.block_structure.rows import ADVERSARIAL, OVERFITTING, SETTLING
 from reprolib.measures import indices
-from reprolib.models.mine import MINE
 
 STAYS = 0.8  # above it, features "stay" with the clean ones
 MIXED = "#7A5195"
@@ -71,7 +70,7 @@ def adversarial(rows: pd.DataFrame) -> Figure:
         (right, (("equal_success", "-"),), "scaled down to equal success"),
     ):
         for kind, dashes in shown:
-            for arm in (*ARMS, MINE):  # yours, which may have more layers, over the same depth
+            for arm in DRAWN:  # yours, which may have more layers, over the same depth
                 x = np.linspace(0, n - 1, len(next(iter(layered.of_arm(kinds[kind], arm)), kinds[kind][0]).values))
                 layered.arm_line(ax, kinds[kind], arm, x=x.tolist(), markersize=3.5, linestyle=dashes)
         layered.depth_axis(ax, architecture, n)
@@ -83,7 +82,7 @@ def adversarial(rows: pd.DataFrame) -> Figure:
     lowest = min(float(one.values.min()) for ones in kinds.values() for one in ones)
     left.set_ylim(min(0, lowest - 0.03), 1.02)
     left.set_ylabel("CKA of clean and moved images")
-    there = [arm for arm in (*ARMS, *CONTROLS, MINE) if layered.of_arm(kinds["adversarial"], arm)]
+    there = [arm for arm in (*DRAWN, *CONTROLS) if layered.of_arm(kinds["adversarial"], arm)]
     handles = charts.keys(there)
     handles.append(Line2D([], [], color=style.FAINT, linestyle=":", label="random noise of equal norm"))
     figure.legend(handles=handles, loc="outside lower left", ncols=4)

@@ -20,7 +20,7 @@ from reprolib.figures.reading import of_claim, short_layer
 from reprolib.findings.block_structure import hsic_rows
 from reprolib.findings.block_structure.networks import named, stages_of
 from reprolib.findings.block_structure.rows import DEPTH
-from reprolib.models.mine import MINE
+from reprolib.models.networks import MINE
 
 EXTERNAL = "external"
 """Claim of the rows of the external pair, and how their arms begin."""

@@ -14,13 +14,12 @@ from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.findings.block_structure.figures import layered
 from reprolib.findings.block_structure.figures.layered import Layered
-from reprolib.findings.block_structure.networks import ARMS, stages_of
+from reprolib.findings.block_structure.networks import ARMS, DRAWN, stages_of
 from reprolib.findings.block_structure.rows import DEPTH
 from reprolib.measures import indices
-from reprolib.models.mine import MINE
 
 BESIDE: dict[str, Any] = {"fraction": 0.04, "pad": 0.01, "shrink": 0.8}
-MAPPED = ("standard", "robust", "untrained", "gauss", MINE)
+MAPPED = (*DRAWN, "untrained", "gauss")
 REMOVED = {
     "hsic": "as it is",
     "hsic@without_pc1": "without the first\nprincipal component",
@@ -102,7 +101,7 @@ def external_maps(rows: pd.DataFrame) -> Figure:
 def _row_of_maps(figure: Figure, axes: Sequence[Axes], shown: Sequence[Layered]) -> None:
     for ax, one in zip(axes, shown, strict=True):
         image = layered.draw_map(ax, one.values, one.architecture)
-        colour = style.role(one.arm).colour if one.arm in (*ARMS, MINE) else style.INK  # the others' are too light for letters
+        colour = style.role(one.arm).colour if one.arm in DRAWN else style.INK  # the others' are too light for letters
         ax.set_title(f"{style.role(one.arm).label}\n{_numbers(one)}", color=colour, fontsize=7, loc="center")
         layered.name_stages(ax, one.architecture, len(one.values), briefly=True)
         ax.tick_params(labelsize=6)

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from reprolib.figures import charts, style
 from reprolib.figures.page import GROUP_IN, LABEL_IN, PAD_IN, Page, beside
 from reprolib.figures.reading import of_claim
-from reprolib.models.mine import MINE
+from reprolib.findings.invertibility.tidying import DRAWN
 
 CLAIM = "INV-6"
 CROSS_FADE = "crossfade"
 BAND = 0.5  # the middle share of the pairs
-STRIPS = (("strips", (CROSS_FADE, "standard", "robust", MINE), ""), ("blend", ("standard", "robust", MINE), "\nfrom blend"))
+STRIPS = (("strips", (CROSS_FADE, *DRAWN), ""), ("blend", DRAWN, "\nfrom blend"))
 QUANTITIES = {"across": "rank_correlation", "ood": "rank_correlation@ood", "within": "rank_correlation@within"}
 KINDS = {"across": "two classes", "ood": "outside the training distribution", "within": "one class"}
 MARKS: tuple[charts.Mark, ...] = (("rank_correlation", "standard judge, from noise", 1.0), ("rank_correlation_robust_judge", "robust judge, from noise", 0.45),
