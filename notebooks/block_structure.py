@@ -63,6 +63,9 @@ study.cards(nets.everyone)
 # networks, the same ones where they are deep enough, carry radii and controls. The arms must differ: under attack the robust
 # one has to keep at least 20 points more accuracy, or nothing below means anything.
 #
+# A network of your own is drawn beside them as *mine*, and takes part in no verdict: name its file in `checkpoint`, or give
+# `networks.networks(study, mine=model)` any module from images in [0, 1] to logits.
+#
 # This is the whole question: the features of one batch of images, layer by layer, the maps after each ReLU and the pooled features. Compare
 # other layers (`layer_set(network, "blocks")`), or averages over positions (`reduce=spatial_mean`), and everything below is measured anew.
 

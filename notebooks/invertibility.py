@@ -50,6 +50,9 @@ interactive: str = "auto"  # auto, on or off
 # the robust arm, as far as noise can make it) or blur, the standard network as it was when it was no more accurate than the
 # robust one, and an untrained network. The arms must differ: under attack the robust one has to keep at least 20 points more
 # accuracy, or nothing below means anything.
+#
+# A network of your own is drawn beside them as *mine*, and takes part in no verdict: name its file in `checkpoint`, or give
+# `study.networks(mine=model)` any module from images in [0, 1] to logits, `mine=[a, b, c]` for an interval.
 
 # %%
 import reprolib

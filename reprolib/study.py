@@ -123,9 +123,7 @@ class Study(Roles):
             cure = "leave out --from-rows" if os.environ.get(parameters.FROM_ROWS) == "1" else f"`reprolib data fetch {scale.dataset}`"
             lines.append(f"Measured: {self.measured}. Figures and verdicts are made from the committed rows; to measure: {cure}.")
         elif self.only_mine:
-            lines.append(
-                "Only yours is measured: others are drawn from the committed rows, and pictures of theirs are left out that would be made again."
-            )
+            lines.append("Only yours is measured: all others are drawn from the committed rows, and most pictures show yours alone.")
         elif missing:
             lines.append(
                 f"To train first: {', '.join(spec.name for spec in missing)}; about {max(1, round(training))} minutes of one core, kept for all findings."

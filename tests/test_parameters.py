@@ -8,7 +8,7 @@ from papermill.inspection import inspect_notebook
 
 import reprolib
 from reprolib import parameters, registry
-from reprolib.errors import BadInput
+from reprolib.errors import BadInput, MissingData
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -75,6 +75,24 @@ def test_fractions_and_numbers_as_text_are_read(given: object, read: float) -> N
 def test_bad_values_name_the_value_what_is_allowed_and_the_nearest(given: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parameters.validate("invertibility", given)
+
+
+def test_a_readers_own_network_writes_elsewhere_and_turns_no_knob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "net.pth"
+    file.touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for told in (str(file), "~/net.pth", "net.pth"):
+        settings = parameters.validate("block_structure", {"checkpoint": told, "architecture": "pool"})
+        assert settings.overridden == {"checkpoint": str(file), "architecture": "pool"}
+    assert settings.values == parameters.validate("block_structure", {}).values
+    assert settings.folder().parent.name == "custom"
+    with pytest.raises(MissingData, match=r"^checkpoint='~/other.pth' is not there: .*other.pth is no file; correct the path"):
+        parameters.validate("block_structure", {"checkpoint": "~/other.pth"})
+    with pytest.raises(BadInput, match="give checkpoint too"):
+        parameters.validate("block_structure", {"architecture": "w8"})
+    with pytest.raises(BadInput, match=r"checkpoint=3 is not allowed: it takes str"):
+        parameters.validate("block_structure", {"checkpoint": 3})
 
 
 def test_an_unknown_finding_names_the_nearest() -> None:

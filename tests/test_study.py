@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,10 @@ import reprolib
 from reprolib import data, scales, store
 from reprolib.display import markdown_table
 from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
-from reprolib.judging.tidy import write_rows
+from reprolib.judging.claims import judge_finding
+from reprolib.judging.evidence import Evidence
+from reprolib.judging.tidy import identity, read_rows, write_rows
+from reprolib.models.networks import build
 from reprolib.study import Study
 from reprolib.training import zoo
 
@@ -332,6 +336,38 @@ def test_without_the_images_the_committed_rows_are_judged_and_it_says_so(
     assert next(claim for claim in results["claims"] if claim["id"] == "INV-2")["estimate"] == pytest.approx(-0.4)
     with pytest.raises(MissingData, match=r"trajectories\.png is not there and cannot be drawn without cifar10"):
         study.figure(None, "trajectories", "caption", "failure", drawn="INV-2")
+
+
+def test_readers_own_networks_are_measured_beside_the_committed_rows_and_change_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REPROLIB_FIGURES", str(tmp_path / "figures"))
+    study = reprolib.start("invertibility", {"scale": "smoke"})
+    write_rows(study.committed / "rows.csv.gz", rows_of(tmp_path))
+    expected = judge_finding("invertibility", Evidence(rows_of(tmp_path), "smoke"))
+    mine = [build("tinycnn", n_classes, (0.5,) * 3, (0.5,) * 3, seed) for seed, n_classes in enumerate((7, 10))]
+    nets = study.networks(mine=mine)
+    said = capsys.readouterr().out
+    assert "Only yours is measured" in said
+    assert "it has 10 classes, and is left out where labels matter" in said
+    assert list(nets) == ["mine"]
+    assert study.folder.parent.name == "custom"
+    told = {"claim": "INV-2", "quantity": "distance_ratio", "unit_2": "noise_0", "reached": True}
+    frames = [
+        identity("mine", net) | told | {"unit": str(i), "value": 0.4 + 0.01 * i + k / 50}
+        for k, net in enumerate(nets["mine"])
+        for i in range(24)
+    ]
+    study.add(pd.DataFrame([*frames, frames[0] | {"arm": "robust"}]))  # what is measured of others beside is not taken
+    study.claim("INV-2")
+    assert re.search(r"mine minus standard, in no verdict: distance_ratio -0\.\d+ \[-0\.\d+, -0\.\d+\]\.", capsys.readouterr().out)
+    study.finish()
+    results = json.loads((study.folder / "results.json").read_text())
+    assert results["claims"] == json.loads(json.dumps(expected))
+    assert len(read_rows(study.folder / "rows.csv.gz")) == len(rows_of(tmp_path))
+    assert set(pd.read_csv(study.folder / "mine.csv")["arm"]) == {"mine"}
+    with pytest.raises(BadInput, match="mine holds 2 networks, none or one of them twice"):
+        study.networks(mine=[mine[0], mine[0]])
 
 
 def test_without_images_and_without_rows_it_stops_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

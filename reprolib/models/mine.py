@@ -23,8 +23,8 @@ class Own(Network):
     """A copy of a model from images (n, c, h, w) in [0, 1] to logits (n, classes), in eval mode, without gradients to its weights.
 
     Maps are those of a `Network`; of any other model what its activation modules give, or, where fewer than two run, every module without
-    children but the last: at most `MOST_MAPS`, evenly spread. Tokens (n, t, d) are maps (n, d, t, 1), vectors maps of 1 x 1. The gradient
-    through the last ReLU of such a model is its own.
+    children but the last: at most `MOST_MAPS`, evenly spread. Tokens (n, t, d) are maps (n, d, t, 1), vectors maps of 1 x 1, and
+    channels that lie last come first. The gradient through the last ReLU of such a model is its own.
     """
 
     has_classes: bool
@@ -77,7 +77,8 @@ def _maps(
     def keep(path: str, value: object) -> None:
         name = f"{next(calls)} {path}"
         if isinstance(value, Tensor) and value.ndim in (2, 3, 4) and len(value) == len(x) and (wanted is None or name in wanted):
-            value = value.clone().transpose(1, 2) if value.ndim == 3 else value.clone()  # a later module may write over it
+            is_last = value.ndim == 3 or (value.ndim == 4 and value.shape[1] == value.shape[2] != value.shape[3])  # where channels are
+            value = value.clone().movedim(-1, 1) if is_last else value.clone()  # a later module may write over it
             found[name] = value.reshape(*value.shape, *(1,) * (4 - value.ndim))
 
     with contextlib.ExitStack() as hooks:

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 
 from reprolib import registry
 from reprolib.judging.audit import audit
+from reprolib.judging.claims import judge_finding
+from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import load_claims
+from reprolib.judging.tidy import read_rows
 
 Executed = tuple[nbformat.NotebookNode, Path]
 ROOT = Path(__file__).parents[2]
@@ -49,7 +53,7 @@ def test_every_claim_is_judged_once_by_name_and_proves_nothing_at_smoke(executed
     notebook, folder = executed
     assert audit(folder) == []
     results = results_of(folder)
-    ledger = load_claims(folder.name)
+    ledger = load_claims(results["finding"])
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     assert all(code.count(f'study.claim("{claim}")') <= 1 for claim in ledger)
     assert [claim["id"] for claim in results["claims"]] == list(ledger)
@@ -58,6 +62,16 @@ def test_every_claim_is_judged_once_by_name_and_proves_nothing_at_smoke(executed
     assert any(claim["estimate"] is not None for claim in results["claims"])
     assert results["measured"] == "yes"
     assert str(ROOT) not in json.dumps(results)
+
+
+def test_a_readers_own_network_is_measured_and_no_verdict_knows_it(executed: Executed) -> None:
+    notebook, folder = executed
+    mine, rows, results = pd.read_csv(folder / "mine.csv"), read_rows(folder / "rows.csv.gz"), results_of(folder)
+    assert set(mine["arm"]) == {"mine"}
+    assert "mine" not in set(rows["arm"])
+    again = judge_finding(results["finding"], Evidence(rows, "smoke", is_rounded=True))
+    assert json.dumps(results["claims"]) == json.dumps(again)
+    assert "mine, in no verdict" in nbformat.writes(notebook)
 
 
 def test_a_headless_run_makes_no_widget_and_says_so(executed: Executed) -> None:

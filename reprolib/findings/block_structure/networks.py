@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import torch
+from torch import nn
 
 from reprolib.measures import indices
 from reprolib.models.grams import POOLED
@@ -59,16 +60,16 @@ class Compared:
         return {role: [*of_role.values()] for role, of_role in by_role.items()}
 
 
-def networks(study: Study) -> Compared:
+def networks(study: Study, mine: nn.Module | Sequence[nn.Module] | None = None) -> Compared:
     """The networks of the finding at the study's scale: loaded, or trained now and kept where the scale trains on demand.
 
     Of another architecture or data set than the scale's own none is trained here: what is missing is left out, and a line
-    says so.
+    says so. mine: networks of the reader's own, among the deep ones, see `Roles.networks`.
     """
     scale, architecture = study.settings.scale, study.settings["architecture"]
     recipes = {role: scale.roles[role] for role in (*ARMS, *CONTROLS) if role in scale.roles} | {"robust": study.settings["robust"]}
-    main = study.networks()
-    mine = {MINE: main.pop(MINE)} if MINE in main else {}
+    main = study.networks(mine=mine)
+    own = {MINE: main.pop(MINE)} if MINE in main else {}
     if architecture == scale.architecture and recipes["robust"] == scale.roles["robust"]:
         deep = {role: main[role] for role in recipes if role in main}
     else:
@@ -86,7 +87,7 @@ def networks(study: Study) -> Compared:
             fashion.setdefault(role, []).extend(study.found([spec]))
         elif recipe.endswith(OVERFIT):
             overfit.setdefault(role, []).extend(study.found([spec]))
-    return Compared(study, deep | mine, main, fashion, overfit)
+    return Compared(study, deep | own, main, fashion, overfit)
 
 
 def listed(nets: Nets, roles: Collection[str] = ()) -> list[tuple[str, Network]]:
