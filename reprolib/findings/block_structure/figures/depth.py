@@ -172,7 +172,7 @@ def _successes(rows: pd.DataFrame, kind: str) -> str:
     """How often the attack succeeds, in words."""
     measured = rows[(rows["claim"] == ADVERSARIAL) & (rows["quantity"] == "attack_success") & (rows["unit_2"] == kind)]
     means = measured.groupby("arm")["value"].mean()
-    return "succeeds: " + ", ".join(f"{arm} {means[arm]:.0%}" for arm in ARMS if arm in means.index)
+    return "succeeds: " + ", ".join(f"{arm} {means[arm]:.0%}" for arm in DRAWN if arm in means.index)
 
 
 def _epochs(rows: pd.DataFrame) -> str:
