@@ -62,6 +62,7 @@ def asked(
     scale = settings.scale if eps is None else replace(settings.scale, eps=eps)
     settings = parameters.Settings(settings.finding, scale, dict(settings.values) | values, {}, "cpu", "off")
     study: Any = SimpleNamespace(
+        only_mine=False,
         settings=settings, device="cpu", images=lambda split: images, first_training_images=lambda n: images, report=report,
         committed_rows=pd.DataFrame, committed=Path("nowhere"),
     )  # fmt: skip

@@ -83,6 +83,7 @@ def planted_study(folder: Path, images: Images | None = None, **turned: Any) -> 
     planted = planted_set(n=96) if images is None else images
     return PlantedStudy(
         can_measure=True,
+        only_mine=False,
         settings=settings,
         device="cpu",
         committed=folder,

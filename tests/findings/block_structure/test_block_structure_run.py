@@ -226,7 +226,7 @@ def test_networks_of_another_architecture_are_found_by_the_table_and_never_train
     )
     fake = SimpleNamespace(
         settings=settings,
-        networks=lambda: {"standard": ["w8"]},
+        networks=lambda mine: {"standard": ["w8"]},
         found=lambda specs: [asked.append(spec.name) or spec.name for spec in specs],
     )
     found = networks.networks(fake)

@@ -8,6 +8,7 @@ import problems
 import pytest
 import torch
 from inverses import carded, of, planted_set
+from matplotlib.text import Text
 from planting import judge_finding
 
 from reprolib import parameters
@@ -17,6 +18,7 @@ from reprolib.findings.invertibility import (
     baselines,
     external,
     extremes,
+    figures,
     interpolating,
     inversions,
     outside,
@@ -25,6 +27,7 @@ from reprolib.findings.invertibility import (
     visualising,
 )  # fmt: skip
 from reprolib.judging.tidy import card_rows, rounded, write_rows
+from reprolib.models.mine import Own
 
 CONTROLS = {"robust_small": "l2_small", "gauss": "gauss", "std_matched": "std_m", "blur": "blur", "untrained": "untrained"}
 
@@ -33,6 +36,7 @@ def planted_study(folder, scale: str = "smoke", **turned):
     settings = parameters.validate("invertibility", {"scale": scale, "n_targets": 4, "steps": 10, **turned})
     return SimpleNamespace(
         can_measure=True,
+        only_mine=False,
         settings=settings,
         device="cpu",
         folder=folder,
@@ -173,6 +177,34 @@ def test_without_images_nothing_is_measured_and_the_committed_rows_stand_in(ever
         len(inverted.reach)
         == len(everything.inverted.reach) + everything.rows.loc[everything.rows["claim"] == "INV-5", "network"].nunique()
     )
+
+
+def test_beside_committed_rows_only_the_readers_own_network_is_measured_and_the_inverses_of_all_are_shown(everything, tmp_path):
+    study = planted_study(tmp_path)
+    study.only_mine, study.rows = True, rounded(everything.rows)
+    study.first = {"standard": carded(0), "robust": carded(0, "l2")}.get
+    own = Own(torch.nn.Sequential(problems.network(seed=3)), planted_set().x[:2] / 255, 10)
+    inverted = inversions.invert_all(study, {"mine": [own]}, {"standard": problems.network(seed=5), "robust": problems.network(seed=6)})
+    assert inverted.taus == everything.taus | {"outside": inverted.taus["outside"]}  # those of the committed arms
+    assert [one.role for one in inverted.inverted] == ["mine"]
+    cells = inverted.hero_cells()
+    assert [(cell["role"], len(cell["inversions"]["noise_0"])) for cell in cells] == [("standard", 3), ("robust", 3), ("mine", 4)]
+    assert set(inverted.frames()) == {"targets", "mine, seed 0"}
+    assert inverted.size_pictures() == {}
+    for section in SECTIONS:
+        part = section.of(inverted)
+        if section in (baselines, external, ablating):
+            assert (len(part.rows), part.pictures) == (0, {})
+        else:
+            assert "mine" in set(part.rows["arm"])
+    drawn = pd.concat([everything.rows, inverted.rows[inverted.rows["arm"] == "mine"]])
+    for figure in (
+        figures.trajectories(drawn, inverted.taus["noise"]),
+        figures.controls(drawn),
+        figures.judges(drawn),
+        figures.hero_grid(cells),
+    ):
+        assert any(text.get_text().startswith("mine") for text in figure.findobj(Text))
 
 
 def test_another_objective_is_searched_by_and_kept_apart_and_compared_at_the_same_distance(tmp_path):
