@@ -92,7 +92,7 @@ class Study(Roles):
         if not self.can_measure:
             self._rows = self.committed_rows()
         if checkpoint := settings.overridden.get("checkpoint"):
-            self._admit([load_public(checkpoint, settings.overridden.get("architecture"))])
+            self._admit([load_public(store.root() / checkpoint, settings.overridden.get("architecture"))])
         else:
             print(self._announcement())
 

@@ -254,3 +254,15 @@ def test_other_layers_than_the_architectures_are_drawn_without_stages():
     rows = pd.concat([tidy("BLK-1", "hsic", arm, 0, hsic_rows.of_network(hsic(few))) for arm in ("standard", "robust", "untrained")])
     assert [ax.images[0].get_array().shape for ax in plots.maps(rows).axes if ax.images][:3] == [(3, 3)] * 3
     assert plots.lags(rows).axes
+
+
+def test_a_readers_own_network_of_another_depth_is_drawn_beside_the_arms():
+    deeper = hsic_rows.of_network(hsic(np.kron(matrix(0.6), np.ones((2, 2)))))
+    who = {"arm": "mine", "recipe": "mine", "architecture": "theirs", "seed": 0, "network": "m" * 12, "reached": True}
+    rows = pd.concat([*alone(), deeper.assign(claim="BLK-1", quantity="hsic", **who)], ignore_index=True)
+    maps, lags, panel = plots.maps(rows), plots.lags(rows), plots.index_panel(rows)
+    assert [ax.images[0].get_array().shape[0] for ax in maps.axes[:4]] == [L, L, 2 * L, L]
+    assert maps.axes[2].get_title(loc="center").startswith("mine\nmean ")
+    (line,) = (line for line in lags.axes[0].lines if line.get_label() == "mine")
+    assert line.get_xdata().tolist() == list(range(1, 2 * L))
+    assert [label.get_text() for label in panel.axes[0].get_xticklabels()] == ["standard", "robust", "untrained", "mine"]
