@@ -35,7 +35,7 @@ from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import claims_sha256
 from reprolib.judging.seen import seen_sentence
 from reprolib.judging.tidy import COLUMNS, card_rows, identity, joined, read_rows, rows_hash, write_rows
-from reprolib.models.checkpoints import load_public
+from reprolib.models.checkpoints import open_checkpoint
 from reprolib.models.mine import Own
 from reprolib.models.networks import MINE, Network
 from reprolib.parameters import Settings
@@ -92,9 +92,15 @@ class Study(Roles):
         if not self.can_measure:
             self._rows = self.committed_rows()
         if checkpoint := settings.overridden.get("checkpoint"):
-            self._admit([load_public(store.root() / checkpoint, settings.overridden.get("architecture"))])
+            self._admit([self._opened(checkpoint, settings.overridden.get("architecture"))])
         else:
             print(self._announcement())
+
+    def _opened(self, checkpoint: str, architecture: str | None) -> nn.Module:
+        try:
+            return open_checkpoint(store.root() / checkpoint, architecture)
+        except BadInput as error:
+            raise BadInput(f"{error} (in a cell: study.networks(mine=reprolib.open_checkpoint(path, model, mean=..., std=...)))") from error
 
     def _admit(self, models: Sequence[nn.Module]) -> None:
         """Take in networks of the reader's own; where rows are committed and no knob is turned, they alone are measured."""
