@@ -44,7 +44,7 @@ def inverses(named: Mapping[str, Any]) -> Figure:
     page.label("start", tops["start"] + side / 2)
     style_of_number: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     for name, found in named.items():
-        page.label(f"{name}\n{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]", tops[name] + side / 2)
+        page.label(f"{name}\nd_rel {found.value:.2f}\n[{found.low:.2f}, {found.high:.2f}]", tops[name] + side / 2)
         for k, value in enumerate(found.d_rel[shown].tolist()):
             x, y = LABEL_IN + k * (side + PAD_IN) + side, tops[name] + side
             page.text(f"{value:.2f}", x - 0.02, y - 0.02, ha="right", va="bottom", fontsize=6.5, bbox=style_of_number)

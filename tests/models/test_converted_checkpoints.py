@@ -12,6 +12,8 @@ from reprolib import store
 from reprolib.errors import BadInput, CorruptFile, MissingData
 from reprolib.models.checkpoints import convert, load_public
 from reprolib.models.networks import build
+from reprolib.training import zoo
+from reprolib.training.recipes import recipe
 from reprolib.training.zoo import weights_sha256
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
@@ -83,3 +85,9 @@ def test_networks_of_our_own_with_one_channel_load(tmp_path):
     x = problems.images(2, 1, 28, 28)
     with torch.no_grad():
         assert gives(load_public(tmp_path / "grey.safetensors"), trained(x), x)
+
+
+def test_a_network_that_was_trained_here_loads_as_the_zoo_loads_it():
+    """Its BatchNorms have counted batches, and the counts are part of its sha256."""
+    spec = zoo.Spec(recipe("std").id, "tinycnn", "cifar10", 0, "cifar")
+    assert load_public(spec.path).sha256 == zoo.load(spec).sha256

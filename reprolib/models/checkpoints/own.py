@@ -45,8 +45,9 @@ def open_checkpoint(
     """
     if model is None:
         public = load_public(path, mean=mean, std=std, state=state, allow_pickle=allow_pickle)
-        told = "; ".join(str(public.card["members"][0].get(name, "")) for name in ("state", "assumed"))
-        print(f"{public.card['files'][0]['name']}: {public.architecture}, normaliser of {public.normaliser_source}, {told}")
+        member = public.card["members"][0]
+        told = "; ".join([member.get("state", "its own file"), *(f"assumed: {words}" for words in member.get("assumed", ()))])
+        print(f"{public.card['files'][0]['name']}: {public.architecture}, normaliser of {public.normaliser_source}; {told}")
         return public
     given, file = given_normaliser(mean, std), files.checked(path)
     where = files.said(file, 1000)

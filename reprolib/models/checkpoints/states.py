@@ -185,7 +185,7 @@ def fitted(wanted: Mapping[str, Tensor], state: State, where: str, what: str) ->
     """
     # Files of before torch 0.4.1 do not count batches, and nothing depends on the count; auxiliary heads take part in training only.
     idle = re.compile(r"(.*\.)?num_batches_tracked|(aux1|aux2|AuxLogits)\..*|n_averaged")
-    shared = [name for name in wanted if name in state and not idle.fullmatch(name)]
+    shared = [name for name in wanted if name in state]
     faults = {
         "missing": [name for name in wanted if name not in state and not idle.fullmatch(name)],
         "unexpected": [name for name in state if name not in wanted and not idle.fullmatch(name)],
@@ -202,7 +202,7 @@ def fitted(wanted: Mapping[str, Tensor], state: State, where: str, what: str) ->
     made = {name: state[name].detach().to(kind, copy=True).contiguous() for name, kind in kinds.items()}
     if damaged := [name for name, tensor in made.items() if not torch.isfinite(tensor).all()]:
         raise CorruptFile(f"{where}: {', '.join(damaged[:5])} hold values that are not finite: damaged, or its training diverged")
-    return made | {name: torch.tensor(0) for name in wanted if name.endswith("num_batches_tracked")}
+    return {name: torch.tensor(0) for name in wanted if name.endswith("num_batches_tracked")} | made
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
