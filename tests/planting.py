@@ -23,11 +23,11 @@ from reprolib.judging.tidy import COLUMNS
 planted = types.ModuleType("reprolib.findings.planted.judging")  # the planted finding judges as if it had a judging.py of its own
 planted.CONDITIONS = invertibility.CONDITIONS | block_structure.CONDITIONS  # type: ignore[attr-defined]
 planted.QUANTITIES = block_structure.QUANTITIES | {  # type: ignore[attr-defined]
-    "bias": ratio("shape", over=("shape", "texture")),
+    "bias": ratio("answers"),
     "auroc": auroc("inside", outside="outside"),
     "agreement": Correlation("level", "accuracy", y_rows="networks"),
 }
-planted.CONTROLS = {"margin": margin("shift@1:1", "shift@1:2")}  # type: ignore[attr-defined]
+planted.CONTROLS = {"margin": margin}  # type: ignore[attr-defined]
 for name in ("is_index", "is_of_pairs", "rows_of", "Indices"):
     setattr(planted, name, getattr(block_structure, name))
 sys.modules[planted.__name__] = planted

@@ -86,7 +86,7 @@ def _judge(claim: Claim, evidence: Evidence) -> dict[str, Any]:
     found, contrasts = answers(claim, evidence)
     name = worst(found) if found else ""
     shown = contrasts.get(name, claim.contrast)
-    effect = evidence.effect(shown)
+    effect = evidence.effect(shown) if found else Absent("nothing that decides is asked here", applicable=False)
     is_measured = any(one.word != "not run" for one in found.values())
     asked = [manipulation_check(claim, evidence), *(check(claim, one, evidence) for one in claim.checks)] if is_measured else []
     checks = [one for one in asked if one is not None]

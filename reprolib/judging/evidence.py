@@ -110,31 +110,37 @@ class Evidence:
     def _values(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
         made = made_of(contrast.finding, contrast.quantity)
         assert isinstance(made, Made)
-        by_quantity = [self._cells(contrast, quantity) for quantity in made.rows]
-        keys = [*by_quantity[0]]
-        for quantity, cells in zip(made.rows, by_quantity, strict=True):
-            if other := set(cells) ^ set(keys):
+        by_quantity: list[dict[Key, NDArray[np.float64]]] = []
+        for quantity in made.rows:
+            by_quantity += self._cells(contrast, quantity, made.with_reached)
+            if other := set(by_quantity[-1]) ^ set(by_quantity[0]):
                 who = min(other)
                 raise BadInput(f"{_label(contrast)}: network {who[3]} ({who[0]}) lacks {made.rows[0]} or {quantity}: measure both")
+        keys = [*by_quantity[0]]
         arms: dict[str, dict[Key, NetworkValue | Absent]] = {arm: {} for arm in contrast.arms}
         for key in keys:
             arms[key[0]][key] = made.value(key[3], [cells[key] for cells in by_quantity], contrast.joint)
         return arms
 
-    def _cells(self, contrast: Contrast, quantity: str) -> dict[Key, NDArray[np.float64]]:
-        """Each network's values (units, repetitions), units sorted; what a network did not reach counts as no effect, if the claim says so."""
+    def _cells(self, contrast: Contrast, quantity: str, with_reached: bool) -> list[dict[Key, NDArray[np.float64]]]:
+        """Each network's values (units, repetitions), units sorted; what a network did not reach counts as no effect, if the claim says so.
+
+        with_reached: behind them, whether each was reached, 1 or 0.
+        """
         where = (contrast.claim, quantity)
         if where not in self._frames:  # rows come sorted by arm, network, unit and unit_2
             by_unit = self._groups[where].set_index(["unit", "unit_2"]).groupby(["arm", "architecture", "seed", "network"], sort=True)
             self._frames[where] = {key: frame[["value", "reached"]] for key, frame in by_unit}  # type: ignore[misc]
         frames = {key: frame for arm in contrast.arms for key, frame in self._frames[where].items() if key[0] == arm}
         values, reached = _aligned(frames, contrast)
+        if with_reached:
+            return [values, reached]
         if contrast.unreached != "zero" or all(one.all() for one in reached.values()):
-            return values
+            return [values]
         arms = [[key for key in values if key[0] == arm] for arm in contrast.arms]
         stacked, there = ([np.stack([of[key] for key in keys]) for keys in arms] for of in (values, reached))
         found = no_effect_unless_reached(stacked, there, WEIGHTS[contrast.statistic], contrast.reference)
-        return {key: one for keys, of in zip(arms, found, strict=True) for key, one in zip(keys, of, strict=True)}
+        return [{key: one for keys, of in zip(arms, found, strict=True) for key, one in zip(keys, of, strict=True)}]
 
     def _correlation(self, contrast: Contrast) -> Effect | Absent:
         """Over recipe and architecture of the contrast's networks, means over seeds."""

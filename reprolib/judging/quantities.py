@@ -3,7 +3,7 @@
 A finding's judging.py may offer
   QUANTITIES   name -> ratio, auroc, minus or Correlation: a quantity that is made from the rows of others
   CONDITIONS   name -> a check, (claim, evidence) -> Control
-  CONTROLS     name -> a control that is no network, likewise; `margin` makes one
+  CONTROLS     name -> a control that is no network, likewise: `margin`
   is_index(quantity), rows_of(quantity), is_of_pairs(quantity)   whether a quantity is an index that the finding evaluates itself,
                under which quantity its rows are kept, and whether it is of two networks
   Indices(rows)   evaluates them: of_networks(contrast), of_pairs(contrast), remark(contrast); see `evidence`
@@ -21,7 +21,10 @@ from reprolib import registry
 from reprolib.errors import BadInput
 from reprolib.measures.effects import Absent, NetworkValue
 from reprolib.measures.quantities import LEAST_ROWS, of_auroc, of_mean, of_ratio
-from reprolib.measures.verdicts import margin_state
+from reprolib.measures.verdicts import at_floor, margin_state
+
+EVEN, TWICE = "@1:1", "@1:2"
+"""Behind a quantity: on the sets where the margin of shape is that of texture, and half of it."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class Made:
     """How a network's number is made of its rows.
 
     rows: the quantities under which they are kept. value(name, values, resampled) gives the number from the values (units, repetitions)
-    of each of `rows`; resampled: whether the network's units correspond to others'.
+    of each of `rows`; resampled: whether the network's units correspond to others'. with_reached: behind the values of each of `rows`
+    stand those of its column `reached`, 1 or 0.
     """
 
     rows: tuple[str, ...]
     value: Callable[[str, Sequence[NDArray[Any]], bool], NetworkValue | Absent]
+    with_reached: bool = False
 
 
 def mean(quantity: str) -> Made:
@@ -41,12 +46,17 @@ def mean(quantity: str) -> Made:
     return Made((quantity,), lambda name, values, resampled: of_mean(name, values[0], resampled))
 
 
-def ratio(of: str, over: tuple[str, ...], least: int = LEAST_ROWS) -> Made:
-    """The sum of one quantity's rows over the sum of others': shape bias is answers_shape over answers_shape and answers_texture.
+def ratio(of: str, least: int = LEAST_ROWS) -> Made:
+    """The mean of a network's OWN reached rows, resampled with those it did not reach: the share of shape among answers by either cue.
 
-    least: rows that must count.
+    least: rows that must be reached, else there is no value.
     """
-    return Made((of, *over), lambda name, values, resampled: of_ratio(name, values[0], sum(values[2:], values[1]), resampled, least))
+    return Made((of,), lambda name, got, resampled: of_ratio(name, got[0] * got[1], got[1], resampled, least), with_reached=True)
+
+
+def share_reached(of: str) -> Made:
+    """The share of a quantity's rows that a network reached: coverage."""
+    return Made((of,), lambda name, got, resampled: of_mean(name, got[1], resampled), with_reached=True)
 
 
 def auroc(of: str, outside: str) -> Made:
@@ -81,16 +91,18 @@ class Correlation:
         return (self.x, self.y)
 
 
-def margin(even: str, twice: str) -> Callable[[Any, Any], Any]:
-    """The control "margin": the claim's contrast on the quantities at margins 1:1 and 1:2, as `verdicts.margin_state` reads them."""
+def margin(claim: Any, evidence: Any) -> Any:
+    """The control "margin": the claim's own contrast where shape's margin is once and half the texture's, see `verdicts.margin_state`.
+
+    Its rows are kept under the claim's quantity with EVEN and TWICE behind it.
+    """
     from reprolib.judging.controls import Control  # it needs this module
 
-    def control(claim: Any, evidence: Any) -> Control:
-        one, half = (evidence.effect(replace(claim.contrast, name=name, quantity=name)) for name in (even, twice))
-        smallest = claim.smallest_effect if isinstance(half, Absent) else evidence.smallest(claim.contrast, half)
-        return Control("margin", margin_state(one, half, smallest, claim.direction))
-
-    return control
+    even, twice = (evidence.effect(replace(claim.contrast, name=at, quantity=claim.quantity + at)) for at in (EVEN, TWICE))
+    smallest = claim.smallest_effect if isinstance(twice, Absent) else evidence.smallest(claim.contrast, twice)
+    why = "; ".join(dict.fromkeys(one.why for one in (even, twice) if isinstance(one, Absent)))
+    why = why or ("at 1:2 all networks are at the floor, 0" if at_floor(twice) else "")
+    return Control("margin", margin_state(even, twice, smallest, claim.direction), why=why)
 
 
 def without_variant(quantity: str) -> str:

@@ -253,6 +253,7 @@ def _combined(networks: Sequence[tuple[NetworkValue, float]], scale: float) -> t
     if not unlike and len(sizes) > 1:
         raise BadInput(f"networks were measured on {' and '.join(map(str, sizes))} units: all need the same ones")
     whole = sum((weight * one.draws for one, weight in networks if one.draws is not None), np.zeros(()))
+    estimate = estimate if abs(estimate) > ROUNDING * scale else 0.0
     return estimate, sizes[0], _no_rounding(float(whole.var(ddof=1)), scale) if whole.ndim else 0.0
 
 

@@ -167,14 +167,20 @@ def margin_state(even: Effect | Absent, twice: Effect | Absent, smallest: float,
     """The state of control `margin`, from the shifts where shape's margin is once (1:1) and half (1:2) the texture's.
 
     Ruled out: both lie beyond 0 on the claimed side; does the same: that at 1:2 lies within +- smallest or beyond 0 on the other side
-    (asked first: a shift at 1:2 too small to count follows the margin); else open, also without a shape answer in either arm.
+    (asked first: a shift at 1:2 too small to count follows the margin); else open, also without a shape answer in either arm there.
     """
-    if isinstance(even, Absent) or isinstance(twice, Absent) or min(even.n, twice.n) < LEAST_UNITS:
+    if isinstance(even, Absent) or isinstance(twice, Absent) or min(even.n, twice.n) < LEAST_UNITS or at_floor(twice):
         return OPEN
     if verdict(twice, smallest, direction).word == "negligible" or verdict(twice, 0.0, direction).word == "contradicted":
         return SAME
     both = all(verdict(one, 0.0, direction).word == "supported" for one in (even, twice))
     return RULED_OUT if both else OPEN
+
+
+def at_floor(effect: Effect | Absent) -> bool:
+    """Whether every network has 0, so that nothing could have become smaller: shape bias without a shape answer."""
+    values = [value for networks in effect.networks.values() for value in networks.values()] if isinstance(effect, Effect) else []
+    return bool(values) and not any(values)
 
 
 def share_explained(half_way: Effect, robust_minus_standard: float) -> Share:

@@ -42,8 +42,7 @@ def level(claim: str, levels: Levels) -> pd.DataFrame:
 
 def bias(claim: str, levels: Levels) -> pd.DataFrame:
     """Every stimulus is answered by one of both cues."""
-    shape = plant(claim, "shape", levels, n=100, share=True)
-    return together(shape, shape.assign(quantity="texture", value=1 - shape["value"]))
+    return plant(claim, "answers", levels, n=100, share=True)
 
 
 def auroc(claim: str, levels: Levels) -> pd.DataFrame:
@@ -208,12 +207,13 @@ def test_a_control_that_is_another_claim_takes_that_claims_answer(claims: dict[s
 def test_a_ratio_counts_the_rows_that_count(claims: dict[str, Claim]) -> None:
     rows = rows_of("R", near(0.9))
     robust = rows["arm"] == "robust"
-    silent = robust & rows["quantity"].isin(["shape", "texture"]) & (rows["unit"] >= "target_020")
-    found = judge("R", rows.assign(value=rows["value"].mask(silent, 0.0)), "laptop", claims)
+    silent = robust & (rows["quantity"] == "answers") & (rows["unit"] >= "target_020")
+    found = judge("R", rows.assign(reached=~silent), "laptop", claims)
     assert "20 rows that count, 30 are needed" in found["verdict"]
-    with pytest.raises(BadInput, match="lacks shape or texture: measure both"):
-        judge("R", rows[~(robust & (rows["quantity"] == "texture") & (rows["seed"] == 1))], "laptop", claims)
-    assert judge("R", rows[rows["quantity"] != "texture"], "laptop", claims)["verdict"] == "not run (texture not measured)"
+    beside = rows_of("U", near(0.9))
+    with pytest.raises(BadInput, match="lacks inside or outside: measure both"):
+        judge("U", beside[~((beside["quantity"] == "outside") & (beside["arm"] == "robust") & (beside["seed"] == 1))], "laptop", claims)
+    assert judge("U", beside[beside["quantity"] != "outside"], "laptop", claims)["verdict"] == "not run (outside not measured)"
 
 
 def test_an_accuracy_matched_control_is_not_applicable_where_accuracies_agree(claims: dict[str, Claim]) -> None:
