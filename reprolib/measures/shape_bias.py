@@ -90,12 +90,13 @@ def by_category(shape: Sequence[str], texture: Sequence[str], decision: Sequence
     return found.assign(shape_bias=found["n_shape"] / (found["n_shape"] + found["n_texture"]).replace(0, np.nan))
 
 
-def graded_preference(logits: Tensor, shape: Tensor, texture: Tensor) -> Tensor:
+def graded_preference(logits: Tensor, shape: Tensor, texture: Tensor, raw: bool = False) -> Tensor:
     """(n,): by how much the logits (n, K) prefer the shape's class to the texture's, in standard deviations of all the logits.
 
-    shape, texture: (n,) columns. Defined where no stimulus is answered by a cue. Raises BadInput for logits that are all alike.
+    shape, texture: (n,) columns. raw: in units of the logits. Defined where no stimulus is answered by a cue. Raises BadInput for logits
+    that are all alike.
     """
-    spread = logits.double().std()
+    spread = torch.ones((), dtype=torch.float64, device=logits.device) if raw else logits.double().std()
     if not spread > 0:
         raise BadInput(f"all logits of shape {tuple(logits.shape)} are alike: they prefer nothing")
     each = torch.arange(len(logits), device=logits.device)

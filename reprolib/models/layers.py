@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from reprolib.boundary import Classifier, Take, checked_images, fitting
+from reprolib.boundary import Classifier, Take, checked_images, fitting, not_finite
 from reprolib.errors import BadInput, nearest
 from reprolib.models.networks import ConvBN, Network
 
@@ -205,3 +205,18 @@ class _PatchGradient(torch.autograd.Function):
         padded = F.pad(gradient, (after - 1, after, after - 1, after))
         height, width = ctx.size
         return F.pixel_shuffle(F.conv2d(padded, weight), 2)[:, :, :height, :width], None, None, None, None
+
+
+def logits_of(network: nn.Module, x: Tensor, batch_size: int = 100) -> Tensor:
+    """Logits (n, classes) of images x (n, c, h, w) in [0, 1]: in eval mode, in fp32, without gradients.
+
+    Raises BadInput for images outside [0, 1], for a model that gives no logits, and naming the images where one is not a number.
+    """
+    x, classifier = checked_images(x), Classifier(network)
+    with eval_mode(network), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        found = torch.cat([classifier(part) for part in x.split(batch_size)])
+    if unknown := not_finite(found):
+        raise BadInput(
+            f"the network's logits for images {unknown} are not finite, so they name no class: look at its weights and precision"
+        )
+    return found
