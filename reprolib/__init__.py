@@ -2,7 +2,8 @@
 
 A notebook needs one name, `reprolib.start(finding, globals())`; a network of one's own begins at `reprolib.wrap`.
 The rooms, ground floor first: `errors`, `store`, `provenance`,
-`registry` and `scales`; `measures`; `data` and `models`; `perturb`; `training`; `judging`; `figures`; `front_door`; `study`; `findings`; `run` and `cli`.
+`registry` and `scales`; `measures`; `data` and `models`; `perturb`; `training`; `judging`; `figures`;
+`cue_conflicts`; `front_door`; `study`; `findings`; `run` and `cli`.
 A room imports from floors below it; what knows a finding by name lies in `findings/<finding>/`.
 """
 
@@ -12,10 +13,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reprolib.front_door import attack_accuracy, cka_map, inverses, network, open_checkpoint, rows, wrap
+    from reprolib.front_door import attack_accuracy, cka_map, cue_conflict, inverses, network, open_checkpoint, rows, wrap
     from reprolib.study import start
 
-__all__ = ["__version__", "attack_accuracy", "cka_map", "inverses", "network", "open_checkpoint", "rows", "start", "wrap"]
+__all__ = [
+    "__version__", "attack_accuracy", "cka_map", "cue_conflict", "inverses", "network", "open_checkpoint", "rows", "start", "wrap",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reprolib.cue_conflicts import cue_conflict
 from reprolib.data.pictures import Pictures, pictures
 from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.measures import indices
@@ -31,7 +32,7 @@ from reprolib.models.wrapped import Wrapped, device_of, wrap
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 from reprolib.perturb.inversion import follow, network_code, noise_start
 
-__all__ = ["attack_accuracy", "cka_map", "inverses", "network", "open_checkpoint", "rows", "wrap"]
+__all__ = ["attack_accuracy", "cka_map", "cue_conflict", "inverses", "network", "open_checkpoint", "rows", "wrap"]
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -274,6 +274,7 @@ def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -
         "parameters",
         "front_end",
         "roles",
+        "cue_conflicts",
         "front_door",
         "study",
         "findings",

@@ -1,14 +1,17 @@
-"""What is asked of anybody's network, drawn: maps of layer similarity, inverses, accuracies; other networks beside it by name."""
+"""What is asked of anybody's network, drawn: layer similarity, inverses, accuracies, answers to conflicting cues; other networks beside it by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from reprolib.figures import style
+from reprolib.figures.categories import REFERENCES, category_plot
 from reprolib.figures.page import LABEL_IN, PAD_IN, Group, grid
 
 N_SHOWN = 8  # targets
@@ -64,4 +67,24 @@ def accuracies(named: Mapping[str, Any]) -> Figure:
     ax.set_xticks(range(len(table)), table["under"])
     ax.set(xlim=(-0.5, len(table) - 0.5), ylim=(0, 1), ylabel="accuracy")
     ax.legend(loc="best")
+    return figure
+
+
+@style.housed
+def cue_categories(named: Mapping[str, Any]) -> Figure:
+    """The category plot, a colour a network, with the shape bias of ResNet-50 and of people dashed. named: name -> what `cue_conflict` gives."""
+    tables = [found.by_category.assign(name=name, group=name) for name, found in named.items()]
+    table = pd.concat(tables)
+    names = list(dict.fromkeys(table["category"]))
+    figure = style.figure(0.75 * style.WIDE, 1.3 + 0.19 * len(names) + 0.14 * len(named))
+    ax = figure.subplots()
+    looks = {
+        name: {"color": colour, "marker": "o"} for name, colour in zip(named, sns.color_palette("colorblind", len(named)), strict=True)
+    }
+    category_plot(ax, table, looks, names)
+    for words, shape_bias in REFERENCES.items():
+        ax.axvline(1 - shape_bias, **style.REFERENCE, zorder=0)
+        ax.text(1 - shape_bias, 1.0, words, transform=ax.get_xaxis_transform(), rotation=90, ha="right", va="top", fontsize=6)
+    handles = [Line2D([], [], label=f"{name}: {found.bias}", linestyle="none", **looks[name]) for name, found in named.items()]
+    figure.legend(handles=handles, loc="outside lower left", fontsize=6)
     return figure
