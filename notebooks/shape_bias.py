@@ -180,9 +180,7 @@ def right(network, stimuli):
 study.add(distorting.distorted(study, compared, right, DISTORTIONS))
 for claim in ("SHP-3", "SHP-4", "SHP-10"):
     study.claim(claim)
-caption = (
-    "What is kept of the images that all networks had right, and what corruptions cost; lines join the means of both arms, dotted: chance."
-)
+caption = "What is kept of the images that all networks had right, and what corruptions cost; lines lead from the mean of one arm to that of the other."
 drawn = ("SHP-3", "SHP-4", "SHP-10")
 study.figure(
     figures.retention(study.rows), "retention", caption, "both arms lie together, or the robust one keeps more when scrambled", drawn

@@ -56,7 +56,9 @@ def test_names_of_stimuli_tell_both_categories() -> None:
 
 
 @pytest.mark.parametrize(("channel", "value"), [(0, 1.0), (1, 0.0)])
-def test_a_network_that_reads_one_cue_has_its_bias_on_exactly_1200_stimuli(channel: int, value: float, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_that_reads_one_cue_has_its_bias_on_exactly_1200_stimuli(
+    channel: int, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     answers = reprolib.cue_conflict(reprolib.wrap(imagenet(channel), mean=(0, 0, 0), std=(1, 1, 1)), classes="imagenet", size_px=8)
     assert (answers.bias.value, answers.bias.n, answers.bias.coverage, answers.left_out) == (value, 1200, 1.0, 0)
     assert answers.bias.low <= value <= answers.bias.high

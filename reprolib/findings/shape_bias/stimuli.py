@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from dataclasses import dataclass, field
 
@@ -60,6 +61,7 @@ class Stimuli:
         return dataclasses.replace(self, **moved)
 
 
+@functools.lru_cache(maxsize=1)
 def conflicts(study: Study) -> dict[str, Stimuli]:
     """Stimuli whose cues conflict, by what stands behind the quantities of their rows: OWN, the margin sets, and "@10", of all ten classes.
 
@@ -97,6 +99,7 @@ def variant(study: Study, name: str, at: str = OWN) -> Stimuli:
     return _labelled(shapetexture.items(world, n, name, f"{dataset} {name}"), range(len(world.shapes)))
 
 
+@functools.lru_cache(maxsize=1)
 def outlines(study: Study) -> dict[str, Stimuli]:
     """The 70 silhouettes and the 70 edge images of CIFAR-10's categories; none of procedural sets, whose variants show the same."""
     if not study.settings.values.get("photographs"):

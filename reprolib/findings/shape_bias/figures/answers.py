@@ -128,5 +128,5 @@ def radii(rows: pd.DataFrame) -> Figure:
     left.set_title("SHP-5: higher goes by shape more often")
     right.set_title("what it costs")
     handles = charts.radius_keys(list(table["arm"]))
-    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure

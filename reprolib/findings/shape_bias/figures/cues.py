@@ -98,15 +98,15 @@ def cues(rows: pd.DataFrame) -> Figure:
 
 
 def _side_by_side(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Names on the x axis, a dot a network and arm beside arm; lines through the means of the two arms. Returns the arms drawn."""
+    """Names on the x axis, a dot a network and arm beside arm; a line from the mean of one arm to that of the other. Returns the arms drawn."""
     whole = pd.concat([table.assign(at=float(k)) for k, table in enumerate(tables.values())]).dropna(subset="value")
     arms = style.in_order(list(whole["arm"]))
     step = 0.7 / max(len(arms), 2)
     place = {arm: step * (k - (len(arms) - 1) / 2) for k, arm in enumerate(arms)}
+    for at, of in whole.groupby("at"):
+        means = of[of["arm"].isin(ARMS)].groupby("arm")["value"].mean()
+        ax.plot([float(at) + place[arm] for arm in means.index], means, color=style.FAINT, linewidth=1.0, zorder=1)  # type: ignore[arg-type]
     whole["at"] = whole["at"] + whole["arm"].map(place)
-    for arm in ARMS:
-        means = whole[whole["arm"] == arm].groupby("at")["value"].mean()
-        ax.plot(means.index, means, color=style.role(arm).colour, linewidth=0.8, alpha=0.5, zorder=1)
     if len(whole):
         charts.dots(whole, ax, "at", gap=step / 8, side=4.4)
     ax.set_xticks(range(len(tables)), [in_lines(name.replace("_", " ")) for name in tables], fontsize=6.5)

@@ -42,7 +42,9 @@ def sheet(study: Study, distortions: Mapping[str, Callable[[Tensor], Tensor]]) -
 def _page(conflict: Stimuli, rows: Mapping[str, Stimuli]) -> Figure:
     columns = [_first(conflict, name, k) for k, name in enumerate(conflict.shapes)]
     pictures = {name: [of.x[_first(of, word, k)] for k, word in enumerate(conflict.shapes)] for name, of in rows.items()}
-    page, side, _ = grid([Group("", conflict.x[columns], pictures)], list(pictures), "conflict", header=0.2, foot=0.05, most=0.62)
+    page, side, tops = grid([Group("", conflict.x[columns], pictures)], list(pictures), "conflict", header=0.2, foot=0.05, most=0.5)
+    for name, top in tops.items():
+        page.label(name.replace("_", " "), top + side / 2)
     for k, column in enumerate(columns):
         left = LABEL_IN + k * (side + PAD_IN)
         page.text(conflict.shapes[k], left + side / 2, 0.14, ha="center", fontsize=6.5)
