@@ -67,6 +67,7 @@ FIGURES = (
 def test_every_figure_is_drawn_also_where_a_network_has_no_answer_by_a_cue(draw: Callable[[pd.DataFrame], style.Figure]) -> None:
     for silent in (False, True):
         figure = draw(planted(silent))
+        figure.draw_without_rendering()  # as when it is saved
         assert_on_page(figure, figure.get_figwidth())
 
 
