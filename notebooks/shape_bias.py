@@ -48,7 +48,7 @@ interactive: str = "auto"  # auto, on or off
 # %%
 import reprolib
 from reprolib.data import distort
-from reprolib.findings.shape_bias import asking, distorting, explorer, figures, networks, reading
+from reprolib.findings.shape_bias import asking, distorting, explorer, figures, judging, networks, reading
 from reprolib.measures.shape_bias import graded_preference
 from reprolib.models.layers import logits_of
 
@@ -108,6 +108,8 @@ reading.told(study.rows)
 # %%
 for claim in ("SHP-1", "SHP-9", "SHP-7"):
     study.claim(claim)
+if study.settings.values.get("margins"):
+    print(f"Procedural stimuli: {judging.learnt()}.")
 caption = (
     "Shape bias of every network (95 % over stimuli; area: coverage), and beside it all its answers: by shape, by texture, by neither cue."
 )
@@ -218,8 +220,7 @@ study.finish()
 #
 # Natural textures, 1,000 categories, the three ImageNet architectures, stylised images and people. At 32 px most texture of the original
 # stimuli is gone, so effects are compressed. Procedural cues are calibrated by us: the size of shape bias is a property of that calibration, and
-# its sign may be one of the margins; only a shift that holds at 1:1 and at 1:2 is a finding of its own. Single cues are equally easy to learn
-# and not equally robust: trained adversarially on one cue alone, a network keeps .55 of shapes and .47 of textures under attack.
+# its sign may be one of the margins; only a shift that holds at 1:1 and at 1:2 is a finding of its own.
 #
 # Stimuli, silhouettes and edge images of `cifar`: Geirhos et al., ImageNet-trained CNNs are biased towards texture (ICLR 2019),
 # github.com/rgeirhos/texture-vs-shape, CC BY 4.0; resized.

@@ -12,7 +12,7 @@ from reprolib import store
 from reprolib.errors import BadInput, MissingData
 from reprolib.findings.shape_bias import stimuli as shown
 from reprolib.findings.shape_bias.judging import FAMILIES
-from reprolib.findings.shape_bias.networks import ARMS, CONTROLS, OWN, Nets, only
+from reprolib.findings.shape_bias.networks import ARMS, CONTROLS, IN_FULL, OWN, Nets, only
 from reprolib.findings.shape_bias.stimuli import Stimuli
 from reprolib.judging.tidy import identity
 from reprolib.measures.quantities import LEAST_ROWS
@@ -106,7 +106,7 @@ def conflicts(study: Study, compared: Mapping[str, Nets], question: Question) ->
         frames += _of_conflict(study, compared[OWN], question, sets["@10"], CONFLICT, "@10")
         frames += [*external(study, question, sets)]
     for at, stimuli in shown.gratings(study).items():
-        nets = only(compared.get(at, {}), *ARMS, *CONTROLS) if at == OWN or at in MARGINS else {}
+        nets = only(compared.get(at, {}), *IN_FULL, *CONTROLS) if at == OWN or at in MARGINS else {}
         frames += _of_conflict(study, nets, question, stimuli, GRATINGS, at, is_graded=True)
     return pd.concat(frames, ignore_index=True)
 
@@ -160,7 +160,7 @@ def _families(frames: Sequence[pd.DataFrame], stimuli: Stimuli) -> list[pd.DataF
     families = {family: mask[stimuli.texture].numpy() for family, mask in columns.items() if mask.any()}
     if len(families) < 2:
         return []
-    of_arms = [one for one in frames if one["quantity"].iloc[0] == "answers" and one["arm"].iloc[0] in ARMS]
+    of_arms = [one for one in frames if one["quantity"].iloc[0] == "answers" and one["arm"].iloc[0] in IN_FULL]
     return [one[chosen].assign(quantity=f"answers@{family}") for one in of_arms for family, chosen in families.items()]
 
 

@@ -13,10 +13,10 @@ from reprolib.data import distort
 from reprolib.errors import MissingData
 from reprolib.findings.shape_bias import stimuli as shown
 from reprolib.findings.shape_bias.asking import CONFLICT, MARGINS, Question, answered, committed, rows_of
-from reprolib.findings.shape_bias.networks import ARMS, CONTROLS, OWN, Nets, only
+from reprolib.findings.shape_bias.networks import ARMS, CONTROLS, IN_FULL, OWN, Nets, only
 from reprolib.findings.shape_bias.stimuli import Stimuli
-from reprolib.judging.tidy import identity
 from reprolib.measures.perceptual import high_frequency_fraction
+from reprolib.models.networks import Network
 from reprolib.study import Study
 
 Distortions = Mapping[str, Callable[[Tensor], Tensor]]
@@ -73,7 +73,7 @@ def spectral_shares(study: Study, strengths: Mapping[str, Sequence[int]]) -> pd.
 
 
 def _of_set(study: Study, nets: Nets, question: Question, images: Stimuli, variants: Mapping[str, Stimuli], at: str) -> list[pd.DataFrame]:
-    chosen = only(nets, *ARMS, *CONTROLS)
+    chosen = only(nets, *IN_FULL, *CONTROLS)
     clean = {network.sha256: found["right"][0].bool() for _, network, found in answered(study, chosen, question, images)}
     seeds = {role: [(network.card["description"]["seed"], clean[network.sha256]) for network in chosen[role]] for role in chosen}
     index, key = common_list(seeds)
@@ -83,7 +83,7 @@ def _of_set(study: Study, nets: Nets, question: Question, images: Stimuli, varia
         trend = (
             {role: of for role, of in nets.items() if role.startswith("robust_")} if name in study.settings.values.get("single", ()) else {}
         )
-        asked = only(nets, *ARMS) | trend | (only(nets, *CONTROLS) if name in OF_CONTROLS else {})
+        asked = only(nets, *IN_FULL) | trend | (only(nets, *CONTROLS) if name in OF_CONTROLS else {})
         for role, network, found in answered(study, asked, question, stimuli):
             right[network.sha256, name] = found["right"][0]
             frames.append(_summary(f"accuracy@{name}{at}", role, network, found["right"][0].mean(), _claim(name)))
@@ -131,7 +131,7 @@ def _corruptions(
         of = lost[network.sha256]
         of["high"] = torch.stack([of[family] for family in high]).mean(dim=0)
         of["high_minus_low"] = of["high"] - torch.stack([of[family] for family in low]).mean(dim=0)
-        wanted = of if role in ARMS else {name: of[name] for name in (*LOSSES, *low)}
+        wanted = of if role in IN_FULL else {name: of[name] for name in (*LOSSES, *low)}
         for name, values in wanted.items():
             reached = clean[network.sha256][index]
             frames.append(rows_of(CORRUPTED, f"lost@{name}", role, network, values[index], reached, units, f"CL {key}"))
@@ -151,7 +151,7 @@ def _outlines(study: Study, nets: Nets, question: Question) -> list[pd.DataFrame
             WITHOUT_TEXTURE, f"accuracy@{name}", role, network, found["right"][0], True, [f"{k:04d}" for k in range(len(stimuli.x))], ""
         )
         for name, stimuli in sets.items()
-        for role, network, found in answered(study, only(nets, *ARMS), question, stimuli)
+        for role, network, found in answered(study, only(nets, *IN_FULL), question, stimuli)
     ]
 
 
@@ -164,7 +164,6 @@ def _claim(name: str) -> str:
     return WITHOUT_TEXTURE if name.startswith(("shape_", "silhouette", "contour")) else SCRAMBLED
 
 
-def _summary(quantity: str, role: str, network: object, value: Tensor, claim: str) -> pd.DataFrame:
+def _summary(quantity: str, role: str, network: Network, value: Tensor, claim: str) -> pd.DataFrame:
     """One number of a network, over all images."""
-    told = {"claim": claim, "quantity": quantity, **identity(role, network), "unit": "all", "unit_2": "", "value": round(float(value), 6)}  # type: ignore[arg-type]
-    return pd.DataFrame([{**told, "reached": True}])
+    return rows_of(claim, quantity, role, network, value[None], True, ["all"], "")

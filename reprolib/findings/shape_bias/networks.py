@@ -10,6 +10,8 @@ Nets = dict[str, list[Network]]
 """Role -> networks."""
 OWN = ""
 ARMS = ("standard", "robust")
+IN_FULL = (*ARMS, "mine")
+"""Roles that are asked everything: both arms, and what a reader brings."""
 CONTROLS = ("gauss", "blur", "std_matched")
 
 

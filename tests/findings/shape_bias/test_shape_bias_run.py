@@ -14,7 +14,7 @@ import reprolib
 from reprolib import data
 from reprolib.data import distort
 from reprolib.errors import BadInput
-from reprolib.findings.shape_bias import asking, distorting, stimuli
+from reprolib.findings.shape_bias import asking, distorting, explorer, stimuli
 from reprolib.findings.shape_bias.stimuli import Stimuli
 from reprolib.models.layers import logits_of
 from reprolib.study import Study
@@ -68,6 +68,18 @@ def test_rows_hold_who_answered_what_by_which_cue(study: Study) -> None:
     both = rows[rows["quantity"] == "answers@both"]
     assert set(both.groupby("network").size()) == {60}  # those that every network of both arms answered by a cue
     assert not any(rows["quantity"].str.startswith("answers@gratings"))  # one family of textures is none
+
+
+def test_the_explorer_draws_a_stimulus_and_what_every_network_makes_of_it(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    nets = {"standard": [Knows("standard", 0, "texture")], "robust": [Knows("robust", 1, "half")]}
+    study.add(asking.conflicts(study, {"": nets}, says))  # type: ignore[dict-item, arg-type]
+    screen = explorer.Screen(stimuli.conflicts(study), study.rows)
+    assert screen.png(1, "").startswith(b"\x89PNG")
+    assert screen.png(1, "") != screen.png(2, "")
+    shown = explorer.shape_bias(study, "on")
+    assert len(shown.children[0].children[0].options) == 120
+    assert explorer.shape_bias(study, "off") is None
+    assert "nobody is watching" in capsys.readouterr().out
 
 
 def stimuli_cues(study: Study) -> tuple[list[int], list[int]]:
