@@ -16,7 +16,10 @@ from reprolib.findings.shape_bias.judging import FAMILIES
 from reprolib.findings.shape_bias.networks import ARMS
 from reprolib.findings.shape_bias.reading import counted
 
-KEPT = ("scrambled_2", "scrambled_4", "highpass", "lowpass", "shape_neutral", "shape_flat", "silhouette", "contour")
+KEPT = {
+    "scrambled_2": "2 x 2 moved", "scrambled_4": "4 x 4 moved", "highpass": "high pass", "lowpass": "low pass", "shape_neutral": "mixed fill",
+    "shape_flat": "flat fill", "silhouette": "black figure", "contour": "outline",
+}  # fmt: skip
 LOST = {"noise": "noise", "blur": "blur", "jpeg": "JPEG", "pixelate": "pixelate", "high": "mean of high", "contrast": "contrast (low)"}
 
 
@@ -31,7 +34,7 @@ def retention(rows: pd.DataFrame) -> Figure:
     lost = [name for name in LOST if f"lost@{name}" in set(rows["quantity"])]
     if not kept:
         raise BadInput("there are no rows of distorted images: measure them first")
-    left = {name: counted(rows, f"right@{name}", ["SHP-3", "SHP-4"]) for name in kept}
+    left = {KEPT.get(name, name): counted(rows, f"right@{name}", ["SHP-3", "SHP-4"]) for name in kept}
     right = {LOST[name]: counted(rows, f"lost@{name}", ["SHP-10"]) for name in lost}
     figure = style.figure(style.WIDE, 2.9)
     panels = figure.subplots(1, 1 + bool(right), squeeze=False, width_ratios=[len(left), len(right)][: 1 + bool(right)])[0]
