@@ -48,6 +48,7 @@ interactive: str = "auto"  # auto, on or off
 # %%
 import reprolib
 from reprolib.data import distort
+from reprolib.data.cue_conflict import ATTRIBUTION
 from reprolib.findings.shape_bias import asking, distorting, explorer, figures, judging, networks, reading
 from reprolib.measures.shape_bias import graded_preference
 from reprolib.models.layers import logits_of
@@ -72,6 +73,7 @@ DISTORTIONS = {
 }
 sheet = figures.sheet(study, DISTORTIONS)
 caption = "The stimuli: what each test keeps and what it takes away, with the class that each cue speaks for."
+caption += f" {ATTRIBUTION}." if study.settings.values.get("photographs") else ""
 study.figure(sheet, "stimuli", caption, "a row whose cue a reader cannot see either", drawn="SHP-1")
 
 
@@ -223,6 +225,3 @@ study.finish()
 # Natural textures, 1,000 categories, the three ImageNet architectures, stylised images and people. At 32 px most texture of the original
 # stimuli is gone, so effects are compressed. Procedural cues are calibrated by us: the size of shape bias is a property of that calibration, and
 # its sign may be one of the margins; only a shift that holds at 1:1 and at 1:2 is a finding of its own.
-#
-# Stimuli, silhouettes and edge images of `cifar`: Geirhos et al., ImageNet-trained CNNs are biased towards texture (ICLR 2019),
-# github.com/rgeirhos/texture-vs-shape, CC BY 4.0; resized.

@@ -74,6 +74,7 @@ class Screen:
             picture.imshow(pixels(of.x[stimulus]), interpolation="nearest")
             picture.set(xticks=[], yticks=[])
             shape, texture = of.names[stimulus].split("+")
+            picture.set_xlabel("Geirhos et al. 2019, CC BY 4.0,\nresized" if "@10" in self.sets else "", fontsize=5)
             picture.set_title(f"shape {shape}\ntexture {texture}", loc="center")
             for y, one in enumerate(said.to_dict("records")):
                 look, prefers = style.role(str(one["arm"])), self.graded.get((one["network"], unit), 0.0)

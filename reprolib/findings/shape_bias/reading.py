@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from reprolib.figures import style
 from reprolib.findings.shape_bias.asking import CONFLICT
 from reprolib.findings.shape_bias.networks import ARMS, CONTROLS
 from reprolib.judging.evidence import Evidence
@@ -39,7 +40,8 @@ def told(rows: pd.DataFrame) -> pd.DataFrame:
     graded = rows[(rows["quantity"] == "graded") & (rows["claim"] == CONFLICT)].groupby("network")["value"].mean()
     table["graded"] = table["network"].map(graded)
     columns = {"value": "shape bias", "coverage": "coverage", "n_shape": "by shape", "n_texture": "by texture", "n": "stimuli"}
-    kinds = table.groupby(["architecture", "arm"], sort=False)
+    order = {arm: k for k, arm in enumerate(style.in_order(list(table["arm"])))}
+    kinds = table.sort_values("arm", key=lambda arms: arms.map(order), kind="stable").groupby(["architecture", "arm"], sort=False)
     means = kinds[[*columns, "graded"]].mean().rename(columns=columns).round(3)
     return means.assign(networks=kinds.size()).reset_index()
 

@@ -55,6 +55,6 @@ def _page(conflict: Stimuli, rows: Mapping[str, Stimuli]) -> Figure:
 
 
 def _first(of: Stimuli, name: str, column: int) -> int:
-    """The first image of the class of that name; of procedural variants, which name textures or pairs, of that column."""
+    """The first image of the class of that name, the very first where there is none; of variants, which name textures or pairs, of that column."""
     wanted = of.shapes.index(name) if name in of.shapes else column
-    return int((of.shape == wanted).nonzero()[0])
+    return int((of.shape == wanted).int().argmax())
