@@ -57,31 +57,13 @@ study = reprolib.start("shape_bias", globals())
 compared = networks.networks(study)
 study.cards(networks.with_cards(study, compared))
 
-# %% [markdown]
-# ## The stimuli
-#
-# What each test shows and takes away; the table of distortions is yours to edit. Networks were trained on images in which either cue gives
-# the class; where they conflict, the answer tells which one they took. In the procedural world a hue is a third, weak cue in training, and
-# tells nothing in any image below.
-
-# %%
-DISTORTIONS = {
-    "scrambled_2": lambda x: distort.scramble(x, distort.DERANGEMENTS[2]),  # 2 x 2 patches, the paper's order
-    "scrambled_4": lambda x: distort.scramble(x, distort.DERANGEMENTS[4]),
-    "lowpass": lambda x: distort.lowpass(x, sigma_px=1.5),
-    "highpass": lambda x: distort.highpass(x, sigma_px=1.5),
-}
-sheet = figures.sheet(study, DISTORTIONS)
-caption = "The stimuli: what each test keeps and what it takes away, with the class that each cue speaks for."
-caption += f" {ATTRIBUTION}." if study.settings.values.get("photographs") else ""
-study.figure(sheet, "stimuli", caption, "a row whose cue a reader cannot see either", drawn="SHP-1")
-
 
 # %% [markdown]
 # ## The question
 #
-# An answer counts where it names the class of the shape or that of the texture. Beside it, how much the logits prefer the shape: defined for
-# every stimulus, in standard deviations of the network's logits. Change it here, and every network is asked again, into `figures/rerun/`.
+# One image has the shape of one class and the texture of another. An answer counts where it names the class of the shape or that of the
+# texture. Beside it, how much the logits prefer the shape: defined for every stimulus, in standard deviations of the network's logits.
+# Change it here, and every network is asked again, into `figures/rerun/`.
 
 
 # %%
@@ -100,6 +82,25 @@ def answers(network, stimuli):
 
 study.add(asking.conflicts(study, compared, answers))
 reading.told(study.rows)
+
+# %% [markdown]
+# ## The stimuli
+#
+# What each test shows, and what it takes away; the table of distortions is yours to edit. Networks were trained on images in which either
+# cue gives the class; where they conflict, the answer tells which one they took. In the procedural world a hue is a third, weak cue in
+# training, and tells nothing in any image below.
+
+# %%
+DISTORTIONS = {
+    "scrambled_2": lambda x: distort.scramble(x, distort.DERANGEMENTS[2]),  # 2 x 2 patches, the paper's order
+    "scrambled_4": lambda x: distort.scramble(x, distort.DERANGEMENTS[4]),
+    "lowpass": lambda x: distort.lowpass(x, sigma_px=1.5),
+    "highpass": lambda x: distort.highpass(x, sigma_px=1.5),
+}
+sheet = figures.sheet(study, DISTORTIONS)
+caption = "The stimuli: what each test keeps and what it takes away, with the class that each cue speaks for."
+caption += f" {ATTRIBUTION}." if study.settings.values.get("photographs") else ""
+study.figure(sheet, "stimuli", caption, "a row whose cue a reader cannot see either", drawn="SHP-1 answers")
 
 # %% [markdown]
 # ## Which cue decides
