@@ -155,9 +155,9 @@ study.figure(
 #
 # Adversarial training keeps the cue with the larger margin, so where margins can be set (`laptop`) the claim has to hold at 1:1 and at 1:2
 # too, where shape's is half the texture's: if the shift is gone there, it follows the margin and is not specific. The pair at 2:1 is grey: its
-# radius is too strong for its textures (rho). **SHP-8**: among four gratings of one spectrum frequency cannot decide. In this world both
-# decide alike: at 1:2 either arm answers by texture, and so it does among the gratings. The shift follows the margins, texture by texture, so
-# it is a finding about margins and not one about shape.
+# radius is too strong for its textures (rho). **SHP-8**: among four gratings of one spectrum frequency cannot decide. At `laptop`
+# both decide alike: at 1:2 either arm answers by texture, and so it does among the gratings. There the shift follows the margins, texture by
+# texture: it is a finding about margins, and not one about shape.
 
 # %%
 study.claim("SHP-8")
@@ -195,7 +195,8 @@ study.figure(
 distorting.spectral_shares(study, study.settings.values.get("corruptions", {}))
 
 # %% [markdown]
-# Does a robust network gain shape, or only lose texture? Each arrow leads from a standard network to the robust one of its seed.
+# Does a robust network gain shape, or only lose texture? Where cues can be shown alone (`laptop`), each arrow leads from a standard network
+# to the robust one of its seed.
 
 # %%
 if study.settings.values.get("single"):

@@ -60,10 +60,13 @@ def distorted(study: Study, compared: Mapping[str, Nets], question: Question, di
     return pd.concat([*frames, *_outlines(study, compared[OWN], question)], ignore_index=True)
 
 
-def spectral_shares(study: Study, strengths: Mapping[str, Sequence[int]]) -> pd.DataFrame:
-    """What the notebook tells of corruptions: the share of the energy of the change above .25 cycles a pixel, a line a family."""
+def spectral_shares(study: Study, strengths: Mapping[str, Sequence[int]]) -> pd.DataFrame | None:
+    """What the notebook tells of corruptions: the share of the energy of the change above .25 cycles a pixel, a line a family.
+
+    None, which a notebook does not show, without images or corruptions.
+    """
     if not study.can_measure or not strengths:
-        return pd.DataFrame()
+        return None
     x = shown.clean(study).x
     shares = {
         family: [float(high_frequency_fraction(_corrupted(x, family, k) - x).mean()) for k in steps] for family, steps in strengths.items()

@@ -35,14 +35,14 @@ def counted(rows: pd.DataFrame, quantity: str = "answers", claims: Sequence[str]
 
 
 def told(rows: pd.DataFrame) -> pd.DataFrame:
-    """What the notebook shows: shape bias with coverage and counts, and graded preference; means over the networks of each kind."""
+    """What the notebook shows: shape bias, coverage, answers by shape and by texture, of so many, and graded preference; means of each kind of network."""
     table = pd.concat([counted(rows, quantity, [CONFLICT, EXTERNAL]) for quantity in ANSWERS])
     graded = rows[(rows["quantity"] == "graded") & (rows["claim"] == CONFLICT)].groupby("network")["value"].mean()
     table["graded"] = table["network"].map(graded)
-    columns = {"value": "shape bias", "coverage": "coverage", "n_shape": "by shape", "n_texture": "by texture", "n": "stimuli"}
+    columns = {"value": "bias", "coverage": "coverage", "n_shape": "shape", "n_texture": "texture", "n": "of"}
     order = {arm: k for k, arm in enumerate(style.in_order(list(table["arm"])))}
     kinds = table.sort_values("arm", key=lambda arms: arms.map(order), kind="stable").groupby(["architecture", "arm"], sort=False)
-    means = kinds[[*columns, "graded"]].mean().rename(columns=columns).round(3)
+    means = kinds[[*columns, "graded"]].mean().round({"n_shape": 0, "n_texture": 0}).rename(columns=columns).round(3)
     return means.assign(networks=kinds.size()).reset_index()
 
 
