@@ -84,7 +84,7 @@ def cue_categories(named: Mapping[str, Any]) -> Figure:
     category_plot(ax, table, looks, names)
     for words, shape_bias in REFERENCES.items():
         ax.axvline(1 - shape_bias, **style.REFERENCE, zorder=0)
-        ax.text(1 - shape_bias, 1.0, words, transform=ax.get_xaxis_transform(), rotation=90, ha="right", va="top", fontsize=6)
+        ax.text(1 - shape_bias, 0.02, words, transform=ax.get_xaxis_transform(), rotation=90, ha="right", va="bottom", fontsize=6)
     handles = [Line2D([], [], label=f"{name}: {found.bias}", linestyle="none", **looks[name]) for name, found in named.items()]
     figure.legend(handles=handles, loc="outside lower left", fontsize=6)
     return figure
