@@ -35,6 +35,8 @@ scale: str = "laptop"  # preset: smoke, laptop or cifar
 seeds: int = 0  # networks per arm; 0 takes the preset, as below
 n_conflict: int = 0  # stimuli whose shape and texture conflict; of photographs there are 210
 n_images: int = 0  # images that are distorted, or show a single cue
+checkpoint: str = ""  # file with a network of your own, drawn beside the arms as "mine", in no verdict
+architecture: str = ""  # of that file, where its tensors do not tell it, such as torchvision:resnet18
 device: str = "auto"  # auto, cpu or cuda
 interactive: str = "auto"  # auto, on or off
 
@@ -44,6 +46,9 @@ interactive: str = "auto"  # auto, on or off
 # A standard and a robust arm of one architecture, controls trained on noise or blur, or merely as accurate, and an untrained network;
 # then both arms of other architectures. An untrained network answers one or two classes whatever it sees: its shape bias is that of the
 # table of pairs. The arms must differ: under attack the robust one keeps at least 20 points more accuracy.
+#
+# A network of your own is drawn beside them as *mine*, and takes part in no verdict: name its file in `checkpoint`, or give
+# `networks.networks(study, mine=model)` any module from images in [0, 1] to logits of the scale's classes.
 
 # %%
 import reprolib

@@ -113,7 +113,7 @@ def conflicts(study: Study, compared: Mapping[str, Nets], question: Question) ->
 
 def external(study: Study, question: Question, sets: Mapping[str, Stimuli]) -> Iterator[pd.DataFrame]:
     """Rows of two pairs that others trained, on the original stimuli; committed ones where a pair's files are not here."""
-    for pair in (PAIR, CERTIFIED):
+    for pair in () if study.only_mine else (PAIR, CERTIFIED):
         there = published(study.device, pair)
         for at in (OWN, "@10") if there else ():
             yield from _of_conflict(study, {arm: [network] for arm, network in there.items()}, question, sets[at], EXTERNAL, at)

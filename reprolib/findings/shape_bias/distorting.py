@@ -79,7 +79,7 @@ def _of_set(study: Study, nets: Nets, question: Question, images: Stimuli, varia
     chosen = only(nets, *IN_FULL, *CONTROLS)
     clean = {network.sha256: found["right"][0].bool() for _, network, found in answered(study, chosen, question, images)}
     seeds = {role: [(network.card["description"]["seed"], clean[network.sha256]) for network in chosen[role]] for role in chosen}
-    index, key = common_list(seeds)
+    index, key = _committed_list(study.rows, at) if study.only_mine else common_list(seeds)
     units, frames = [f"{k:04d}" for k in index.tolist()], []
     right: dict[tuple[str, str], Tensor] = {}
     for name, stimuli in variants.items():
@@ -97,6 +97,13 @@ def _of_set(study: Study, nets: Nets, question: Question, images: Stimuli, varia
         frames += _single_cues(study, nets, right, len(images.shapes))
         frames += _corruptions(study, chosen, question, images, clean, index, key)
     return frames
+
+
+def _committed_list(rows: pd.DataFrame, at: str) -> tuple[Tensor, str]:
+    """What `common_list` gave when the committed rows were measured, by their units."""
+    of = rows[(rows["claim"] == SCRAMBLED) & (rows["quantity"] == f"right@scrambled_2{at}") & (rows["arm"] == ARMS[0])]
+    first = of[of["network"] == of["network"].min()]
+    return torch.tensor(first["unit"].astype(int).tolist(), dtype=torch.long), str(first["unit_2"].min()).removeprefix("CL ")
 
 
 def _single_cues(study: Study, nets: Nets, right: Mapping[tuple[str, str], Tensor], n_classes: int) -> list[pd.DataFrame]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from reprolib.models.networks import Network
+from collections.abc import Sequence
+
+from torch import nn
+
+from reprolib.models.networks import MINE, Network
 from reprolib.study import Study
 from reprolib.training import zoo
 
@@ -10,19 +14,19 @@ Nets = dict[str, list[Network]]
 """Role -> networks."""
 OWN = ""
 ARMS = ("standard", "robust")
-IN_FULL = (*ARMS, "mine")
+IN_FULL = (*ARMS, MINE)
 """Roles that are asked everything: both arms, and what a reader brings."""
 CONTROLS = ("gauss", "blur", "std_matched")
 
 
-def networks(study: Study) -> dict[str, Nets]:
+def networks(study: Study, mine: nn.Module | Sequence[nn.Module] | None = None) -> dict[str, Nets]:
     """Networks by role, and these by what stands behind the quantities of their rows.
 
     OWN: of the scale's own architecture; "@tinycnn" and the like: of another one; "@1:1" and the like: trained on a margin set. Those that
-    do not know the scale's classes are left out.
+    do not know the scale's classes are left out. mine: as in `study.networks`.
     """
     scale, wanted = study.settings.scale, study.settings.values
-    found = {OWN: study.networks()}
+    found = {OWN: study.networks(mine=mine)}
     for architecture, roles in wanted.get("architectures", {}).items():
         found[f"@{architecture}"] = {role: _found(study, scale.roles[role], architecture, scale.dataset) for role in roles}
     for at, dataset in wanted.get("margins", {}).items():

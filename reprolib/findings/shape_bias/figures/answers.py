@@ -12,7 +12,7 @@ from reprolib.figures import charts, style
 from reprolib.figures.categories import category_plot
 from reprolib.figures.reading import network_means, of_claim
 from reprolib.findings.shape_bias.asking import CONFLICT
-from reprolib.findings.shape_bias.networks import ARMS
+from reprolib.findings.shape_bias.networks import IN_FULL
 from reprolib.findings.shape_bias.reading import ANSWERS, by_category, counted
 from reprolib.models.external import CLAIM as EXTERNAL
 from reprolib.training.recipes import recipe
@@ -95,7 +95,7 @@ def categories(rows: pd.DataFrame) -> Figure:
 
     rows: "answers" of SHP-1, whose unit_2 names the categories of both cues.
     """
-    drawn = [arm for arm in style.in_order(list(of_claim(rows, CONFLICT, ["answers"])["arm"])) if arm in (*ARMS, "mine")]
+    drawn = [arm for arm in style.in_order(list(of_claim(rows, CONFLICT, ["answers"])["arm"])) if arm in IN_FULL]
     table = by_category(rows, drawn)
     names = list(dict.fromkeys(table["category"]))
     figure = style.figure(0.75 * style.WIDE, 0.95 + 0.24 * len(names))
