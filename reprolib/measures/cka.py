@@ -80,6 +80,11 @@ class BatchHSIC:
         cross = self._mean(np.diagonal(self.cross, axis1=1, axis2=2), draws)
         return cross / (_root(self._mean(self.own_x, draws)) * _root(self._mean(self.own_y, draws)))
 
+    def pooled(self) -> BatchHSIC:
+        """Means over batches in the place of a batch: the same `matrix`, and nothing to resample."""
+        cross, own_x, own_y = (self._mean(values, None)[None] for values in (self.cross, self.own_x, self.own_y))
+        return BatchHSIC(self.n[:1], cross, own_x, own_y, ("",))
+
     def _mean(self, values: Array, draws: ArrayLike | None) -> Array:
         """Mean over batches, each with the weight n (n - 3) of the pairs in it."""
         counts = np.ones(len(self.n)) if draws is None else np.asarray(draws, dtype=np.float64)

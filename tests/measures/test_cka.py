@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from reprolib.errors import BadInput
-from reprolib.measures.cka import CONSTANT, DEGENERATE, MinibatchCKA, cka
+from reprolib.measures.cka import CONSTANT, DEGENERATE, BatchHSIC, MinibatchCKA, cka
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -334,3 +334,10 @@ def test_refusals_name_the_value_what_is_allowed_and_the_cure(wrong, message):
     with pytest.raises(BadInput) as refusal:
         wrong()
     assert str(refusal.value) == message
+
+
+def test_pooled_batches_have_the_same_matrix() -> None:
+    rng = np.random.default_rng(0)
+    whole = BatchHSIC(np.array([8, 12, 20]), rng.random((3, 2, 2)), rng.random((3, 2)), rng.random((3, 2)), ("", "", ""))
+    assert np.allclose(whole.pooled().matrix(), whole.matrix(), rtol=1e-12)
+    assert len(whole.pooled().n) == 1

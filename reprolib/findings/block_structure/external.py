@@ -44,10 +44,10 @@ def measure(nets: Compared, question: Question) -> list[pd.DataFrame]:
 
 
 def rows_of_pair(pair: Mapping[str, Network], batches: Batches, question: Question) -> list[pd.DataFrame]:
-    """Rows under "external": HSICs of the layers of either network, and of the two at equal depth."""
+    """Rows under "external": HSICs of the layers of either network, and of the two at equal depth; means over batches, as nothing is resampled."""
     hsics = compare([*pair.values()], [(0, 1)], batches, question, False)
-    frames = [plain(CLAIM, arm, network, hsics.within[k][PLAIN], PLAIN) for k, (arm, network) in enumerate(pair.items())]
-    across = hsic_rows.of_pair(hsics.between[0, 1][PLAIN], pair[ROBUST].sha256[:12], depths_only=True)
+    frames = [plain(CLAIM, arm, network, hsics.within[k][PLAIN].pooled(), PLAIN) for k, (arm, network) in enumerate(pair.items())]
+    across = hsic_rows.of_pair(hsics.between[0, 1][PLAIN].pooled(), pair[ROBUST].sha256[:12], depths_only=True)
     return [*frames, tidied(CLAIM, "hsic_pair", STANDARD, pair[STANDARD], across)]
 
 
