@@ -223,7 +223,7 @@ def _is_installed(value: Any) -> bool:
 
 def _by_value(name: str, value: Any) -> str:
     """A text that stands for a value; raises BadInput for one of another kind than literals, tensors, networks and images."""
-    if isinstance(value, (bool, int, float, str, bytes, complex)):
+    if isinstance(value, (bool, int, float, str, bytes, complex, torch.dtype, torch.device)):
         return repr(value)
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(_by_value(name, one) for one in value)}]"

@@ -31,6 +31,7 @@ class Roles:
         self.settings, self.device = settings, settings.device
         self._networks: dict[str, Network] = {}
         self._images: dict[str, Images] = {}
+        self._read: dict[str, str] = {}
         self.mine: list[Own] = []
         self.only_mine = False
         progress = front_end.Progress(front_end.is_wanted(settings.interactive))
@@ -50,7 +51,12 @@ class Roles:
         """The scale's images; raises MissingData when they are not here."""
         if split not in self._images:
             self._images[split] = data.load(self.settings.scale.dataset, split)
-        return self._images[split]
+        return self.reads(self._images[split]) if split == "test" else self._images[split]
+
+    def reads(self, images: Images) -> Images:
+        """The images themselves, whose hash `results.json` will name among the data that were measured on."""
+        self._read[images.name] = images.sha256
+        return images
 
     def networks(self, *roles: str, mine: nn.Module | Sequence[nn.Module] | None = None) -> dict[str, list[Network]]:
         """The networks that play each role at this scale, one per seed, in eval mode: loaded, or trained now and kept.

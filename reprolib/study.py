@@ -344,6 +344,6 @@ class Study(Roles):
             "hardware": provenance.hardware(self.device),
             "networks": {name: network.sha256 for name, network in sorted(self._networks.items())},
             # What is measured on; training images are named by the networks' cards, and a cached measurement does not load them.
-            "data": {images.name: images.sha256 for split, images in self._images.items() if split == "test"},
+            "data": dict(sorted(self._read.items())),
             "seconds": round(time.monotonic() - self.began, 1),
         }

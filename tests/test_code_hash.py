@@ -54,7 +54,7 @@ def test_globals_count_by_value_and_functions_of_the_notebook_are_followed(tmp_p
     body = "    return {'a': helper(images) * k}"
     of = {
         k: code_of(question(tmp_path, body, f"k = {k}\n\ndef helper(x):\n    return x + {add}"))
-        for k, add in (("2", 1), ("3", 1), ("torch.ones(2)", 1), ("torch.ones(3)", 1), ("(2, 'a')", 1))
+        for k, add in (("2", 1), ("3", 1), ("torch.ones(2)", 1), ("torch.ones(3)", 1), ("torch.bool", 1), ("(2, 'a')", 1))
     }
     assert len(set(of.values())) == len(of)
     assert code_of(question(tmp_path, body, "k = 2\n\ndef helper(x):\n    return x + 2")) != of["2"]

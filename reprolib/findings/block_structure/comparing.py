@@ -28,6 +28,7 @@ from reprolib.measures.cka import BatchHSIC, FlatGrams, MinibatchCKA, flat_grams
 from reprolib.measures.dominance import top_points, top_points_share, without_pc1, without_points
 from reprolib.measures.gram import gram
 from reprolib.models.networks import Network
+from reprolib.study import Study
 
 PLAIN, NO_PC1, NO_TOP, PIXELS = "hsic", "hsic@without_pc1", "hsic@without_top_points", "hsic_pixels"
 IN_FULL = (PLAIN, NO_PC1, NO_TOP)
@@ -87,7 +88,7 @@ def roles(nets: Compared, question: Question) -> list[pd.DataFrame]:
     frames = _alone(RADII, nets, nets.main, question, _known(paired, hsics) | known)
     if not nets.main_is_deep:
         frames += _pairs(RADII, paired, hsics)
-    second = _second_images() if listed(nets.fashion) else None
+    second = _second_images(nets.study) if listed(nets.fashion) else None
     return frames + ([] if second is None else _alone(RADII, nets, nets.fashion, question, {}, second, "hsic@fashion"))
 
 
@@ -202,9 +203,9 @@ def _rows(role: str, network: Network, measured: Hsics, k: int) -> list[pd.DataF
     return frames
 
 
-def _second_images() -> Images | None:
+def _second_images(study: Study) -> Images | None:
     try:
-        return data.load(FASHION, "test")
+        return study.reads(data.load(FASHION, "test"))
     except MissingData as error:
         print(f"{FASHION} is left out: {error}")
         return None

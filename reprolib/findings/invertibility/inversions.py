@@ -83,7 +83,7 @@ class Inversions:
         """Images from outside the training distribution, the set that decides first; empty where there are none."""
         settings, task = self.study.settings, self.measured[0]
         for_pairs = 2 * max(1, settings["n_pairs"] // 4)  # the interpolation takes two for each pair of a quarter of them
-        return outside_sets(settings.scale.name, self.study.images("test"), max(len(task.ids), for_pairs))
+        return outside_sets(settings.scale.name, self.study.images("test"), max(len(task.ids), for_pairs), self.study.reads)
 
     def compared(self, claim: str) -> Mapping[str, Sequence[Network]]:
         """The networks that a claim compares, controls included, where the preset keeps to them; else those of every role."""

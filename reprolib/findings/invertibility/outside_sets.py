@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,13 +21,15 @@ NATURAL = {"tiny_imagenet_20": "tiny_imagenet_20", "textures": "textures", "fash
 N_SHOWN = 20
 
 
-def outside_sets(scale_name: str, images: Images, n: int = 64) -> dict[str, Tensor]:
+def outside_sets(
+    scale_name: str, images: Images, n: int = 64, reads: Callable[[Images], Images] = lambda images: images
+) -> dict[str, Tensor]:
     """Sets of images (m, 3, h, w) in [0, 1] from outside the scale's training distribution, by name, the one that decides first.
 
     images: the scale's test set, of whose side they come. n: images of the deciding set; of the others `N_SHOWN` at most. In
     turn from every class. ShapeTex: shapes and textures of no training set, crossed. Natural images: small photographs of
     other classes decide, describable textures and clothes (grey) are shown. A set that is not here is left out, with a printed
-    line; without the one that decides there is none.
+    line; without the one that decides there is none. reads: is given every set that is loaded.
     """
     dataset, side_px = scales.scale(scale_name).dataset, images.x.shape[-1]
     if dataset in shapetexture.WORLDS:
@@ -34,7 +38,7 @@ def outside_sets(scale_name: str, images: Images, n: int = 64) -> dict[str, Tens
     sets: dict[str, Tensor] = {}
     for name, source in NATURAL.items():
         try:
-            loaded = data.load(source, "test")
+            loaded = reads(data.load(source, "test"))
         except MissingData as error:
             print(f"{name} is left out of the targets from outside: {error}")
             if not sets:

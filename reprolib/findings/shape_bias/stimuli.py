@@ -106,7 +106,7 @@ def outlines(study: Study) -> dict[str, Stimuli]:
         return {}
     classes, found = study.images("test").classes, {}
     for name, source in (("silhouettes", cue_conflict.SILHOUETTES), ("edges", cue_conflict.EDGES)):
-        small = shrink(cue_conflict.of(source.load(), cue_conflict.IN_CIFAR10), SIDE_PX)
+        small = shrink(cue_conflict.of(study.reads(source.load()), cue_conflict.IN_CIFAR10), SIDE_PX)
         numbers = [classes.index(cue_conflict.IN_CIFAR10[small.classes[y]]) for y in small.y.tolist()]
         relabelled = dataclasses.replace(small, y=torch.tensor(numbers), classes=classes)
         found[name] = _labelled(relabelled, _shared(classes))
@@ -123,7 +123,9 @@ def _conflict(world: shapetexture.World, n: int) -> Stimuli:
 
 def _photographs(study: Study) -> dict[str, Stimuli]:
     """The 210 original stimuli of CIFAR-10's categories, shrunk by area: answered among their 7 classes, and among all 10."""
-    chosen = cue_conflict.conflicts(cue_conflict.load(), cue_conflict.IN_CIFAR10)
+    everything = cue_conflict.load()
+    study.reads(everything.images)
+    chosen = cue_conflict.conflicts(everything, cue_conflict.IN_CIFAR10)
     x, classes = shrink(chosen.images, SIDE_PX).x.float() / 255, study.images("test").classes
     found = {}
     for at, allowed in ((OWN, _shared(classes)), ("@10", list(range(len(classes))))):
