@@ -113,10 +113,9 @@ class Screen:
                 ax.plot([], [], marker="s", markersize=8, markerfacecolor="none", color="red", linestyle="")[0] for ax in self.maps
             ]
             times = [*found.epochs.values()]
-            self.lines = [
-                self.courses[0].plot([], [], color=style.role(arm).colour, label=style.role(arm).label)[0] for arm in found.epochs
-            ]
-            if found.epochs:
+            roles = [style.role(arm) for arm in found.epochs]
+            self.lines = [self.courses[0].plot([], [], color=role.colour, label=role.label)[0] for role in roles]
+            if roles:
                 self.courses[0].legend(loc="lower right", fontsize=6)
             self.lines.append(self.courses[1].plot([], [], color=style.FAINT)[0])
             self.now = [ax.axvline(0, **style.CHANCE) for ax in self.courses]

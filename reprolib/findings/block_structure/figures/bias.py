@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -39,7 +38,13 @@ def bias(rows: pd.DataFrame) -> Figure:
     right.set_title("one network of each kind")
     right.set_ylabel("off-diagonal mean of CKA")
     for ax, measured in ((left, draws), (right, by_n)):
-        _sizes(ax, sorted(measured["n"].unique()))
+        ax.set_xscale("log")
+        sizes = sorted(measured["n"].unique())
+        ax.set_xticks(sizes, [str(n) for n in sizes])
+        ax.minorticks_off()
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, -0.05), max(high, 1.02))
+        ax.set_xlabel("images a batch")
     handles = [Line2D([], [], color=style.INK, linestyle=dashes, label=kind) for kind, dashes in LOOKS.items()]
     handles += charts.keys(style.in_order(list(by_n["arm"])))
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
@@ -49,12 +54,3 @@ def bias(rows: pd.DataFrame) -> Figure:
 def _read(measured: pd.DataFrame) -> pd.DataFrame:
     parts = measured["unit_2"].str.partition("|")
     return measured.assign(kind=parts[0], n=parts[2].astype(int)).sort_values("n")
-
-
-def _sizes(ax: Axes, sizes: list[int]) -> None:
-    ax.set_xscale("log")
-    ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.minorticks_off()
-    low, high = ax.get_ylim()
-    ax.set_ylim(min(low, -0.05), max(high, 1.02))
-    ax.set_xlabel("images a batch")

@@ -96,7 +96,7 @@ def radii(rows: pd.DataFrame) -> Figure:
     kept = rows[(rows["claim"] == RADII) & rows["arm"].isin(charts.RADII)]
     measured = layered.matrices(kept, RADII)
     eps = {str(row.network): recipe(str(row.recipe)).eps for row in kept.drop_duplicates("network").itertuples()}
-    shown = ["off_diagonal_mean"] + (["stage_contrast"] if _stages(measured) else [])
+    shown = ["off_diagonal_mean"] + (["stage_contrast"] if stages_of(layered.architecture_of(measured), len(measured[0].values)) else [])
     figure = style.figure(style.WIDE if len(shown) > 1 else style.NARROW, 2.4)
     for ax, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         values = _values(measured, name)
@@ -105,10 +105,6 @@ def radii(rows: pd.DataFrame) -> Figure:
         ax.margins(y=0.15)
     figure.legend(handles=charts.radius_keys([one.arm for one in measured]), loc="outside lower left", ncols=5)
     return figure
-
-
-def _stages(measured: list[Layered]) -> list[list[int]]:
-    return stages_of(layered.architecture_of(measured), len(measured[0].values))
 
 
 def _values(measured: list[Layered], name: str) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def same_depth(rows: pd.DataFrame) -> Figure:
 
     rows: claim "BLK-1", quantities "hsic" and "hsic_pair". Thin: a standard network with a control. Raises BadInput where there is no pair.
     """
-    pairs = [_diagonal(one) for one in layered.between(rows)]
+    pairs = [replace(one, values=np.diagonal(one.values).copy()) for one in layered.between(rows)]
     if not pairs:
         raise BadInput("there are no rows of pairs of networks of different seeds: measure at least two seeds an arm")
     figure = style.figure(style.WIDE, 2.4)
@@ -141,24 +141,17 @@ def overfitting(rows: pd.DataFrame) -> Figure:
         raise BadInput(f"claim {OVERFITTING!r} has no rows: the pair of networks that overfits was not measured")
     figure = style.figure(style.WIDE, 2.4)
     ax = figure.subplots()
+    changed, before = ([replace(one, values=1 - one.values) for one in ones] for ones in (late, early))
     for arm in ARMS:
         name = style.role(arm).label
-        layered.arm_line(ax, _changes(late), arm, label=f"{name}, best to last")
-        layered.arm_line(ax, _changes(early), arm, marker="", linewidth=0.8, linestyle="--", label=f"{name}, as long before")
+        layered.arm_line(ax, changed, arm, label=f"{name}, best to last")
+        layered.arm_line(ax, before, arm, marker="", linewidth=0.8, linestyle="--", label=f"{name}, as long before")
     layered.depth_axis(ax, layered.architecture_of(late), len(late[0].values))
     ax.set_ylim(0, None)
     ax.set_ylabel("1 - CKA of two epochs")
     ax.set_title(_epochs(rows))
     ax.legend(loc="best", ncols=2)
     return figure
-
-
-def _diagonal(one: Layered) -> Layered:
-    return replace(one, values=np.diagonal(one.values).copy())
-
-
-def _changes(ones: Sequence[Layered]) -> list[Layered]:
-    return [replace(one, values=1 - one.values) for one in ones]
 
 
 def _settled(by_epoch: dict[int, list[Layered]], epochs: Sequence[int], network: str) -> Layered:
