@@ -127,7 +127,7 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits. Raises BadInput for anything else, for classes too few, and for labels the model does not have."""
         with fitting(self.model, x):
-            given = self.model(x)
+            given = self.model(x.clone())  # a model may write over what it is given
         found = given if self.take is None else _taken(given, self.take)
         if not isinstance(found, Tensor):
             raise BadInput(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,11 @@ def cue_conflict(
     CorruptFile for stimuli that are not there or not those.
     """
     check_count(size_px, "size_px")
+    check_count(batch_size, "batch_size")
+    if not isinstance(classes, str | Mapping):
+        raise BadInput(
+            f'classes={classes!r} is no mapping: give "imagenet", or categories with their logits, such as {{"cat": [3], "dog": [5]}}'
+        )
     given = {category: list(IMAGENET_CLASSES[category]) for category in CATEGORIES} if isinstance(classes, str) else dict(classes)
     _check_categories(classes, given)
     images, names, pixels = _copies() if stimuli is None else _originals(Path(stimuli).expanduser())
@@ -178,7 +184,7 @@ def _members(classes: Classes, given: Mapping[str, Sequence[int] | Sequence[str]
     found: dict[str, list[int]] = {}
     owner: dict[int, str] = {}
     for category, those in given.items():
-        if isinstance(those, str) or not len(those):
+        if isinstance(those, str) or not isinstance(those, Iterable) or not len(those):
             raise BadInput(f"classes[{category!r}]={those!r} is no list of logits: give at least one number or name, such as [3]")
         found[category] = [_number(category, one, n_logits) for one in those]
         for k in found[category]:
@@ -196,7 +202,7 @@ def _number(category: str, one: int | str, n_logits: int) -> int:
             )
             raise BadInput(f"class {one!r} of category {category!r} is not among the network's {n_logits}: {known}{nearest(one, names)}")
         return names.index(one)
-    if isinstance(one, bool) or not 0 <= one < n_logits:
+    if isinstance(one, bool) or not isinstance(one, Integral) or not 0 <= one < n_logits:
         raise BadInput(f"logit {one!r} of category {category!r} is not one of the network's {n_logits}: allowed are 0 to {n_logits - 1}")
     return int(one)
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reprolib.boundary import check_count
 from reprolib.cue_conflicts import cue_conflict
 from reprolib.data.pictures import Pictures, pictures
 from reprolib.errors import BadInput, MissingData, nearest
@@ -87,6 +88,7 @@ def cka_map(
     if len(x) < 8:
         raise BadInput(f"{len(x)} images: CKA with an interval needs at least 8, and is steady from 200 or so; give more")
     x, prefix = x.to(device_of(net)), "model." if isinstance(net, Wrapped) else ""
+    layers = [layers] if isinstance(layers, str) else layers
     names = [prefix + name for name in layers] if layers is not None else _that_run(net, x[:2])
     n_batches = max(min(N_BATCHES, len(x) // 8), 2, -(-len(x) // LARGEST_BATCH))
     found = minibatch_cka(net, x.tensor_split(n_batches), layers=names)
@@ -141,6 +143,7 @@ def inverses(
     steps, step: normalised steps, of that length in pixel L2 (absent: .1 at 32 px, more on larger images). seed: of the noise.
     Raises BadInput for a layer that does not run, and for codes that are all alike. Source: Engstrom et al. 2019 (arXiv 1906.00945).
     """
+    check_count(batch_size, "batch_size")
     x, _ = pictures(images, n, size_px, 8)
     if len(x) < 2:
         raise BadInput(f"{len(x)} image: d_rel is in units of the distance of two; give at least 2")
@@ -203,8 +206,9 @@ def attack_accuracy(
     """
     x, own = pictures(images, n, size_px, 256)
     y = own if labels is None else torch.as_tensor(labels)
-    if y is None or len(y) != len(x):
-        raise BadInput(f"{'no' if y is None else len(y)} labels for {len(x)} images: give labels (n,), one an image")
+    y = y[: len(x)] if y is not None and n is not None and y.ndim else y
+    if y is None or y.ndim != 1 or len(y) != len(x):
+        raise BadInput(f"{'no' if y is None else y.numel()} labels for {len(x)} images: give labels (n,), one an image")
     x, y = x.to(device_of(net)), y.to(device_of(net))
     clean = predictions(net, x, batch_size) == y
     found = adversarial_accuracy(net, x, y, norm, eps, steps, restarts, seed=seed, batch_size=batch_size)  # type: ignore[arg-type]
@@ -265,7 +269,7 @@ def _code(net: nn.Module, x: Tensor, layer: str | None) -> tuple[str, Callable[[
     watched = {layer: paths[layer]} if layer else {path: module for path, module in paths.items() if isinstance(module, dense)}
     handles = [module.register_forward_hook(lambda *_, path=path: ran.append(path)) for path, module in watched.items()]
     with torch.no_grad():
-        net(x)
+        net(x.clone())
     for handle in handles:
         handle.remove()
     if not ran:
@@ -274,11 +278,14 @@ def _code(net: nn.Module, x: Tensor, layer: str | None) -> tuple[str, Callable[[
 
     def code(images: Tensor) -> Tensor:
         def keep(module: nn.Module, given: Any, output: Any = None) -> None:
-            held[:] = [output if layer else given[0]]
+            value = output if layer else given[0]
+            if not isinstance(value, Tensor):
+                raise BadInput(f"layer {name!r} gives a {type(value).__name__}, no tensor: name one inside it")
+            held[:] = [value.clone()]  # a later module may write over it
 
         handle = paths[name].register_forward_hook(keep) if layer else paths[name].register_forward_pre_hook(keep)
         try:
-            net(images)
+            net(images.clone())
         finally:
             handle.remove()
         return held.pop().flatten(1)

@@ -91,7 +91,7 @@ def collect(model: nn.Module, x: Tensor, layers: Sequence[str] | None = None, *,
             if isinstance(model, Network) and maps:
                 _run_maps(model, x, wanted, found, keep)
             else:
-                model(x)
+                model(x.clone())  # it may write over them
     finally:
         for handle in handles:
             handle.remove()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 from collections.abc import Container, Iterator
 
@@ -14,6 +13,7 @@ from reprolib import store
 from reprolib.boundary import Classifier
 from reprolib.errors import BadInput
 from reprolib.models.networks import MINE, Network, state_sha256
+from reprolib.models.wrapped import copy_of
 
 LEAST_PX = 4  # a side of the last map, whose positions are repeated where there are fewer: the findings' codes have 4 x 4
 MOST_MAPS = 32
@@ -33,7 +33,7 @@ class Own(Network):
     def __init__(self, model: nn.Module, x: Tensor, n_classes: int, seed: int = 0) -> None:
         """x, n_classes: of the images it is asked about. seed: its place among several. Raises BadInput where it does not take them."""
         name, shape = getattr(model, "architecture", type(model).__name__), f"{x.shape[1]} channels and {x.shape[2]} x {x.shape[3]} px"
-        model = copy.deepcopy(model).eval().requires_grad_(False).to(x.device)
+        model = copy_of(model).eval().requires_grad_(False).to(x.device)
         try:
             with torch.no_grad():
                 n_logits, found = Classifier(model)(x).shape[1], dict(_maps(model, x))

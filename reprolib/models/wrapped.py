@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ def wrap(model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: 
     logits: where it gives a tuple or a dict, the place or the key of the logits, or a function of what it gives.
     Raises BadInput for a normaliser in other units, weights that are not float32, and data-parallel wrappers.
     """
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"model={model!r} is no network: give a module, made of its class, such as Net()")
     refuse_data_parallel(model)
     given_normaliser(mean, std)
     kinds = {tensor.dtype for tensor in model.parameters() if tensor.dtype != torch.float32}
@@ -52,10 +55,25 @@ def given_normaliser(mean: Sequence[float] | None, std: Sequence[float] | None) 
     """Both, or None where neither is given. Raises BadInput unless they have one value a channel, in units of [0, 1]."""
     if mean is None and std is None:
         return None
-    mean, std = (() if values is None else tuple(map(float, values)) for values in (mean, std))
+    try:
+        mean, std = (() if values is None else tuple(map(float, values)) for values in (mean, std))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"mean={mean!r}, std={std!r}: give one number of each a channel, such as (0.5, 0.5, 0.5)") from error
     if len(mean) != len(std) or not mean or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
         raise BadInput(f"mean={mean}, std={std}: give one of each a channel, in units of [0, 1] (those of bytes divided by 255)")
     return mean, std
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """A deep copy. Raises BadInput for what is no module, and for one that cannot be copied."""
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"model={model!r} is no network: give a module, made of its class, such as Net()")
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:  # torch.nn.utils.weight_norm, for one
+        raise BadInput(
+            f"{type(model).__name__} cannot be copied ({str(error).split('.')[0]}): use torch.nn.utils.parametrizations, or remove_weight_norm"
+        ) from error
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -18,7 +18,7 @@ from reprolib.boundary import NAMED, Classifier, Take, check_count, check_step, 
 from reprolib.errors import BadInput
 from reprolib.models.layers import eval_mode, fold_batch_norm, movable_if_same
 from reprolib.models.networks import Network
-from reprolib.perturb.engine import Constraint, L2Ball, LinfBall, Moved, Stepper, minimise, per_sample
+from reprolib.perturb.engine import Constraint, L2Ball, LinfBall, Moved, Stepper, gradient_of, minimise, per_sample
 
 NORMS = ("l2", "linf")
 
@@ -245,7 +245,7 @@ def _gradient_zero_share(network: nn.Module, x: Tensor, y: Tensor, batch_size: i
     n_zero = 0
     for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
         images = images.detach().requires_grad_()
-        gradient = torch.autograd.grad(F.cross_entropy(network(images), labels, reduction="sum"), images)[0]
+        gradient = gradient_of(F.cross_entropy(network(images), labels, reduction="none"), images)
         n_zero += int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
     return n_zero / len(x)
 

@@ -126,6 +126,16 @@ class Moved:
 
 
 @own_state()
+def gradient_of(loss: Tensor, x: Tensor) -> Tensor:
+    """Of the summed loss with respect to images x. Raises BadInput where none leads back to them."""
+    found = torch.autograd.grad(loss.sum(), x, allow_unused=True)[0] if loss.requires_grad else None
+    if found is None:
+        raise BadInput(
+            "nothing can be differentiated from the network's output to its images: look for no_grad, detach or numpy in its forward"
+        )
+    return found
+
+
 def minimise(
     objective: Objective,
     reference: Tensor,
@@ -165,7 +175,7 @@ def minimise(
         with torch.set_grad_enabled(not last):
             x = x.detach().requires_grad_(not last)
             loss = objective(x, index)
-            gradient = torch.zeros_like(x) if last else torch.autograd.grad(loss.sum(), x)[0]
+            gradient = torch.zeros_like(x) if last else gradient_of(loss, x)
         x, loss = x.detach(), loss.detach().float()
         _check_finite(loss, gradient, index, k)
         if k == 0:

@@ -68,7 +68,8 @@ def test_every_claim_is_judged_once_by_name_and_proves_nothing_at_smoke(executed
 def test_a_readers_own_network_is_measured_and_no_verdict_knows_it(executed: Executed) -> None:
     notebook, folder = executed
     mine, rows, results = pd.read_csv(folder / "mine.csv"), read_rows(folder / "rows.csv.gz"), results_of(folder)
-    assert set(mine["arm"]) == {"mine"}
+    asks_for_labels = results["finding"] == "shape_bias"  # at this scale of 4 classes, of which the network has 10
+    assert set(mine["arm"]) == (set() if asks_for_labels else {"mine"})
     assert "mine" not in set(rows["arm"])
     again = judge_finding(results["finding"], Evidence(rows, "smoke", is_rounded=True))
     assert json.dumps(results["claims"]) == json.dumps(again)

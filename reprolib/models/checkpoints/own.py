@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import math
 import os
@@ -20,7 +19,7 @@ from reprolib.models.checkpoints import files, states
 from reprolib.models.checkpoints.loading import load_public
 from reprolib.models.grams import refuse_data_parallel
 from reprolib.models.networks import ARCHITECTURES, Network, build, state_sha256
-from reprolib.models.wrapped import device_of, given_normaliser, wrap
+from reprolib.models.wrapped import copy_of, device_of, given_normaliser, wrap
 
 
 @own_state()
@@ -59,7 +58,7 @@ def open_checkpoint(
         example, make = _named(model, members[0], where, state)
     else:
         refuse_data_parallel(model)
-        example, make = model, partial(copy.deepcopy, model)
+        example, make = model, partial(copy_of, model)
     wanted = {key: tensor for key, tensor in example.state_dict().items() if isinstance(tensor, torch.Tensor)}
     inside, extra, prefix = _aligned(example, members[0], where, state)
     beyond = {key: inside.pop(key) for key in list(inside) if key not in wanted}
@@ -139,14 +138,23 @@ def _aligned(model: nn.Module, state: states.State, where: str, chosen: str | No
 
 
 def _normalisers(model: nn.Module) -> list[tuple[str, nn.Module, tuple[str, str], tuple[states.Channels, states.Channels]]]:
-    """Modules of a model that have a mean and a std, at most one level down: the prefix of their names, the module, the names, the values."""
+    """Modules of a model that have a mean and a std, at most one level down: the prefix of their names, the module, the names, the values.
+
+    One value a channel. Lists on the model itself are left out: some libraries note there what a caller has to do.
+    """
     found = []
     for path, module in model.named_modules():
         for pair in states.PAIRS if path.count(".") < 2 else ():
             mean, std = (states.numbers(getattr(module, one, None)) for one in pair)
-            if mean is not None and std is not None and len(mean) == len(std):
+            is_used = path or isinstance(getattr(module, pair[0], None), torch.Tensor)
+            if is_used and mean is not None and std is not None and len(mean) == len(std) and (len(mean) > 1 or _n_channels(model) == 1):
                 found.append((f"{path}." if path else "", module, pair, (mean, std)))
     return found
+
+
+def _n_channels(model: nn.Module) -> int:
+    """Of the images that go into the first convolution; 3 where there is none."""
+    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
 def _normalised(
@@ -178,5 +186,5 @@ def _normalised(
                 old.data = torch.tensor(numbers, dtype=torch.float32).view(old.shape)
             else:
                 setattr(module, attribute, type(old)(numbers))
-    n_channels = next((weight.shape[1] for weight in network.parameters() if weight.dim() == 4), len(wanted[0]))
+    n_channels = len(wanted[0]) if len(wanted[0]) > 1 else _n_channels(network)
     return ((0.0,) * n_channels, (1.0,) * n_channels) if own else wanted

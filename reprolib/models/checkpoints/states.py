@@ -52,6 +52,8 @@ def states_of(content: Any, where: str, size: int, chosen: str | None = None) ->
             wanted = list(found)  # a part of its names is meant: see `one_of`
     if len(wanted) != 1:
         choices = ", ".join(repr(said(name, 60)) for name in list(found)[:8])
+        if list(found) == [""]:
+            raise BadInput(f"state={chosen!r} is not in {where}, which holds one state: leave state= out")
         raise BadInput(f"{where} holds {len(found)} states: choose one by state=, allowed: {choices}{nearest(chosen or '', found)}")
     others = ", ".join(said(name, 60) for name in list(found)[:8] if name != wanted[0])
     told = said(wanted[0], 60) or "the file itself"

@@ -42,6 +42,7 @@ def planted_study(folder, scale: str = "smoke", **turned):
         folder=folder,
         committed=folder,
         images=lambda split: planted_set(),
+        reads=lambda images: images,
         report=lambda line: None,
         each=lambda nets: [(role, network) for role, networks in nets.items() for network in networks],
         first_training_images=lambda n: planted_set(),
