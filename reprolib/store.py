@@ -38,8 +38,8 @@ def root() -> Path:
     if not named and not ((folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file()):
         raise MissingData(
             f"findings need a clone of the repository, and {folder}, where reprolib is installed, is none: it has no notebooks, networks "
-            "or figures; clone the repository and work there, or name a clone in REPROLIB_ROOT (reprolib.measures and reprolib.perturb "
-            "work without)"
+            "or figures; clone the repository and work there, or name a clone in REPROLIB_ROOT (networks of your own need none: "
+            "images from a data set are found below a whole path in REPROLIB_DATA)"
         )
     return folder
 
@@ -57,19 +57,25 @@ def shown(path: Path) -> str:
 def data_roots(first: str | os.PathLike[str] | None = None) -> list[Path]:
     """Where data sets are looked for, in order: `first`, `$REPROLIB_DATA` (relative paths count from the root), then `data/`; `~` expands.
 
-    Raises MissingData when `$REPROLIB_DATA` is set, not empty, and names no folder.
+    Without a clone a folder that is named as a whole path is enough. Raises MissingData when `$REPROLIB_DATA` is set, not empty, and names no folder.
     """
     named = os.environ.get("REPROLIB_DATA")
     folders = [] if first is None else [Path(os.path.expanduser(first))]
     if named:
-        place = (root() / os.path.expanduser(named)).resolve()
+        place = Path(os.path.expanduser(named))
+        place = (place if place.is_absolute() else root() / place).resolve()
         if not os.path.isdir(place):
             raise MissingData(
                 f"REPROLIB_DATA={named} names no folder: {place} is not there; correct it (no quotes inside), or unset it to look into "
-                f"{root() / 'data'} alone"
+                "data/ alone"
             )
         folders.append(place)
-    return [*folders, root() / "data"]
+    try:
+        return [*folders, root() / "data"]
+    except MissingData:  # an installed package has no data/ of its own
+        if folders:
+            return folders
+        raise
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:

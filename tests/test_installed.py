@@ -9,6 +9,9 @@ from pathlib import Path
 import reprolib
 
 WORK = """
+import os
+
+import reprolib
 import torch
 from reprolib import cli
 from reprolib.errors import MissingData
@@ -21,6 +24,7 @@ x = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 net = build("tinycnn", 2, (0.5,) * 3, (0.25,) * 3, seed=0).eval()
 assert pgd(net, x, torch.arange(8) % 2, eps=8 / 255, steps=2).shape == x.shape
 assert abs(cka(x.flatten(1), x.flatten(1)) - 1) < 1e-5
+here = os.environ.pop("REPROLIB_DATA")
 for line in ("run", "run invertibility --scale smoke", "claims", "train --scale smoke", "data status", "data fetch cifar10", "calibrate"):
     print(cli.main(line.split()), line, flush=True)
 for ask in (lambda: start("invertibility", {}), lambda: data.load("shapetexture", "test"), lambda: store.cache("kind", {}, dict)):
@@ -28,6 +32,10 @@ for ask in (lambda: start("invertibility", {}), lambda: data.load("shapetexture"
         ask()
     except MissingData as error:
         print(3, str(error)[:30])
+os.environ["REPROLIB_DATA"] = here
+assert [str(place) for place in store.data_roots()] == [here]
+assert len(data.status()) > 5
+assert len(reprolib.cka_map(net, x.repeat(2, 1, 1, 1)).layers) > 2
 """
 
 
@@ -41,7 +49,7 @@ def test_an_installed_package_says_that_findings_need_a_clone_and_is_never_writt
     done = subprocess.run(
         [sys.executable, "-B", "-c", WORK],
         cwd=away,
-        env=environment | {"PYTHONPATH": str(site)},
+        env=environment | {"PYTHONPATH": str(site), "REPROLIB_DATA": str(away)},
         capture_output=True,
         text=True,
         timeout=120,
