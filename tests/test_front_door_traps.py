@@ -55,6 +55,20 @@ def test_a_model_that_writes_over_its_input_leaves_the_callers_images(x: Tensor,
     assert torch.equal(x, before)
 
 
+def test_a_model_whose_mode_merges_weights_is_given_back_unmerged(x: Tensor, y: Tensor) -> None:
+    class Adapter(Small):
+        def train(self, mode: bool = True) -> Adapter:
+            if mode != self.training:
+                self.fc.weight.data += 0.25 if not mode else -0.25
+            return super().train(mode)
+
+    model = Adapter().train()
+    before = model.fc.weight.clone()
+    pgd(model, x, y, steps=1)
+    assert model.training
+    assert torch.allclose(model.fc.weight, before, atol=1e-6)
+
+
 @pytest.mark.parametrize("hide", [lambda model: torch.no_grad()(model.forward), lambda model: lambda x: Small.forward(model, x.detach())])
 def test_a_model_without_a_gradient_is_refused_in_a_sentence(x: Tensor, y: Tensor, hide) -> None:  # type: ignore[no-untyped-def]
     model = Small()

@@ -87,6 +87,9 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     try:
         yield model
     finally:
+        for module, training in modes:  # some do more than note the mode: adapters merge their weights
+            if type(module).train is not nn.Module.train and module.training != training:
+                module.train(training)
         for module, training in modes:
             module.training = training
 
