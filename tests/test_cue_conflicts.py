@@ -154,3 +154,17 @@ def test_the_plot_draws_a_mark_a_category_and_the_references(monkeypatch: pytest
     ax = figure.axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == list(CATEGORIES)
     assert {float(line.get_xdata()[0]) for line in ax.lines} == {0.0, 1.0, 1 - 0.2207, 1 - 0.9587}
+
+
+def test_the_size_of_stimuli_is_what_is_asked_for_whatever_the_network_is_called() -> None:
+    sizes = set()
+
+    class AlexNet(Reads):
+        def forward(self, x: Tensor) -> Tensor:
+            sizes.add(tuple(x.shape[2:]))
+            return super().forward(x)
+
+    net = AlexNet(0, [IMAGENET_CLASSES[name][0] for name in CATEGORIES], 1000)
+    for size_px in (12, 15):
+        cue_conflict(net, size_px=size_px)
+    assert sizes == {(12, 12), (15, 15)}
