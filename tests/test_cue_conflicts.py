@@ -168,3 +168,11 @@ def test_the_size_of_stimuli_is_what_is_asked_for_whatever_the_network_is_called
     for size_px in (12, 15):
         cue_conflict(net, size_px=size_px)
     assert sizes == {(12, 12), (15, 15)}
+
+
+def test_people_and_resnet_50_are_drawn_only_beside_answers_among_all_16_categories() -> None:
+    def words(answers: cue_conflicts.CueConflict) -> set[str]:
+        return {text.get_text() for text in answers.plot().axes[0].texts}
+
+    assert words(cue_conflict(imagenet(0), size_px=8)) == {"ResNet-50", "humans"}
+    assert words(cue_conflict(imagenet(0), {"cat": IMAGENET_CLASSES["cat"], "dog": IMAGENET_CLASSES["dog"]}, size_px=8)) == set()

@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reprolib.data.cue_conflict import CATEGORIES
 from reprolib.figures import style
 from reprolib.figures.categories import REFERENCES, category_plot
 from reprolib.figures.page import LABEL_IN, PAD_IN, Group, grid
@@ -72,7 +73,10 @@ def accuracies(named: Mapping[str, Any]) -> Figure:
 
 @style.housed
 def cue_categories(named: Mapping[str, Any]) -> Figure:
-    """The category plot, a colour a network, with the shape bias of ResNet-50 and of people dashed. named: name -> what `cue_conflict` gives."""
+    """The category plot, a colour a network; where all 16 are asked, the shape bias of ResNet-50 and of people dashed.
+
+    named: name -> what `cue_conflict` gives.
+    """
     tables = [found.by_category.assign(name=name, group=name) for name, found in named.items()]
     table = pd.concat(tables)
     names = list(dict.fromkeys(table["category"]))
@@ -82,7 +86,7 @@ def cue_categories(named: Mapping[str, Any]) -> Figure:
         name: {"color": colour, "marker": "o"} for name, colour in zip(named, sns.color_palette("colorblind", len(named)), strict=True)
     }
     category_plot(ax, table, looks, names)
-    for words, shape_bias in REFERENCES.items():
+    for words, shape_bias in REFERENCES.items() if set(names) == set(CATEGORIES) else ():  # they are of all 16
         ax.axvline(1 - shape_bias, **style.REFERENCE, zorder=0)
         ax.text(1 - shape_bias, 0.02, words, transform=ax.get_xaxis_transform(), rotation=90, ha="right", va="bottom", fontsize=6)
     handles = [Line2D([], [], label=f"{name}: {found.bias}", linestyle="none", **looks[name]) for name, found in named.items()]
