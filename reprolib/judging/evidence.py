@@ -112,7 +112,7 @@ class Evidence:
         assert isinstance(made, Made)
         by_quantity: list[dict[Key, NDArray[np.float64]]] = []
         for quantity in made.rows:
-            by_quantity += self._cells(contrast, quantity, made.with_reached)
+            by_quantity += self._cells(contrast, quantity, made)
             if other := set(by_quantity[-1]) ^ set(by_quantity[0]):
                 who = min(other)
                 raise BadInput(f"{_label(contrast)}: network {who[3]} ({who[0]}) lacks {made.rows[0]} or {quantity}: measure both")
@@ -122,10 +122,10 @@ class Evidence:
             arms[key[0]][key] = made.value(key[3], [cells[key] for cells in by_quantity], contrast.joint)
         return arms
 
-    def _cells(self, contrast: Contrast, quantity: str, with_reached: bool) -> list[dict[Key, NDArray[np.float64]]]:
+    def _cells(self, contrast: Contrast, quantity: str, made: Made) -> list[dict[Key, NDArray[np.float64]]]:
         """Each network's values (units, repetitions), units sorted; what a network did not reach counts as no effect, if the claim says so.
 
-        with_reached: behind them, whether each was reached, 1 or 0.
+        Behind them what `made` asks for: whether each was reached, 1 or 0; the weights (units, 1) of hidden units.
         """
         where = (contrast.claim, quantity)
         if where not in self._frames:  # rows come sorted by arm, network, unit and unit_2
@@ -133,8 +133,9 @@ class Evidence:
             self._frames[where] = {key: frame[["value", "reached"]] for key, frame in by_unit}  # type: ignore[misc]
         frames = {key: frame for arm in contrast.arms for key, frame in self._frames[where].items() if key[0] == arm}
         values, reached = _aligned(frames, contrast)
-        if with_reached:
-            return [values, reached]
+        weights = [{key: _layers_alike(frames[key].index.unique("unit")) for key in values}] if made.by_layer else []
+        if made.with_reached or made.by_layer:
+            return [values, *([reached] if made.with_reached else []), *weights]
         if contrast.unreached != "zero" or all(one.all() for one in reached.values()):
             return [values]
         arms = [[key for key in values if key[0] == arm] for arm in contrast.arms]
@@ -164,6 +165,13 @@ class Evidence:
 
 def _label(contrast: Contrast) -> str:
     return f"{contrast.claim}, {contrast.quantity}"
+
+
+def _layers_alike(units: pd.Index) -> NDArray[np.float64]:
+    """What hidden units called "<layer>:<number>" weigh so that layers count alike, (units, 1), 1 on average."""
+    layers = pd.Series(units).str.rpartition(":")[0]
+    sizes = layers.groupby(layers).transform("size").to_numpy(dtype=np.float64)
+    return (len(units) / layers.nunique() / sizes)[:, None]
 
 
 def _paired(arms: Mapping[str, Mapping[Key, Any]], contrast: Contrast) -> dict[str, dict[tuple[str, int], Any]]:

@@ -23,6 +23,7 @@ from reprolib.measures.effects import Absent, NetworkValue
 from reprolib.measures.quantities import LEAST_ROWS, of_auroc, of_mean, of_ratio
 from reprolib.measures.verdicts import at_floor, margin_state
 
+LEAST_UNITS = 8  # detectors that a share of them needs
 EVEN, TWICE = "@1:1", "@1:2"
 """Behind a quantity: on the sets where the margin of shape is that of texture, and half of it."""
 
@@ -33,12 +34,13 @@ class Made:
 
     rows: the quantities under which they are kept. value(name, values, resampled) gives the number from the values (units, repetitions)
     of each of `rows`; resampled: whether the network's units correspond to others'. with_reached: behind the values of each of `rows`
-    stand those of its column `reached`, 1 or 0.
+    stand those of its column `reached`, 1 or 0. by_layer: behind them stands what each unit weighs, so that layers count alike.
     """
 
     rows: tuple[str, ...]
     value: Callable[[str, Sequence[NDArray[Any]], bool], NetworkValue | Absent]
     with_reached: bool = False
+    by_layer: bool = False
 
 
 def mean(quantity: str) -> Made:
@@ -57,6 +59,21 @@ def ratio(of: str, least: int = LEAST_ROWS) -> Made:
 def share_reached(of: str) -> Made:
     """The share of a quantity's rows that a network reached: coverage."""
     return Made((of,), lambda name, got, resampled: of_mean(name, got[1], resampled), with_reached=True)
+
+
+def layered_mean(of: str) -> Made:
+    """The mean over layers of each layer's mean: hidden units called "<layer>:<number>" weigh 1 / (layers x units of their layer)."""
+    return Made((of,), lambda name, got, resampled: of_mean(name, got[0] * got[1], resampled), by_layer=True)
+
+
+def layered_ratio(of: str, least: int = LEAST_UNITS) -> Made:
+    """As `ratio`, of hidden units that weigh as in `layered_mean`: the low-level share of a network's detectors."""
+
+    def value(name: str, got: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+        values, reached, weights = got
+        return of_ratio(name, values * reached * weights, reached * weights, resampled, least)
+
+    return Made((of,), value, with_reached=True, by_layer=True)
 
 
 def auroc(of: str, outside: str) -> Made:
