@@ -47,7 +47,7 @@ figures: $(STAMP) ## draw every figure and verdict of a scale into figures/rerun
 	$(if $(CIFAR_TOO),$(RUN) --scale cifar$(JOBS_AT) --from-rows)
 
 test: $(STAMP) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 smoke: $(STAMP) ## run every notebook at the smallest scale, in seconds; its verdicts are not evidence
 	$(RUN) --scale smoke$(JOBS_AT)

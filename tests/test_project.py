@@ -128,7 +128,7 @@ def test_the_environment_is_taken_up_again_only_when_its_files_changed(clone: Pa
     stamp.touch()
     for name in ("requirements.txt", "pyproject.toml"):
         os.utime(clone / name, (1e9, 1e9))
-    assert make("-n", "test", folder=clone) == "OMP_NUM_THREADS=1 .venv/bin/python -m pytest\n"
+    assert make("-n", "test", folder=clone) == "OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --dist loadfile\n"
     later = stamp.stat().st_mtime + 10
     os.utime(clone / changed, (later, later))
     assert "pip install" in make("-n", "test", folder=clone)
