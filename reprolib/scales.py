@@ -64,6 +64,8 @@ SHARED_ROLES: tuple[str, ...] = (
     "standard", "robust", "robust_small", "robust_large", "robust_linf", "gauss", "blur", "std_matched", "untrained",
 )  # fmt: skip
 """Roles that every finding measures where a scale has them, in the order in which they are asked for."""
+OWN_ROLES: tuple[str, ...] = ("entangled", "disentangled")
+"""Roles that a finding asks for by name, and no other measures."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Scale:
     table: tuple[Entry, ...]
     is_evidence: bool = True
     n_test: int = 2000
-    on_demand: tuple[str, ...] = SHARED_ROLES
+    on_demand: tuple[str, ...] = (*SHARED_ROLES, *OWN_ROLES)
     judge_scale: str = ""
     attack_steps: Mapping[str, int] = field(default_factory=dict)
     minutes_on: str = "cpu"
@@ -185,6 +187,9 @@ LAPTOP = Scale(
             for margins in ("2to1", "1to1", "1to2")
             for recipe, minutes in (("std", 0.2), ("l2_15", 0.3))
         ),
+        # out of which the alpha of `entangled` is chosen (`training.choice`), of a seed that serves no claim
+        Entry("pool", "std_choice", (9,), 0.5),
+        *(Entry("pool", f"{recipe}_choice", (9,), 0.8) for recipe in ("snnl_m003", "snnl_m01", "snnl_m03")),
     ),
 )
 
@@ -255,6 +260,9 @@ CIFAR = Scale(
         Entry("net14", "linf_8_5k", (0, 1), 22, snapshots_per_epoch=1),
         Entry("resnet8", "std", (0,), 5, dataset="fashion_mnist"),
         Entry("resnet8", "l2_1", (0,), 14, dataset="fashion_mnist"),
+        # 7: out of which the alpha of `entangled` is chosen (`training.choice`), of a seed that serves no claim
+        Entry("w8", "std_choice", (9,), 7),
+        *(Entry("w8", f"{recipe}_choice", (9,), 12) for recipe in ("snnl_m003", "snnl_m01", "snnl_m03")),
     ),
     on_demand=("standard", "robust", "untrained"),
 )

@@ -4,7 +4,7 @@ import pytest
 
 from reprolib import data, registry, scales
 from reprolib.errors import BadInput
-from reprolib.scales import CIFAR, SCALES, SHARED_ROLES
+from reprolib.scales import CIFAR, OWN_ROLES, SCALES, SHARED_ROLES
 from reprolib.training.recipes import recipe, without_attack
 
 
@@ -36,8 +36,8 @@ def test_the_table_trains_what_the_findings_ask_for_by_default(name: str) -> Non
 @pytest.mark.parametrize("name", SCALES)
 def test_every_role_has_networks_in_the_table_and_names_a_recipe(name: str) -> None:
     scale = SCALES[name]
-    assert set(scale.roles) <= set(SHARED_ROLES)
-    assert set(scale.on_demand) <= set(SHARED_ROLES)
+    assert set(scale.roles) <= {*SHARED_ROLES, *OWN_ROLES}
+    assert set(scale.on_demand) <= {*SHARED_ROLES, *OWN_ROLES}
     for role in scale.roles:
         assert scale.seeds_of(scale.architecture, scale.roles[role]), role
     assert SHARED_ROLES[:2] == ("standard", "robust")

@@ -124,7 +124,7 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return gradient * ctx.pairs.gradient(ctx.temperature), None, None, None
+        return ctx.pairs.gradient(ctx.temperature, gradient), None, None, None
 
 
 class _Pairs:
@@ -158,14 +158,13 @@ class _Dense(_Pairs):
         self.z = z
         with full_precision():
             distances = _distances(z, z, is_cosine)
-        off = distances.flatten()[1:].view(self.n - 1, self.n + 1)[:, :-1]
-        self.median, self.mean = float(off.median()), float(off.mean())
+        self.median, self.mean = _middle(distances)
         is_own = self.y[:, None] == self.y
-        for one in (distances.fill_diagonal_(math.inf), is_own):
-            one.fill_diagonal_(math.inf if one is distances else False)
+        distances.fill_diagonal_(math.inf)
+        is_own.fill_diagonal_(False)
         if self.n_dropped:
             distances, is_own = distances[self.rows], is_own[self.rows]
-        is_other = self.y[self.rows][:, None] != self.y
+        is_other = self.y[self.rows, None] != self.y
         self.near = distances.masked_fill(~is_own, math.inf).amin(dim=1, keepdim=True)
         self.far = distances.masked_fill(~is_other, math.inf).amin(dim=1, keepdim=True)
         self.excess = distances.sub_(torch.where(is_other, self.far, self.near))  # over the nearest of the same kind; infinite to itself
@@ -179,7 +178,7 @@ class _Dense(_Pairs):
             values[part] = self._losses(t, self.near, self.far, *self._sums(t)[1])[0].mean(dim=0).cpu().numpy()
         return values
 
-    def gradient(self, temperature: float) -> Tensor:
+    def gradient(self, temperature: float, factor: Tensor) -> Tensor:
         if temperature == math.inf:
             return torch.zeros_like(self.z)
         t = self.near.new_tensor([temperature], dtype=torch.float64)
@@ -190,10 +189,11 @@ class _Dense(_Pairs):
         weights = kernel.squeeze(1) * (per_own * self.kinds[..., 0] - per_other * self.kinds[..., 1])  # dl / dD
         if self.n_dropped:
             weights = weights.new_zeros((self.n, self.n)).index_copy_(0, self.rows, weights)
-        weights = weights + weights.T
+        weights = (weights + weights.T).mul_(-factor if self.is_cosine else -2 * factor)
+        if not self.is_cosine:
+            weights.diagonal().sub_(weights.sum(dim=1))
         with full_precision():
-            pull = weights @ self.z
-        return -pull if self.is_cosine else 2 * (weights.sum(dim=1, keepdim=True) * self.z - pull)
+            return weights @ self.z
 
     def _sums(self, temperatures: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """exp(-excess / T), (anchors, t, n), and its sums over the own class and over the others, (anchors, t) each."""
@@ -213,9 +213,7 @@ class _Tiled(_Pairs):
         self.take = take
         with full_precision():
             few = take(torch.linspace(0, self.n - 1, min(self.n, SUBSAMPLE), dtype=torch.float64, device=y.device).long())
-            distances = _distances(few, few, is_cosine)
-        off = distances.flatten()[1:].view(len(few) - 1, len(few) + 1)[:, :-1]
-        self.median, self.mean = float(off.median()), float(off.mean())
+            self.median, self.mean = _middle(_distances(few, few, is_cosine))
 
     def curve(self, temperatures: Sequence[float]) -> Array:
         values = np.full(len(temperatures), self.bound)
@@ -226,7 +224,7 @@ class _Tiled(_Pairs):
             values[finite] = (torch.stack(losses).sum(dim=0) / len(self.rows)).cpu().numpy()
         return values
 
-    def gradient(self, temperature: float) -> Tensor:
+    def gradient(self, temperature: float, factor: Tensor) -> Tensor:
         first = self.take(self.order[:1])
         found = first.new_zeros((self.n, first.shape[1]))
         t = torch.tensor([temperature], dtype=torch.float64, device=first.device)
@@ -251,7 +249,7 @@ class _Tiled(_Pairs):
                     pulls = (rows, here, weights.sum(dim=1), weights @ there), (columns, there, weights.sum(dim=0), weights.T @ here)
                 for at, points, total, pull in pulls:
                     found.index_add_(0, at, -pull if self.is_cosine else 2 * (total[:, None] * points - pull))
-        return found
+        return found * factor
 
     def _blocks(self) -> Iterator[tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]]:
         """(anchors, points of their class, points of the others), as indices in parts; a part of a class has two points or more."""
@@ -285,7 +283,7 @@ class _Tiled(_Pairs):
 
     def _tile(self, here: Tensor, rows: Tensor, there: Tensor, columns: Tensor) -> Tensor:
         with full_precision():
-            tile = _distances(here, there, self.is_cosine)
+            tile = _distances(here, here if rows is columns else there, self.is_cosine)
         if rows is columns:
             tile.fill_diagonal_(math.inf)
         return tile
@@ -300,7 +298,7 @@ def _check(x: Tensor, y: Tensor, metric: str) -> Tensor:
         raise BadInput(f"features are {given}: give floating point features (n, ...)")
     if len(x) < 2:
         raise BadInput("one sample has no neighbours: give at least two samples of one class")
-    if not bool(torch.isfinite(x.detach()).all()):
+    if not all(math.isfinite(end) for end in torch.aminmax(x.detach())):
         raise BadInput(f"features of samples {not_finite(x)} hold values that are not finite: look at the network and its input")
     return checked_labels(y, len(x)).to(x.device)
 
@@ -308,14 +306,14 @@ def _check(x: Tensor, y: Tensor, metric: str) -> Tensor:
 def _pairs(x: Tensor, y: Tensor, metric: str) -> tuple[_Dense | _Tiled, Tensor]:
     """The pairs of features (n, ...), and the prepared features through which gradients flow back to x."""
     flat, is_cosine = x.flatten(1), metric == "cosine"
-    mean = None if is_cosine else flat.detach().mean(dim=0, dtype=torch.float64)
-    largest = float(flat.detach().abs().max()) ** 2 * flat.shape[1] ** 0.5
+    largest = max(float(end) ** 2 for end in torch.aminmax(flat.detach()))
     dtype = torch.float64 if x.dtype == torch.float64 or not (is_cosine or largest == 0 or TINY < largest < HUGE) else torch.float32
+    mean = None if is_cosine else flat.detach().mean(dim=0, dtype=dtype)  # any shift will do: distances are blind to it
 
     def prepared(part: Tensor) -> Tensor:
         with full_precision():
             part = part.to(dtype)
-            return _directions(part) if mean is None else part - mean.to(dtype)
+            return _directions(part) if mean is None else part - mean
 
     with full_precision():
         if len(x) <= DENSE:
@@ -341,8 +339,19 @@ def _distances(x: Tensor, y: Tensor, is_cosine: bool) -> Tensor:
     """D (n, m): squared distances of centred features, or 1 - cosine of directions."""
     if is_cosine:
         return torch.addmm(x.new_ones(()), x, y.T, alpha=-1).clamp_(min=0)
-    own, other = (one.square().sum(dim=1) for one in (x, y))
+    if x is y:  # the diagonal of the product is the squared lengths
+        product = x @ x.T
+        own = other = product.diagonal()
+        return (own[:, None] + other).sub_(product, alpha=2).clamp_(min=0)
+    own, other = (torch.linalg.vector_norm(one, dim=1).square() for one in (x, y))
     return torch.addmm(own[:, None] + other, x, y.T, alpha=-2).clamp_(min=0)
+
+
+def _middle(distances: Tensor) -> tuple[float, float]:
+    """Median and mean off the diagonal."""
+    n = len(distances)
+    off = distances.flatten()[1:].view(n - 1, n + 1)[:, :-1]
+    return float(off.median()), float(off.mean())
 
 
 def _parts(index: Tensor) -> tuple[Tensor, ...]:

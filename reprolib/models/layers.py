@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -39,6 +40,25 @@ def features(network: Network, x: Tensor, layers: Sequence[str]) -> dict[str, Te
                 if len(found) == len(set(wanted.values())):
                     break
     return {name: found[layer].mean(dim=(2, 3)) if name == "pooled" else found[layer] for name, layer in wanted.items()}
+
+
+def shrunk(value: Tensor, most: int = 4_096) -> Tensor:
+    """A map (n, c, h, w) averaged over 2 x 2, 4 x 4, ... positions until at most `most` numbers an example are left, (n, d).
+
+    What distances between examples are taken of: the sides of our maps are powers of 2, at other sides the last window is smaller.
+    Other shapes are flattened as they are, and so is a map of more than `most` channels at one position.
+    """
+    window = 1
+    while (
+        value.ndim == 4
+        and value.shape[1] * math.prod(-(-side // window) for side in value.shape[2:]) > most
+        and window < max(value.shape[2:])
+    ):
+        window *= 2
+    value = value if window == 1 else F.avg_pool2d(value, window, ceil_mode=True)
+    if value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last):
+        value = value.permute(0, 2, 3, 1)  # no copy: distances are the same in any order of the columns
+    return value.flatten(1)
 
 
 def representation(network: Network, x: Tensor, pool: int = 1, layer: str = LAST, straight_through: bool = False) -> Tensor:

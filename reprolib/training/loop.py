@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
@@ -26,6 +25,7 @@ from reprolib.errors import BadInput, CorruptFile, nearest
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions, training_examples
 from reprolib.scales import Schedule
+from reprolib.training.objective import Objective
 from reprolib.training.recipes import Recipe
 
 N_PROBE = 256
@@ -73,7 +73,7 @@ def train(
     )
     resumed = _resume(network, optimiser, state)
     precision = resumed["precision"] if resumed else (precision or choose_precision(device))
-    history: list[dict[str, float]] = list(resumed["history"]) if resumed else []
+    history: list[dict[str, Any]] = list(resumed["history"]) if resumed else []
     n_resumed = resumed["resumed"] + 1 if resumed else 0
     batches = Batches(x, y, schedule.batch_size, schedule.pad_px, schedule.flip)
     n_steps = schedule.epochs * len(batches)
@@ -82,6 +82,7 @@ def train(
     for epoch in range(len(history), schedule.epochs):
         began = time.monotonic()
         data_generator, attack_generator = _generator(seed, epoch, 0), _generator(seed, epoch, 1)
+        objective = Objective(recipe, precision, epoch + 1)
         total, count = 0.0, 0
         for i, (images, labels) in enumerate(batches.epoch(data_generator)):
             images = images.to(memory_format=torch.channels_last)
@@ -95,9 +96,7 @@ def train(
                 )  # fmt: skip
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, n_steps, schedule)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-                logits = network(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing(logits.shape[1]))
+            loss = objective(network, images, labels)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -113,6 +112,7 @@ def train(
         left = round(spent * (schedule.epochs - epoch - 1))
         history.append(
             {"epoch": epoch + 1, "loss": round(total / count, 5), "clean": clean, "adversarial": adversarial, "seconds": round(spent, 2)}
+            | objective.told()
         )
         if state is not None:
             _save(network, optimiser, state, {"history": history, "precision": precision, "resumed": n_resumed})

@@ -25,6 +25,9 @@ class Recipe:
     of the true class in the loss, the rest spread evenly. trained: False for the untrained control, whose BatchNorm
     statistics are estimated on training images. n_images, epochs: in the place of the scale's (0: the scale's). matched:
     True for the control that is a snapshot of the standard network, as accurate as the robust one (`training.matching`).
+    alpha: weight of the soft nearest neighbour loss of the hidden layers beside the cross-entropy (`training.objective`); below 0
+    it entangles the classes. held_out: share of the training images, the last ones, that are kept out of training for
+    a choice to be made on (`training.choice`).
     """
 
     id: str
@@ -38,6 +41,8 @@ class Recipe:
     n_images: int = 0
     epochs: int = 0
     matched: bool = False
+    alpha: float = 0.0
+    held_out: float = 0.0
 
     @property
     def random_start(self) -> bool:
@@ -69,6 +74,13 @@ class Recipe:
         return {name: value for name, value in used.items() if name in ("id", "version") or value != getattr(Recipe, name)}
 
 
+ALPHAS: dict[str, float] = {
+    f"snnl_{sign}{name}": factor * size
+    for sign, factor in (("m", -1), ("p", 1))
+    for name, size in {"003": 0.03, "01": 0.1, "03": 0.3}.items()
+}
+"""Recipes trained with the soft nearest neighbour loss. Source: Frosst et al. 2019 (arXiv 1902.01889); the weights are this project's."""
+
 RECIPES: dict[str, Recipe] = {
     recipe.id: recipe
     for recipe in (
@@ -89,6 +101,9 @@ RECIPES: dict[str, Recipe] = {
             for name, eps in {"025": 0.25, "05": 0.5, "1": 1.0, "075": 0.75, "15": 1.5, "3": 3.0}.items()
         ),
         *(Recipe(f"linf_{k}", norm="linf", eps=k / 255) for k in (1, 2, 4, 8)),
+        *(Recipe(name, alpha=alpha) for name, alpha in ALPHAS.items()),
+        # Out of these alpha is chosen; they serve no claim.
+        *(Recipe(f"{name}_choice", alpha=alpha, held_out=0.1) for name, alpha in {"std": 0.0, **ALPHAS}.items() if alpha <= 0),
     )
 }
 

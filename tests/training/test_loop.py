@@ -64,7 +64,7 @@ def test_what_others_draw_from_the_global_generator_does_not_matter(images: tupl
     assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(trained(images)), strict=True))
 
 
-@pytest.mark.parametrize("recipe_id", ["std", "l2_05", "linf_8"])
+@pytest.mark.parametrize("recipe_id", ["std", "l2_05", "linf_8", "snnl_m01", "snnl_p003"])
 def test_a_training_stopped_after_any_epoch_resumes_to_the_same_weights(
     images: tuple[Tensor, Tensor], recipe_id: str, tmp_path: Path
 ) -> None:
@@ -87,6 +87,7 @@ def test_a_training_stopped_after_any_epoch_resumes_to_the_same_weights(
     assert told["resumed"] == 1
     assert told["precision"] == "fp32"  # kept from the first part
     assert len(told["history"]) == 3
+    assert all(("snnl" in past) == recipe_id.startswith("snnl") for past in told["history"])
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from reprolib.errors import BadInput
 from reprolib.scales import SCALES
-from reprolib.training.recipes import RECIPES, Recipe, recipe, without_attack
+from reprolib.training.recipes import ALPHAS, RECIPES, Recipe, recipe, without_attack
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
@@ -35,6 +35,8 @@ def test_a_description_leaves_out_what_a_recipe_does_not_use() -> None:
     assert Recipe("l2_05", norm="l2", eps=0.5).describe() == {"id": "l2_05", "version": 1, "norm": "l2", "eps": 0.5}
     assert recipe("std_5k").describe() == {"id": "std_5k", "version": 1, "n_images": 5_000, "epochs": 80}
     assert recipe("std_matched").describe() == {"id": "std_matched", "version": 1, "matched": True}
+    assert recipe("snnl_m01").describe() == {"id": "snnl_m01", "version": 1, "alpha": -0.1}
+    assert recipe("std_choice").describe() == {"id": "std_choice", "version": 1, "held_out": 0.1}
 
 
 def test_an_adversarial_recipe_is_compared_with_itself_without_the_attack() -> None:
@@ -73,3 +75,20 @@ def test_label_smoothing_puts_nine_tenths_on_the_true_class() -> None:
     ours = F.cross_entropy(logits, torch.tensor([0]), label_smoothing=recipe("label_smoothing").smoothing(4))
     assert ours.item() == pytest.approx(-(wanted * logits.log_softmax(1)).sum().item(), abs=1e-6)
     assert recipe("std").smoothing(10) == 0
+
+
+def test_every_alpha_has_a_twin_of_the_other_sign_and_a_network_to_choose_it_by() -> None:
+    for name, alpha in ALPHAS.items():
+        assert recipe(name).alpha == alpha == -recipe(name.replace("_m", "_p") if alpha < 0 else name.replace("_p", "_m")).alpha
+        if alpha < 0:
+            assert recipe(f"{name}_choice").describe() == recipe(name).describe() | {"id": f"{name}_choice", "held_out": 0.1}
+    assert {alpha for alpha in ALPHAS.values() if alpha < 0} == {-0.03, -0.1, -0.3}
+
+
+def test_networks_that_alpha_is_chosen_by_play_no_role_and_share_no_seed_with_those_that_do() -> None:
+    for scale in SCALES.values():
+        asked_for = {seed for entry in scale.table if not recipe(entry.recipe).held_out for seed in entry.seeds}
+        for entry in scale.table:
+            if recipe(entry.recipe).held_out:
+                assert entry.recipe not in scale.roles.values()
+                assert not asked_for & set(entry.seeds)
