@@ -282,7 +282,7 @@ def train_networks(given: argparse.Namespace) -> None:
     if given.minutes is not None and not 0 < given.minutes < math.inf:
         raise BadInput(f"--minutes {given.minutes:g} is not allowed: a budget of more than 0 minutes, such as 8")
     device = parameters.resolve_device(given.device)
-    from reprolib.training import pool, zoo
+    from reprolib.training import choice, pool, zoo
 
     ends = math.inf if given.minutes is None else time.time() + 60 * given.minutes
     jobs = given.jobs or (1 if device == "cuda" else runner.cores())
@@ -298,6 +298,7 @@ def train_networks(given: argparse.Namespace) -> None:
     for scale in given.scale:
         print(pool.list_pool(scale, given.only).to_string(index=False, na_rep="", float_format="{:.3f}".format))
         print(f"{scale}: {pool.totals(scale, given.only, jobs, device)}")
+        print("".join(f"{line}\n" for line in choice.lines(scale)), end="")
     if failure:
         raise failure
     if given.minutes is not None:

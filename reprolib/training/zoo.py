@@ -7,6 +7,7 @@ card beside it. Written atomically, locked while training, resumed from the last
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +21,9 @@ from reprolib.data import Images
 from reprolib.errors import CorruptFile, MissingData
 from reprolib.models.networks import Network, build, weights_sha256
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
-from reprolib.training import cards, matching
+from reprolib.training import cards, choice, matching
 from reprolib.training.loop import estimate_batch_norm, train
+from reprolib.training.objective import step_cost
 from reprolib.training.recipes import recipe, without_attack
 from reprolib.training.specs import Spec, snapshot_folder, spec_of, state_path, zoo_folder
 
@@ -130,6 +132,11 @@ def _train_and_keep(spec: Spec, device: str, report: Report) -> bool:
     measured = cards.measure(spec, net, test_x, test_y, told["precision"], report)
     if how.norm is not None:
         measured |= _check(spec, measured, test_x, test_y, told["precision"], device, report)
+    if how.held_out:
+        measured["held_out"] = choice.measure(net, *_held_out_images(spec, sets[0], device), spec.schedule.batch_size)
+    if how.alpha:
+        some = x[: spec.schedule.batch_size].float() / 255, y[: spec.schedule.batch_size]
+        measured["step_cost"] = round(step_cost(copy.deepcopy(net).train(), *some, (how, recipe("std")), told["precision"]), 3)
     _keep(spec, net, measured, told, is_half, sets, device, report)
     state_path(spec).unlink(missing_ok=True)
     return True
@@ -237,8 +244,22 @@ def _snapshots(spec: Spec) -> tuple[Path, int] | None:
 
 
 def _training_images(spec: Spec, training: Images, device: str) -> tuple[Tensor, Tensor]:
-    n = spec.schedule.n_images or len(training)
-    return training.x[:n].to(device), training.y[:n].to(device)
+    end = len(_used(spec, training)) - _n_held_out(spec, training)
+    return training.x[:end].to(device), training.y[:end].to(device)
+
+
+def _held_out_images(spec: Spec, training: Images, device: str) -> tuple[Tensor, Tensor]:
+    """The last of a scale's training images, which the recipe leaves for a choice; floats in [0, 1]."""
+    part = _used(spec, training)[-_n_held_out(spec, training) :]
+    return training.x[part.start : part.stop].to(device).float() / 255, training.y[part.start : part.stop].to(device)
+
+
+def _used(spec: Spec, training: Images) -> range:
+    return range(len(training))[: spec.schedule.n_images or None]
+
+
+def _n_held_out(spec: Spec, training: Images) -> int:
+    return round(recipe(spec.recipe).held_out * len(_used(spec, training)))
 
 
 def _fresh(spec: Spec, n_classes: int, size_px: int) -> Network:
