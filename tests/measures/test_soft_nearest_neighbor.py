@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -279,6 +281,17 @@ def test_no_gradient_is_kept_where_none_is_asked_for(form: str) -> None:
         assert not soft_nearest_neighbor_loss(x.requires_grad_(), y).requires_grad
     with torch.inference_mode():
         assert float(soft_nearest_neighbor_loss(x, y)) == entanglement(x, y).value
+
+
+def test_the_lines_of_the_readme_train() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "soft_nearest_neighbor_loss" in block)
+    images, y = normal(12, 6, dtype=torch.float32), labels(12, 3)
+    first, last = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)
+    hidden = [first(images)]
+    exec(block, {"F": torch.nn.functional, "logits": last(hidden[0].relu()), "y": y, "hidden": hidden})
+    assert first.weight.grad is not None
+    assert first.weight.grad.any()
 
 
 # --- what is refused
