@@ -8,7 +8,7 @@ own class and of the others, so a temperature costs one exponential a pair and n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,11 @@ from torch.autograd.function import once_differentiable
 
 from reprolib.boundary import checked_labels, not_finite
 from reprolib.errors import BadInput, nearest
-from reprolib.measures.gram import HUGE, TINY, full_precision
+from reprolib.measures import neighbour_sums
+from reprolib.measures.neighbour_sums import Dense, Tiled, pairs_of
 
 METRICS = ("euclidean", "cosine")
-LOG2E = math.log2(math.e)
 DECADES = 3  # of temperatures searched on either side of the median distance
-DENSE = 2_048  # points up to which all distances are held at once
-WORKING_SET = 2**22  # exponentials held at a time in the dense form
-TILE = 512  # rows and columns of a tile beyond it
-NOTHING = -115.0  # exponents of 2 below it count as it: 1e-35 of a sum of at least 1; exponentials that underflow take ten times as long
-SUBSAMPLE = 1_000  # points whose median distance stands for that of more
 
 Array = NDArray[np.float64]
 Curve = Callable[[Sequence[float]], Array]
@@ -91,7 +86,7 @@ def soft_nearest_neighbor_loss(x: Tensor, y: Tensor, temperature: float | None =
         raise BadInput(
             f"temperature={temperature:g} is not allowed: give one above 0, in units of squared distances, or None for the minimum"
         )
-    pairs, z = _pairs(x, y, metric)
+    pairs, z = pairs_of(x, y, metric)
     if temperature is None:
         return _minimised(pairs, z, None)[0]
     return _Loss.apply(z, pairs, float(temperature), float(pairs.curve([float(temperature)])[0]))
@@ -103,21 +98,21 @@ def entanglement(x: Tensor, y: Tensor, metric: str = "euclidean") -> Entanglemen
     Without gradient; in float64 up to 2,048 points, beyond in fp32 with sums in float64. Values at different batch sizes do not compare.
     """
     y, x = _check(x, y, metric), x.detach()
-    pairs, z = _pairs(x.double() if len(x) <= DENSE else x, y, metric)
+    pairs, z = pairs_of(x.double() if len(x) <= neighbour_sums.DENSE else x, y, metric)
     return _minimised(pairs, z, None)[1]
 
 
 def minimised(x: Tensor, y: Tensor, metric: str = "euclidean", search: Search = COARSE) -> tuple[Tensor, Entanglement]:
     """The minimum as a scalar to call backward on, and all that is known of it; for training, with its coarser search."""
     y = _check(x, y, metric)
-    return _minimised(*_pairs(x, y, metric), search)
+    return _minimised(*pairs_of(x, y, metric), search)
 
 
 class _Loss(torch.autograd.Function):
     """The loss at one temperature, of prepared features z (n, d): its gradient is made from the pairs, when it is asked for."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, pairs: _Dense | _Tiled, temperature: float, value: float) -> Tensor:
+    def forward(ctx: Any, z: Tensor, pairs: Dense | Tiled, temperature: float, value: float) -> Tensor:
         ctx.pairs, ctx.temperature = pairs, temperature
         return z.new_tensor(value)
 
@@ -125,168 +120,6 @@ class _Loss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.pairs.gradient(ctx.temperature, gradient), None, None, None
-
-
-class _Pairs:
-    """Points z (n, d) with D_ij = a_i + a_j - 2 <z_i, z_j>, labels y, and the anchors that are not alone in their class."""
-
-    def __init__(self, y: Tensor, is_cosine: bool) -> None:
-        self.is_cosine = is_cosine
-        _, self.y, sizes = y.unique(return_inverse=True, return_counts=True)
-        self.sizes = sizes.tolist()
-        own = sizes[self.y]
-        self.rows = (own > 1).nonzero().flatten()
-        self.n, self.n_dropped = len(y), len(y) - len(self.rows)
-        if not len(self.rows):
-            raise BadInput(f"each of the {self.n} samples is alone in its class: give at least two samples of one class")
-        self.bound = -float(((own[self.rows] - 1).double() / (self.n - 1)).log().mean())
-
-    def _losses(self, temperatures: Tensor, near: Tensor, far: Tensor, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        """(losses, share of the mass on other classes), each (anchors, t), float64.
-
-        near, far (anchors, 1): the least distance to the own class and to others; own, other (anchors, t): sums relative to them.
-        """
-        odds = (near.double() - far.double()) / temperatures + other.double().log() - own.double().log()
-        return odds.logaddexp(odds.new_zeros(())), odds.sigmoid()
-
-
-class _Dense(_Pairs):
-    """All distances of a batch, held at once."""
-
-    def __init__(self, z: Tensor, y: Tensor, is_cosine: bool) -> None:
-        super().__init__(y, is_cosine)
-        self.z = z
-        with full_precision():
-            distances = _distances(z, z, is_cosine)
-        self.median, self.mean = _middle(distances)
-        is_own = self.y[:, None] == self.y
-        distances.fill_diagonal_(math.inf)
-        is_own.fill_diagonal_(False)
-        if self.n_dropped:
-            distances, is_own = distances[self.rows], is_own[self.rows]
-        is_other = self.y[self.rows, None] != self.y
-        self.near = distances.masked_fill(~is_own, math.inf).amin(dim=1, keepdim=True)
-        self.far = distances.masked_fill(~is_other, math.inf).amin(dim=1, keepdim=True)
-        self.excess = distances.sub_(torch.where(is_other, self.far, self.near))  # over the nearest of the same kind; infinite to itself
-        self.kinds = torch.stack((is_own, is_other), dim=2).to(z.dtype)
-
-    def curve(self, temperatures: Sequence[float]) -> Array:
-        values = np.full(len(temperatures), self.bound)
-        finite = [i for i, t in enumerate(temperatures) if t < math.inf]
-        for part in np.array_split(finite, max(1, math.ceil(len(finite) * self.excess.numel() / WORKING_SET))) if finite else ():
-            t = torch.tensor([temperatures[i] for i in part], dtype=torch.float64, device=self.z.device)
-            values[part] = self._losses(t, self.near, self.far, *self._sums(t)[1])[0].mean(dim=0).cpu().numpy()
-        return values
-
-    def gradient(self, temperature: float, factor: Tensor) -> Tensor:
-        if temperature == math.inf:
-            return torch.zeros_like(self.z)
-        t = self.near.new_tensor([temperature], dtype=torch.float64)
-        kernel, (own, other) = self._sums(t)
-        share = self._losses(t, self.near, self.far, own, other)[1] / (temperature * len(self.rows))
-        per_own = (share / own).to(self.z.dtype)
-        per_other = (share / other.double().clamp_min(torch.finfo(torch.float64).tiny)).to(self.z.dtype)
-        weights = kernel.squeeze(1) * (per_own * self.kinds[..., 0] - per_other * self.kinds[..., 1])  # dl / dD
-        if self.n_dropped:
-            weights = weights.new_zeros((self.n, self.n)).index_copy_(0, self.rows, weights)
-        weights = (weights + weights.T).mul_(-factor if self.is_cosine else -2 * factor)
-        if not self.is_cosine:
-            weights.diagonal().sub_(weights.sum(dim=1))
-        with full_precision():
-            return weights @ self.z
-
-    def _sums(self, temperatures: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """exp(-excess / T), (anchors, t, n), and its sums over the own class and over the others, (anchors, t) each."""
-        kernel = (self.excess[:, None] * (-LOG2E / temperatures).to(self.z.dtype)[:, None]).clamp_(min=NOTHING).exp2_()
-        with full_precision():
-            own, other = torch.bmm(kernel, self.kinds).unbind(dim=2)
-        return kernel, (own, other)
-
-
-class _Tiled(_Pairs):
-    """Distances that are made tile by tile, used and dropped: anchors of one class against their class and against the others."""
-
-    def __init__(self, take: Callable[[Tensor], Tensor], y: Tensor, is_cosine: bool) -> None:
-        super().__init__(y, is_cosine)
-        self.order = self.y.argsort(stable=True)
-        self.ends = np.cumsum([0, *self.sizes])
-        self.take = take
-        with full_precision():
-            few = take(torch.linspace(0, self.n - 1, min(self.n, SUBSAMPLE), dtype=torch.float64, device=y.device).long())
-            self.median, self.mean = _middle(_distances(few, few, is_cosine))
-
-    def curve(self, temperatures: Sequence[float]) -> Array:
-        values = np.full(len(temperatures), self.bound)
-        finite = [i for i, t in enumerate(temperatures) if t < math.inf]
-        if finite:
-            t = torch.tensor([temperatures[i] for i in finite], dtype=torch.float64, device=self.y.device)
-            losses = [self._losses(t, *self._anchors(*block, t))[0].sum(dim=0) for block in self._blocks()]
-            values[finite] = (torch.stack(losses).sum(dim=0) / len(self.rows)).cpu().numpy()
-        return values
-
-    def gradient(self, temperature: float, factor: Tensor) -> Tensor:
-        first = self.take(self.order[:1])
-        found = first.new_zeros((self.n, first.shape[1]))
-        t = torch.tensor([temperature], dtype=torch.float64, device=first.device)
-        for rows, own_columns, others in self._blocks() if temperature < math.inf else ():
-            near, far, own, other = self._anchors(rows, own_columns, others, t)
-            share = self._losses(t, near, far, own, other)[1] / (temperature * len(self.rows))
-            here = self.take(rows)
-            for columns, least, scale in (
-                *((columns, near, share / own) for columns in own_columns),
-                *((columns, far, -share / other) for columns in others),
-            ):
-                there = self.take(columns)
-                weights = (
-                    self._tile(here, rows, there, columns)
-                    .sub_(least)
-                    .mul_(-LOG2E / temperature)
-                    .clamp_(min=NOTHING)
-                    .exp2_()
-                    .mul_(scale.to(here.dtype))
-                )
-                with full_precision():
-                    pulls = (rows, here, weights.sum(dim=1), weights @ there), (columns, there, weights.sum(dim=0), weights.T @ here)
-                for at, points, total, pull in pulls:
-                    found.index_add_(0, at, -pull if self.is_cosine else 2 * (total[:, None] * points - pull))
-        return found * factor
-
-    def _blocks(self) -> Iterator[tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]]:
-        """(anchors, points of their class, points of the others), as indices in parts; a part of a class has two points or more."""
-        for low, high in zip(self.ends[:-1], self.ends[1:], strict=True):
-            if high - low > 1:
-                own = _parts(self.order[low:high])
-                others = [part for side in (self.order[:low], self.order[high:]) for part in _parts(side)]
-                yield from ((rows, own, others) for rows in own)
-
-    def _anchors(self, rows: Tensor, own: Sequence[Tensor], others: Sequence[Tensor], t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        near, own_sums = self._sums(rows, own, t)
-        far, other_sums = self._sums(rows, others, t)
-        return near, far, own_sums, other_sums
-
-    def _sums(self, rows: Tensor, parts: Sequence[Tensor], temperatures: Tensor) -> tuple[Tensor, Tensor]:
-        """The least distance (anchors, 1) from each anchor to the points of all parts, and sums (anchors, t) of exp(-excess / T)."""
-        here = self.take(rows)
-        least = here.new_full((len(rows), 1), math.inf)
-        sums = temperatures.new_zeros((len(rows), len(temperatures)))
-        space = here.new_empty((len(rows), max(map(len, parts), default=0)))
-        factors = (-LOG2E / temperatures).tolist()
-        for columns in parts:
-            tile = self._tile(here, rows, self.take(columns), columns)
-            nearer = torch.minimum(least, tile.amin(dim=1, keepdim=True))
-            sums *= ((nearer - least).double() / temperatures).exp()
-            least = nearer
-            tile -= least
-            for k, factor in enumerate(factors):
-                sums[:, k] += torch.mul(tile, factor, out=space[:, : len(columns)]).clamp_(min=NOTHING).exp2_().sum(dim=1)
-        return least, sums
-
-    def _tile(self, here: Tensor, rows: Tensor, there: Tensor, columns: Tensor) -> Tensor:
-        with full_precision():
-            tile = _distances(here, here if rows is columns else there, self.is_cosine)
-        if rows is columns:
-            tile.fill_diagonal_(math.inf)
-        return tile
 
 
 def _check(x: Tensor, y: Tensor, metric: str) -> Tensor:
@@ -303,63 +136,8 @@ def _check(x: Tensor, y: Tensor, metric: str) -> Tensor:
     return checked_labels(y, len(x)).to(x.device)
 
 
-def _pairs(x: Tensor, y: Tensor, metric: str) -> tuple[_Dense | _Tiled, Tensor]:
-    """The pairs of features (n, ...), and the prepared features through which gradients flow back to x."""
-    flat, is_cosine = x.flatten(1), metric == "cosine"
-    largest = max(float(end) ** 2 for end in torch.aminmax(flat.detach()))
-    dtype = torch.float64 if x.dtype == torch.float64 or not (is_cosine or largest == 0 or TINY < largest < HUGE) else torch.float32
-    mean = None if is_cosine else flat.detach().mean(dim=0, dtype=dtype)  # any shift will do: distances are blind to it
-
-    def prepared(part: Tensor) -> Tensor:
-        with full_precision():
-            part = part.to(dtype)
-            return _directions(part) if mean is None else part - mean
-
-    with full_precision():
-        if len(x) <= DENSE:
-            z = prepared(flat)
-            return _Dense(z.detach(), y, is_cosine), z
-        if x.requires_grad and torch.is_grad_enabled():
-            z = prepared(flat)
-            kept = z.detach()
-            return _Tiled(lambda at: kept[at], y, is_cosine), z
-        return _Tiled(lambda at: prepared(flat.detach()[at]), y, is_cosine), flat.new_zeros((), dtype=dtype)
-
-
-def _directions(x: Tensor) -> Tensor:
-    """Rows of length 1; a row of zeros stays, and gets no gradient."""
-    size = x.detach().abs().amax(dim=1, keepdim=True)
-    is_zero = size == 0
-    x = x / size.masked_fill(is_zero, 1)  # or squares of large and small features would leave the range
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return (x / length.masked_fill(is_zero, 1)).masked_fill(is_zero, 0)
-
-
-def _distances(x: Tensor, y: Tensor, is_cosine: bool) -> Tensor:
-    """D (n, m): squared distances of centred features, or 1 - cosine of directions."""
-    if is_cosine:
-        return torch.addmm(x.new_ones(()), x, y.T, alpha=-1).clamp_(min=0)
-    if x is y:  # the diagonal of the product is the squared lengths
-        product = x @ x.T
-        own = other = product.diagonal()
-        return (own[:, None] + other).sub_(product, alpha=2).clamp_(min=0)
-    own, other = (torch.linalg.vector_norm(one, dim=1).square() for one in (x, y))
-    return torch.addmm(own[:, None] + other, x, y.T, alpha=-2).clamp_(min=0)
-
-
-def _middle(distances: Tensor) -> tuple[float, float]:
-    """Median and mean off the diagonal."""
-    n = len(distances)
-    off = distances.flatten()[1:].view(n - 1, n + 1)[:, :-1]
-    return float(off.median()), float(off.mean())
-
-
-def _parts(index: Tensor) -> tuple[Tensor, ...]:
-    return index.tensor_split(math.ceil(len(index) / TILE)) if len(index) else ()
-
-
-def _minimised(pairs: _Dense | _Tiled, z: Tensor, search: Search | None) -> tuple[Tensor, Entanglement]:
-    search = search or (FINE if isinstance(pairs, _Dense) else LARGE)
+def _minimised(pairs: Dense | Tiled, z: Tensor, search: Search | None) -> tuple[Tensor, Entanglement]:
+    search = search or (FINE if isinstance(pairs, Dense) else LARGE)
     scale = pairs.median or pairs.mean
     value, temperature = _lowest(pairs.curve, scale, search) if scale > 0 else (math.inf, math.inf)
     if at_bound := pairs.bound <= value:

@@ -12,7 +12,8 @@ from problems import generator
 from torch import Tensor
 
 from reprolib.errors import BadInput
-from reprolib.measures import soft_nearest_neighbor as module
+from reprolib.measures import neighbour_sums
+from reprolib.measures.neighbour_sums import pairs_of
 from reprolib.measures.soft_nearest_neighbor import METRICS, entanglement, minimised, soft_nearest_neighbor_loss
 
 TEMPERATURES = (0.01, 1, 10, 100, 1000)
@@ -48,8 +49,8 @@ def by_the_formula(x: Tensor, y: Tensor, temperature: float, metric: str = "eucl
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both forms, the one of large sets with tiles that end inside classes."""
     if request.param == "tiled":
-        monkeypatch.setattr(module, "DENSE", 1)
-        monkeypatch.setattr(module, "TILE", 25)
+        monkeypatch.setattr(neighbour_sums, "DENSE", 1)
+        monkeypatch.setattr(neighbour_sums, "TILE", 25)
     return request.param
 
 
@@ -169,9 +170,9 @@ def test_neither_calls_nor_features_leave_a_trace(form: str) -> None:
 
 def test_both_forms_agree_at_every_temperature_of_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = normal(2_000, 16, seed=3, dtype=torch.float32) + 100, labels(2_000, 10)
-    dense, _ = module._pairs(x, y, "euclidean")
-    monkeypatch.setattr(module, "DENSE", 1)
-    tiled, _ = module._pairs(x, y, "euclidean")
+    dense, _ = pairs_of(x, y, "euclidean")
+    monkeypatch.setattr(neighbour_sums, "DENSE", 1)
+    tiled, _ = pairs_of(x, y, "euclidean")
     grid = [30 * 10 ** (k / 4) for k in range(-12, 13)]
     assert tiled.curve(grid) == pytest.approx(dense.curve(grid), rel=1e-6)
 
@@ -185,7 +186,7 @@ def test_the_minimum_is_no_higher_than_a_dense_scan_of_temperatures(metric: str)
     for seed in range(25):
         d, n_classes = (2, 10, 100)[seed % 3], (2, 5, 10)[seed % 3]
         x, y = clusters(50, n_classes, (0.0, 0.3, 1.0, 3.0)[seed % 4], seed, d)
-        pairs, _ = module._pairs(x, y, metric)
+        pairs, _ = pairs_of(x, y, metric)
         scan = pairs.curve((pairs.median * torch.logspace(-3, 3, 2_000, dtype=torch.float64)).tolist())
         lowest = min(float(scan.min()), pairs.bound)
         assert entanglement(x, y, metric).value <= lowest + 1e-4 * pairs.bound
@@ -198,7 +199,7 @@ def test_the_minimum_of_a_large_set_is_that_of_all_its_pairs(monkeypatch: pytest
         x, y = clusters(300, 5, (0.3, 0.6, 1.0, 2.0)[seed], seed, 8)
         exact = entanglement(x, y)
         with monkeypatch.context() as patch:
-            patch.setattr(module, "DENSE", 1)
+            patch.setattr(neighbour_sums, "DENSE", 1)
             found = entanglement(x, y)
         assert exact.value - 1e-9 <= found.value <= exact.value + 1e-4 * exact.bound
 
