@@ -121,7 +121,7 @@ def _bound(node: ast.stmt) -> list[str]:
 
 def _check_loaded(module: str, text: str) -> None:
     """Refuse a file that no longer holds the functions that are loaded from it."""
-    loaded, there = sys.modules.get(module), compile(text, module, "exec")
+    loaded, there = sys.modules.get(module), compile(text, module, "exec", dont_inherit=True)
     on_disk = {code.co_name: code for code in there.co_consts if isinstance(code, types.CodeType)}
     for name, value in vars(loaded).items() if loaded else ():
         value = inspect.unwrap(value) if callable(value) else value

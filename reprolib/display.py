@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -45,17 +46,21 @@ def control_words(control: Mapping[str, Any]) -> str:
     return f"{name} {round(100 * control['share'])} %{ends} {control['state']}"
 
 
-def show(content: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
-    """Show a mime bundle in a notebook; plain text elsewhere."""
+def shell() -> Any:
+    """The IPython that runs this process; None where none does."""
     try:
         from IPython import get_ipython
-        from IPython.display import display
     except ImportError:
-        get_ipython = None
-    if get_ipython is None or get_ipython() is None:
+        return None
+    return get_ipython()
+
+
+def show(content: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
+    """Show a mime bundle in a notebook; plain text elsewhere."""
+    if shell() is None:
         print(content["text/plain"])
         return
-    import base64
+    from IPython.display import display
 
     bundle = {kind: base64.b64encode(value).decode() if isinstance(value, bytes) else value for kind, value in content.items()}
     display(bundle, raw=True, metadata=dict(metadata or {}))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from reprolib.display import shell
 from reprolib.errors import BadInput, ReprolibError, nearest
 from reprolib.models.networks import Network
 
@@ -51,15 +52,6 @@ def moved_by(controls: Sequence[Any], draw: Callable[..., bytes], rows: Sequence
     for control in controls:
         control.observe(redraw, names="value")
     return ipywidgets.VBox([*(ipywidgets.HBox(list(row)) for row in rows), picture])
-
-
-def shell() -> Any:
-    """The IPython that runs this process; None where none does."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return None
-    return get_ipython()
 
 
 def tell_in_one_sentence() -> None:

@@ -23,16 +23,11 @@ def tree_hash() -> str:
     Notebooks count by their .py twins: opening an .ipynb in an editor may touch its metadata without changing its meaning.
     """
     digest = hashlib.sha256()
-    for path in tree_files():
+    files = [p for p in (root() / "reprolib").rglob("*") if p.suffix in (".py", ".toml", ".json") and "__pycache__" not in p.parts]
+    for path in sorted([*files, *(root() / "notebooks").glob("*.py")], key=lambda p: p.relative_to(root()).as_posix()):
         digest.update(path.relative_to(root()).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def tree_files() -> list[Path]:
-    """The files whose content `tree_hash` covers, sorted by path."""
-    found = [p for p in (root() / "reprolib").rglob("*") if p.suffix in (".py", ".toml", ".json") and "__pycache__" not in p.parts]
-    return sorted([*found, *(root() / "notebooks").glob("*.py")], key=lambda p: p.relative_to(root()).as_posix())
 
 
 def git(*arguments: str, folder: Path | None = None) -> str | None:

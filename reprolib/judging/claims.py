@@ -107,7 +107,7 @@ def _judge(claim: Claim, evidence: Evidence) -> dict[str, Any]:
             **_interval(effect),
             "unit": claim.unit,
             "arms": [*shown.arms],
-            "networks": _networks(effect),
+            "networks": {} if isinstance(effect, Absent) else {arm: dict(of) for arm, of in effect.networks.items()},
             "parts": _parts(claim, found, evidence),
             "controls": [_shown(one) for one in (*checks, *controls)],
             "verdict": first.verdict,
@@ -153,10 +153,6 @@ def _interval(effect: Effect | Absent) -> dict[str, Any]:
     if isinstance(effect, Absent):
         return {"estimate": None, "low": None, "high": None, "n": 0}
     return {"estimate": effect.estimate, "low": effect.low, "high": effect.high, "n": effect.n}
-
-
-def _networks(effect: Effect | Absent) -> dict[str, dict[str, float]]:
-    return {} if isinstance(effect, Absent) else {arm: dict(of) for arm, of in effect.networks.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -33,9 +33,7 @@ def cka(x: Tensor, y: Tensor, unbiased: bool = True) -> float:
     Raises BadInput when the row counts differ, n < 4, or CKA is undefined because a side is constant over the examples.
     """
     n = len(x)
-    if n != len(y):
-        raise BadInput(f"x has {n} rows, y has {len(y)}: give features of the same examples in the same order")
-    _check_count(n)
+    _check_rows(n, len(y))
     narrow = max(z[0].numel() for z in (x, y)) < n
     check_finite(x, "x")
     check_finite(y, "y")
@@ -171,7 +169,6 @@ class MinibatchCKA:
         n, n_y = (one.n if isinstance(one, FlatGrams) else len(one[0]) for one in (xs, xs if ys is None else ys))
         _check_rows(n, n_y)
         _check_same_examples(n, ids, ids_y)
-        _check_count(n)
         a = self._flat(xs, self.names_x, 0)
         if ys is None:
             cross = a @ a.T
@@ -246,11 +243,8 @@ def _names(n_layers: int, names: Sequence[str] | None, side: str) -> tuple[str, 
 def _check_rows(n_x: int, n_y: int) -> None:
     if n_x != n_y:
         raise BadInput(f"x has {n_x} rows, y has {n_y}: give features of the same examples in the same order")
-
-
-def _check_count(n: int) -> None:
-    if n < LEAST_SAMPLES:
-        raise BadInput(f"n={n} examples: the unbiased HSIC needs at least {LEAST_SAMPLES}; give larger batches")
+    if n_x < LEAST_SAMPLES:
+        raise BadInput(f"n={n_x} examples: the unbiased HSIC needs at least {LEAST_SAMPLES}; give larger batches")
 
 
 def _check_same_examples(n: int, ids: Sequence[Hashable] | None, ids_y: Sequence[Hashable] | None) -> None:

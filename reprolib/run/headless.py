@@ -6,7 +6,6 @@ notebook, and nobody has to judge a run by its metadata.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import re
 import signal
@@ -27,23 +26,12 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager, papermil
 from papermill.exceptions import PapermillExecutionError
 
 from reprolib import store
+from reprolib.run.runner import Outcome
 
 STARTS = 3  # one kernel in about 100 dies at its start ("Address already in use") when several start at once
 OUTPUT_TIMEOUT_S = 60  # papermill's 4 s is too short for a burst of output on a busy machine (papermill #426)
 GRACE_S = 30.0  # for a kernel to stop once it was interrupted
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How an execution ended."""
-
-    status: str  # "completed", "failed", "timed out", "kernel died" or "interrupted"
-    cell: int | None = None  # In [cell] of the executed notebook, None before the first
-    source: str = ""  # that cell's source
-    error: str = ""  # the name of the exception, "" when there is none
-    message: str = ""
-    traceback: str = ""
 
 
 class Client(PapermillNotebookClient):

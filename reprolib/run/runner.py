@@ -29,26 +29,47 @@ EXIT_CODES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class RunResult:
+class Outcome:
+    """How an execution ended. status: one of EXIT_CODES. cell: as in In [cell] of the executed notebook, None where no cell is to blame."""
+
+    status: str
+    cell: int | None = None
+    source: str = ""  # that cell's source
+    error: str = ""  # the name of the exception, "" when there is none
+    message: str = ""
+    traceback: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunResult(Outcome):
     """How the run of one notebook ended; `exit_code` 0 means it completed.
 
-    cell: number of the failed cell as in In [cell] of the executed notebook, None where no cell is to blame.
-    notebook: the executed notebook. folder: where the figures and results.json of the run are. next_step: one sentence.
+    notebook: the executed notebook. folder: where the figures and results.json of the run are.
     """
 
     finding: str
     scale: str
-    status: str
     exit_code: int
     seconds: float
     notebook: Path
     folder: Path
-    cell: int | None = None
-    source: str = ""
-    error: str = ""
-    message: str = ""
-    traceback: str = ""
-    next_step: str = ""
+
+    @property
+    def next_step(self) -> str:
+        """What to do about a run that did not complete, in one sentence."""
+        again = "the same command continues, since trained networks and finished measurements are kept"
+        if self.status == "completed":
+            return ""
+        if self.status == "interrupted":
+            return f"run it again when you like: {again}"
+        if self.status == "timed out":
+            return f"give it more time (--timeout MINUTES) or choose a smaller scale: {again}"
+        if self.status == "kernel died":
+            return f"most often memory ran out: free some, run one notebook at a time (--jobs 1) or choose a smaller scale; {again}"
+        if self.exit_code != errors.RunFailed.exit_code:
+            return f"do what the message says, then run it again: {again}"
+        where = f" at In [{self.cell}]" if self.cell else ""
+        return f"open {self.notebook}{where}, or run notebooks/{self.finding}.ipynb in JupyterLab (`make lab`)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +77,11 @@ class Job:
     """One notebook to run: what `headless.execute` is told, and the surroundings."""
 
     finding: str
-    scale: str
     source: Path
     notebook: Path
     folder: Path
     parameters: Mapping[str, Any]
     environment: Mapping[str, str]
-    timeout_s: float | None
 
 
 def run(
@@ -90,10 +109,10 @@ def run(
     if timeout_s is not None and not timeout_s > 0:
         raise BadInput(f"a limit of {timeout_s:g} s is not allowed: it must be positive; leave it out for no limit")
     names = _findings(findings)
-    if from_rows and (write or from_nothing):
-        raise BadInput(
-            f"--from-rows with {'--write' if write else '--from-nothing'} is not allowed: it measures nothing; leave out one of the two"
-        )
+    modes = {"--write": write, "--from-nothing": from_nothing, "--from-rows": from_rows}
+    mode, *others = [name for name, is_asked in modes.items() if is_asked] or [""]
+    if others and from_rows:
+        raise BadInput(f"--from-rows with {mode} is not allowed: it measures nothing; leave out one of the two")
     if from_rows and set(findings) <= {"all"}:
         names = [name for name in names if (store.root() / "figures" / scale / name / "rows.csv.gz").is_file()]
     if write:
@@ -101,12 +120,12 @@ def run(
     at_a_time = min(jobs or cores(), max(1, len(names)))
     given = {"scale": scale, **(parameters or {}), **({"device": device} if device is not None else {})}
     store.data_roots()  # a REPROLIB_DATA that names nothing stops the run here
-    work = [_job(name, scale, given, at_a_time, from_nothing, timeout_s, write, from_rows) for name in names]
+    work = [_job(name, given, at_a_time, mode) for name in names]
     if from_nothing and (_from_nothing(scale) / "finished").exists():  # an interrupted one is continued
         shutil.rmtree(_from_nothing(scale))
     stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
-        running = [pool.submit(_run_one, job, stop, report) for job in work]
+        running = [pool.submit(_run_one, job, timeout_s, stop, report) for job in work]
         while True:
             try:
                 concurrent.futures.wait(running)
@@ -149,23 +168,16 @@ def _findings(given: Sequence[str]) -> list[str]:
     return list(registry.findings()) if not given or "all" in given else list(dict.fromkeys(given))
 
 
-def _job(
-    finding: str,
-    scale: str,
-    given: Mapping[str, Any],
-    at_a_time: int,
-    from_nothing: bool,
-    timeout_s: float | None,
-    write: bool,
-    from_rows: bool,
-) -> Job:
+def _job(finding: str, given: Mapping[str, Any], at_a_time: int, mode: str) -> Job:
+    """mode: --write, --from-nothing, --from-rows or an empty text."""
     from reprolib import parameters
 
     settings = parameters.validate(finding, given)
-    if (write or from_rows) and settings.overridden:
-        turned, flag = ", ".join(f"{name}={value}" for name, value in settings.overridden.items()), "--write" if write else "--from-rows"
-        raise BadInput(f"{flag} with {turned} is not allowed: evidence is made at the presets; leave out the parameter, or {flag}")
-    if from_rows and not (settings.committed() / "rows.csv.gz").is_file():
+    scale, is_written, is_read = settings.scale.name, mode == "--write", mode == "--from-rows"
+    if (is_written or is_read) and settings.overridden:
+        turned = ", ".join(f"{name}={value}" for name, value in settings.overridden.items())
+        raise BadInput(f"{mode} with {turned} is not allowed: evidence is made at the presets; leave out the parameter, or {mode}")
+    if is_read and not (settings.committed() / "rows.csv.gz").is_file():
         raise MissingData(f"no rows of {finding} are committed at scale {scale}: leave out --from-rows to measure them")
     known = parameters.of(finding)
     typed = {name: known[name].read(name, value) for name, value in given.items()}  # "8/255" becomes a number, for the reader's eyes
@@ -174,20 +186,20 @@ def _job(
         raise MissingData(
             f"the notebook {source} is not there: restore it (git checkout), or make it with `jupytext --sync {source.with_suffix('.py')}`"
         )
-    folder = settings.committed() if write else settings.folder()
+    folder = settings.committed() if is_written else settings.folder()
     place = Path(*folder.parts[-2:])  # <scale>/<finding>, or custom/<hash> of a turned knob
     # Committed numbers are made with one thread a process; a turned knob is for the reader's eyes, and may use the machine.
     threads = max(1, cores() // at_a_time) if place.parts[0] == "custom" else 1
     environment = KEEP_MEMORY | {name: str(threads) for name in THREAD_VARIABLES}
-    environment |= {parameters.WRITE: str(int(write)), parameters.FROM_ROWS: str(int(from_rows))}
+    environment |= {parameters.WRITE: str(int(is_written)), parameters.FROM_ROWS: str(int(is_read))}
     environment["REPROLIB_JOBS"] = str(max(1, cores() // at_a_time))  # networks a notebook may train at a time
-    if from_nothing:
+    if mode == "--from-nothing":
         base = _from_nothing(scale)
         folder = base / "figures" / "rerun" / place
         environment |= {"REPROLIB_ZOO": str(base / "zoo"), "REPROLIB_CACHE": str(base / "cache"), "REPROLIB_FIGURES": str(base / "figures")}
         place = Path("from-nothing") / place
     notebook = store.root() / "data" / "runs" / place.with_suffix(".ipynb")
-    return Job(finding, scale, source, notebook, folder, typed, environment, timeout_s)
+    return Job(finding, source, notebook, folder, typed, environment)
 
 
 def _from_nothing(scale: str) -> Path:
@@ -195,7 +207,7 @@ def _from_nothing(scale: str) -> Path:
     return store.root() / "data" / "from-nothing" / scale
 
 
-def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> RunResult:
+def _run_one(job: Job, timeout_s: float | None, stop: threading.Event, report: Callable[[str], None]) -> RunResult:
     from reprolib.run import headless, page  # papermill takes a second to import
 
     def emit(line: str) -> None:
@@ -207,39 +219,22 @@ def _run_one(job: Job, stop: threading.Event, report: Callable[[str], None]) -> 
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"} | dict(job.environment)
     try:
         with store.lock(job.notebook, timeout_s=0):
-            outcome = headless.execute(job.source, job.notebook, job.parameters, environment, job.timeout_s, emit, stop)
+            outcome = headless.execute(job.source, job.notebook, job.parameters, environment, timeout_s, emit, stop)
             if outcome.status == "completed":
                 folder = page.folder_of(job.notebook)
                 page.write_page(job.notebook, folder, job.finding)
     except TimeoutError:
-        message = f"another run of {job.finding} at {job.scale} is in progress; wait for it to end"
-        outcome = headless.Outcome("failed", error="RunFailed", message=message)
+        message = f"another run of {job.finding} at {job.parameters['scale']} is in progress; wait for it to end"
+        outcome = Outcome("failed", error="RunFailed", message=message)
     except ReprolibError as error:
-        outcome = headless.Outcome("failed", error=type(error).__name__, message=str(error))
-    ending = vars(outcome)
-    if outcome.status == "timed out":
-        ending |= {"message": f"{job.finding} ran past its limit of {(job.timeout_s or 0) / 60:.3g} min"}
+        outcome = Outcome("failed", error=type(error).__name__, message=str(error))
     code = EXIT_CODES[outcome.status]
+    if outcome.status == "timed out":
+        outcome = dataclasses.replace(outcome, message=f"{job.finding} ran past its limit of {(timeout_s or 0) / 60:.3g} min")
     if outcome.status == "failed":
         # An error of ours keeps its own code and says itself what to do: missing data is 3, in a notebook as on the command line.
         code = getattr(getattr(errors, outcome.error, None), "exit_code", code)
-    result = RunResult(
-        job.finding, job.scale, exit_code=code, seconds=time.monotonic() - began, notebook=job.notebook, folder=folder, **ending
+    seconds, scale = time.monotonic() - began, job.parameters["scale"]
+    return RunResult(
+        **vars(outcome), finding=job.finding, scale=scale, exit_code=code, seconds=seconds, notebook=job.notebook, folder=folder
     )
-    return dataclasses.replace(result, next_step=_next_step(result))
-
-
-def _next_step(result: RunResult) -> str:
-    again = "the same command continues, since trained networks and finished measurements are kept"
-    if result.status == "completed":
-        return ""
-    if result.status == "interrupted":
-        return f"run it again when you like: {again}"
-    if result.status == "timed out":
-        return f"give it more time (--timeout MINUTES) or choose a smaller scale: {again}"
-    if result.status == "kernel died":
-        return f"most often memory ran out: free some, run one notebook at a time (--jobs 1) or choose a smaller scale; {again}"
-    if result.exit_code != errors.RunFailed.exit_code:
-        return f"do what the message says, then run it again: {again}"
-    where = f" at In [{result.cell}]" if result.cell else ""
-    return f"open {result.notebook}{where}, or run notebooks/{result.finding}.ipynb in JupyterLab (`make lab`)"

@@ -112,14 +112,14 @@ def test_a_kernel_that_never_starts_is_given_up(
     assert count.read_text() == "||"
 
 
-@pytest.mark.parametrize("variable", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
 def test_the_kernel_is_that_of_this_python_whatever_is_registered_as_python3(
-    notebook: Write, repository: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    notebook: Write, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = repository / "other" / "kernels" / "python3"
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "another environment's", "language": "python"}))
-    monkeypatch.setenv(variable, str(folder.parents[1]))
+    for variable in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(variable, str(folder.parents[1]))
     outcome, lines, _ = run(notebook("import sys\nprint(sys.executable)"))
     assert outcome == Outcome("completed")
     assert lines == [sys.executable]
