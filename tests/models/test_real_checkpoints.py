@@ -8,6 +8,7 @@ from reprolib import data, store
 from reprolib.errors import MissingData
 from reprolib.models.checkpoints import ExpectedAccuracy, load_public
 from reprolib.perturb.attacks import adversarial_accuracy
+from reprolib.training.loop import choose_precision
 
 # Clean accuracy and accuracy under PGD-20 (step 2.5 eps/20, one random start) at L2 .5, first 1,000 test images.
 TABLE = {
@@ -30,7 +31,7 @@ def test_real_networks_reach_the_accuracies_measured_elsewhere(name):
     architecture, clean, attacked = TABLE[name]
     x, y = test.x[:1000].float() / 255, test.y[:1000]
     network = load_public(folder / f"{name}.pth", architecture, accuracy=ExpectedAccuracy(x, y, clean, 0.002))
-    # bf16 only moves the images: the verdict on each is the network's own, in fp32
-    measured = adversarial_accuracy(network, x[:100], y[:100], "l2", 0.5, restarts=1, precision="bf16").value
+    # bf16, where the processor has it, only moves the images: the verdict on each is the network's own, in fp32
+    measured = adversarial_accuracy(network, x[:100], y[:100], "l2", 0.5, restarts=1, precision=choose_precision(x.device)).value
     three_standard_errors = 3 * math.sqrt(max(attacked * (1 - attacked), 0.01) / 100)
     assert abs(measured - attacked) <= three_standard_errors

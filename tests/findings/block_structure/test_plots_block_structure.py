@@ -1,5 +1,7 @@
 """The figures of block structure from planted matrices: what is drawn is what was planted, and nothing is drawn of what is not there."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,18 +122,23 @@ def rows():
     return pd.concat(frames, ignore_index=True)
 
 
+@pytest.fixture(scope="module")
+def drawn(rows):
+    """The figure of a name, drawn once."""
+    return functools.cache(lambda name: getattr(plots, name)(rows))
+
+
 NAMES = ("maps", "dominance", "lags", "index_panel", "radii", "same_depth", "adversarial", "settling", "overfitting", "bias")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_drawn_inside_the_page_and_alike_in_whatever_order_rows_come(name, rows):
-    draw = getattr(plots, name)
-    figure = draw(rows)
+def test_it_is_drawn_inside_the_page_and_alike_in_whatever_order_rows_come(name, rows, drawn):
+    figure = drawn(name)
     ink = figure.get_tightbbox()
     assert min(ink.x0, ink.y0) > -0.05
     assert ink.x1 < figure.get_figwidth() + 0.05
     assert ink.y1 < figure.get_figheight() + 0.05
-    assert style.png_bytes(figure, 40) == style.png_bytes(draw(rows.sample(frac=1, random_state=1)), 40)
+    assert style.png_bytes(figure, 40) == style.png_bytes(getattr(plots, name)(rows.sample(frac=1, random_state=1)), 40)
 
 
 def test_matrices_pairs_and_curves_come_back_from_rows_in_the_order_of_the_arms(rows):
@@ -148,8 +155,8 @@ def test_matrices_pairs_and_curves_come_back_from_rows_in_the_order_of_the_arms(
     assert curves(rows, "BLK-4", ("a", "b")) == between(rows[rows["quantity"] != "hsic_pair"]) == epochs_of(rows, "BLK-2") == []
 
 
-def test_all_maps_share_one_scale_and_stages_are_set_apart(rows):
-    figure = plots.maps(rows)
+def test_all_maps_share_one_scale_and_stages_are_set_apart(drawn):
+    figure = drawn("maps")
     shown = [ax.images[0] for ax in figure.axes if ax.images]
     assert len(shown) == 3  # no noise-trained network among the deep ones
     assert {image.get_clim() for image in shown} == {(0.0, 1.0)}
@@ -160,8 +167,8 @@ def test_all_maps_share_one_scale_and_stages_are_set_apart(rows):
     assert "mean 0.60" in titles[1]
 
 
-def test_the_line_over_lags_is_the_mean_over_seeds(rows):
-    ax = plots.lags(rows).axes[0]
+def test_the_line_over_lags_is_the_mean_over_seeds(drawn):
+    ax = drawn("lags").axes[0]
     lines = {line.get_label(): line for line in ax.lines}
     expected = np.mean([indices.mean_by_lag(matrix(0.6 + 0.02 * seed)) for seed in (0, 1)], axis=0)
     assert np.allclose(lines["robust"].get_ydata(), expected, atol=1e-6)
@@ -170,8 +177,8 @@ def test_the_line_over_lags_is_the_mean_over_seeds(rows):
     assert "robust, large eps" not in lines
 
 
-def test_the_index_panel_has_a_dot_per_network_and_the_papers_numbers_beside_its_arms(rows):
-    axes = plots.index_panel(rows).axes
+def test_the_index_panel_has_a_dot_per_network_and_the_papers_numbers_beside_its_arms(drawn):
+    axes = drawn("index_panel").axes
     assert [ax.get_title(loc="center").split("\n")[0] for ax in axes] == [
         "off-diagonal mean",
         "stage contrast",
@@ -197,8 +204,8 @@ def test_controls_of_another_architecture_get_a_panel_of_their_own(rows):
     assert len(plots.index_panel(with_arms_only).axes) == 4
 
 
-def test_the_trend_is_dotted_beyond_what_is_tested(rows):
-    figure = plots.radii(rows)
+def test_the_trend_is_dotted_beyond_what_is_tested(rows, drawn):
+    figure = drawn("radii")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "0.75", "1.5", "3"]
     solid, dotted = figure.axes[0].lines[:2]
     assert list(solid.get_xdata()) == [0, 0.75, 1.5]
@@ -207,22 +214,22 @@ def test_the_trend_is_dotted_beyond_what_is_tested(rows):
         plots.radii(rows[rows["arm"] == "standard"])
 
 
-def test_attack_success_stands_above_the_curves(rows):
-    left, right = plots.adversarial(rows).axes[:2]
+def test_attack_success_stands_above_the_curves(drawn):
+    left, right = drawn("adversarial").axes[:2]
     assert left.get_title(loc="left").endswith("succeeds: standard 90%, robust 90%")
     assert right.get_title(loc="left").endswith("succeeds: standard 40%, robust 40%")
     assert [list(line.get_ydata())[-1] for line in right.lines[:2]] == pytest.approx([0.2, 0.9])
 
 
-def test_the_mean_over_training_counts_the_last_epoch_as_itself(rows):
-    last = plots.settling(rows).axes
+def test_the_mean_over_training_counts_the_last_epoch_as_itself(drawn):
+    last = drawn("settling").axes
     courses = [ax for ax in last if ax.get_title(loc="center") == "mean over training"]
     expected = np.trapezoid([0.2, 0.4, 0.6, 1.0], [0, 1, 2, 3]) / 3
     assert courses[0].lines[0].get_ydata() == pytest.approx([expected] * L)
 
 
-def test_two_states_of_one_network_are_drawn_as_change(rows):
-    ax = plots.overfitting(rows).axes[0]
+def test_two_states_of_one_network_are_drawn_as_change(drawn):
+    ax = drawn("overfitting").axes[0]
     assert ax.lines[0].get_ydata() == pytest.approx(1 - np.linspace(1, 0.2, L))
     assert "best 30, last 80, before 1 to 30" in ax.get_title(loc="left")
 
