@@ -7,8 +7,6 @@ over all pixels and channels, in units of [0, 1]. Both margins are measured on f
 ground, as delta does, and count in its margin; they tell no texture.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math
@@ -21,9 +19,7 @@ from numpy.typing import NDArray
 from reprolib.data import shapes
 from reprolib.data.hues import HUE
 from reprolib.data.shapetexture import FIELD_RMS, SCALE_JITTER, Drawn, World, compose, draw, field_of, uniform_hues
-from reprolib.errors import BadInput, nearest
-
-RATIOS = {"2to1": 2.0, "1to1": 1.0, "1to2": 0.5}  # shape margin over texture margin
+from reprolib.errors import BadInput
 
 # Poses tried to align a pair: turns 5 degrees apart and 7 scales over the world's jitter, half-pixel offsets, every whole-pixel shift.
 TURN_DEG, N_SCALES, OFFSETS_PX = 5.0, 7, (0.0, 0.5)
@@ -99,13 +95,6 @@ def with_ratio(world: World, ratio: float) -> World:
         c = float(np.hypot(contrast, HUE) / np.hypot(turned, 1))
         world = dataclasses.replace(world, delta=float(np.sqrt(contrast**2 - c**2)), c=c)
     return dataclasses.replace(world, delta=round(world.delta, 4), c=round(world.c, 4))
-
-
-def world_at(world: World, name: str) -> World:
-    """`with_ratio` by the name of a set: "2to1", "1to1" or "1to2". Raises BadInput for another name."""
-    if name not in RATIOS:
-        raise BadInput(f"margin set {name!r} is unknown, allowed are {', '.join(RATIOS)}{nearest(name, RATIOS)}")
-    return with_ratio(world, RATIOS[name])
 
 
 def _shape_margins(world: World, n: int) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ import pytest
 
 from reprolib.data import margins, shapes
 from reprolib.data.hues import HUE
-from reprolib.data.shapetexture import FIELD_RMS, SHAPES, TEXTURES, World, world_of
+from reprolib.data.shapetexture import FIELD_RMS, MARGIN_SETS, SHAPES, TEXTURES, World, world_of
 from reprolib.errors import BadInput
 
 WORLD = World()
@@ -15,7 +15,11 @@ WORLD = World()
 
 @pytest.mark.parametrize(
     "world",
-    [WORLD, world_of("shapetexture_gratings", "train"), World(size=48, shapes=SHAPES[:4], textures=TEXTURES[4:], delta=0.1, c=0.1)],
+    [
+        WORLD,
+        world_of("shapetexture_gratings", "train"),
+        World(size=48, shapes=SHAPES[:4], textures=TEXTURES[4:], delta=0.1, c=0.1, rotation_deg=20.0),
+    ],
     ids=["laptop", "smoke", "large"],
 )
 def test_measured_margins_agree_with_the_closed_forms(world):
@@ -54,7 +58,7 @@ def test_margins_grow_with_their_own_contrast_and_ignore_the_other():
 
 
 def test_identical_shapes_have_no_margin_and_a_pair_of_two_is_its_own_median():
-    pair = dataclasses.replace(WORLD, shapes=("square", "plus"), textures=("dots", "blobs"))
+    pair = dataclasses.replace(WORLD, shapes=("square", "plus"), textures=("dots", "blobs"), rotation_deg=20.0)
     found = margins.measure(pair)
     assert found.shape_lowest == found.shape == found.shape_highest
     assert margins.measure(dataclasses.replace(pair, shapes=("square", "square"))).shape == 0
@@ -78,10 +82,10 @@ def test_aligned_figures_lie_whole_in_the_frame():
             assert 0.65 < figure.mean() / shapes.AREA < 1.4
 
 
-@pytest.mark.parametrize("name", list(margins.RATIOS))
-def test_a_set_has_the_ratio_of_its_name_at_the_contrast_of_the_world(name):
-    world = margins.world_at(WORLD, name)
-    assert margins.measure(world, n=200).ratio == pytest.approx(margins.RATIOS[name], rel=0.02)  # on other draws too
+@pytest.mark.parametrize("ratio", MARGIN_SETS.values())
+def test_a_set_has_the_ratio_asked_for_at_the_contrast_of_the_world(ratio):
+    world = margins.with_ratio(WORLD, ratio)
+    assert margins.measure(world, n=200).ratio == pytest.approx(ratio, rel=0.02)  # on other draws too
     assert np.hypot(world.delta, world.c) == pytest.approx(np.hypot(WORLD.delta, WORLD.c), abs=2e-4)
     assert dataclasses.replace(world, delta=WORLD.delta, c=WORLD.c) == WORLD
 
@@ -97,7 +101,6 @@ def test_a_world_found_once_is_found_again():
         (lambda: margins.measure(World(c=0.0)), "delta=0.28 and c=0.0 are given, allowed are two contrasts above 0"),
         (lambda: margins.measure(WORLD, n=1), "n=1 is not allowed: give at least 2 draws"),
         (lambda: margins.with_ratio(WORLD, 20), r"ratio=20 is outside \[1/4, 8\]"),
-        (lambda: margins.world_at(WORLD, "2to2"), "margin set '2to2' is unknown, allowed are 2to1, 1to1, 1to2; did you mean"),
     ],
 )
 def test_what_has_no_margin_is_refused(call, message):

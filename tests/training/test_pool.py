@@ -45,8 +45,18 @@ def worker(root: Path, *names: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of the weights that one call trains from beginning to end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPROLIB_ROOT", str(tmp_path_factory.mktemp("undisturbed")))
+        patch.setitem(scales.SCALES, "smoke", TINY)
+        pool.train_specs([ROBUST], report=lambda line: None)
+        return zoo.load(ROBUST).sha256
+
+
 def test_kill_9_in_the_third_epoch_of_an_adversarial_training_changes_no_bit(
-    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: str
 ) -> None:
     killed = worker(tmp_path / "killed", ROBUST.name)
     assert killed.stdout is not None
@@ -67,10 +77,7 @@ def test_kill_9_in_the_third_epoch_of_an_adversarial_training_changes_no_bit(
     card = zoo.card_of(ROBUST)
     assert card is not None
     assert card["training"]["resumed"] == 1
-    weights = zoo.load(ROBUST).sha256
-    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "undisturbed"))
-    pool.train_specs([ROBUST], report=lambda line: None)
-    assert zoo.load(ROBUST).sha256 == weights
+    assert zoo.load(ROBUST).sha256 == undisturbed
 
 
 @pytest.fixture
@@ -83,11 +90,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_no_epoch_is_begun_that_would_end_after_the_deadline_and_the_weights_are_those_of_one_call(
-    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: str, clock: SimpleNamespace
 ) -> None:
-    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "undisturbed"))
-    pool.train_specs([ROBUST], report=lambda line: None)
-    weights = zoo.load(ROBUST).sha256
     monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path / "disturbed"))
     monkeypatch.setattr(pool, "epoch_minutes", lambda spec, device: 1.0)
     said: list[str] = []
@@ -104,7 +108,7 @@ def test_no_epoch_is_begun_that_would_end_after_the_deadline_and_the_weights_are
     assert ended == [180, 180, 120]
     assert re.findall(r"epoch +(\d)/8", "\n".join(said)) == list("12345678")
     assert said.count(f"{ROBUST.name}: time is out; the next call goes on from its last epoch") == 2
-    assert zoo.load(ROBUST).sha256 == weights
+    assert zoo.load(ROBUST).sha256 == undisturbed
 
 
 @pytest.fixture
