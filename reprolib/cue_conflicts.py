@@ -9,17 +9,15 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from reprolib import store
 from reprolib.boundary import Classifier, check_count, not_finite
 from reprolib.data import cue_conflict as stimuli_of
 from reprolib.data.cue_conflict import CATEGORIES, STIMULI
-from reprolib.data.pictures import pictures
+from reprolib.data.pictures import picture, pictures
 from reprolib.errors import BadInput, CorruptFile, MissingData, nearest
 from reprolib.measures.shape_bias import IMAGENET_CLASSES, ShapeBias, by_category, decisions, shape_bias
 from reprolib.models.layers import eval_mode
@@ -97,7 +95,7 @@ def cue_conflict(
     device, found, classifier = device_of(net), [], Classifier(net)
     with eval_mode(net), torch.no_grad(), torch.autocast(device.type, enabled=False):
         for start in range(0, len(kept), batch_size):
-            x, _ = pictures(pixels(kept[start : start + batch_size]).float() / 255, size_px=size_px)
+            x, _ = pictures(pixels(kept[start : start + batch_size]), size_px=size_px)
             found.append(classifier(x.to(device)).cpu())
             if start == 0:
                 members = _members(classes, given, found[0].shape[1])  # before the rest is asked in vain
@@ -113,12 +111,12 @@ def cue_conflict(
 
 
 Pixels = Callable[[Sequence[int]], Tensor]
-"""Numbers of stimuli -> their pixels (n, 3, h, w) uint8."""
+"""Numbers of stimuli -> their pixels (n, 3, h, w) in [0, 1]."""
 
 
 def _copies() -> tuple[str, list[str], Pixels]:
     x = stimuli_of.load().images.x
-    return COPIES, list(_stems()), lambda chosen: x[list(chosen)]
+    return COPIES, list(_stems()), lambda chosen: x[list(chosen)].float() / 255
 
 
 def _originals(folder: Path) -> tuple[str, list[str], Pixels]:
@@ -136,20 +134,16 @@ def _originals(folder: Path) -> tuple[str, list[str], Pixels]:
         )
 
     def pixels(chosen: Sequence[int]) -> Tensor:
-        return torch.stack([_picture(there[wanted[k]]) for k in chosen])
+        return torch.cat([_original(there[wanted[k]]) for k in chosen])
 
     return f"The stimuli are those of {folder}.", wanted, pixels
 
 
-def _picture(path: Path) -> Tensor:
-    try:
-        with Image.open(path) as opened:
-            pixels = torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, SyntaxError) as error:
-        raise CorruptFile(f"{path} cannot be read as a picture ({error}): fetch it again") from error
-    if pixels.shape[1:] != (ORIGINAL_PX, ORIGINAL_PX):
-        raise BadInput(f"{path} has {pixels.shape[2]} x {pixels.shape[1]} px: the original stimuli have {ORIGINAL_PX} x {ORIGINAL_PX}")
-    return pixels
+def _original(path: Path) -> Tensor:
+    x = picture(path)
+    if x.shape[2:] != (ORIGINAL_PX, ORIGINAL_PX):
+        raise BadInput(f"{path} has {x.shape[3]} x {x.shape[2]} px: the original stimuli have {ORIGINAL_PX} x {ORIGINAL_PX}")
+    return x
 
 
 def _stems() -> Iterator[str]:

@@ -30,10 +30,9 @@ from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
 from reprolib.figures import style
 from reprolib.figures.verdicts import forest
 from reprolib.judging import claims
-from reprolib.judging.audit import comparison_lines, read_results
+from reprolib.judging.audit import comparison_lines, read_results, read_seen
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import claims_sha256
-from reprolib.judging.seen import seen_sentence
 from reprolib.judging.tidy import COLUMNS, card_rows, identity, joined, read_rows, rows_hash, write_rows
 from reprolib.models.checkpoints import open_checkpoint
 from reprolib.models.mine import Own
@@ -250,15 +249,16 @@ class Study(Roles):
             files = style.save(figure, path, self.stamp(name))
             figure.clear()
         rows = self._rows_hash([drawn] if isinstance(drawn, str) else drawn)
-        seen = seen_sentence(self.committed, name, rows)
+        told = read_seen(self.committed).get(name, {})
+        seen = told["text"] if told.get("rows") == rows else ""  # a sentence on other rows is none on these
         entry = {"name": name, "files": [p.name for p in files], "caption": caption, "failure": failure, "rows": rows, "seen": seen}
         self._figures = [*(one for one in self._figures if one["name"] != name), entry]
         show(
             {"image/png": path.with_suffix(".png").read_bytes(), "text/plain": caption},
             {"reprolib_file": f"{name}.png", "reprolib_caption": caption},
         )
-        told = f"A failed claim: {failure}. {seen or f'Not looked at yet at scale {self.settings.scale.name}.'}"
-        show({"text/markdown": f"*{escaped(caption)}* {escaped(told)}", "text/plain": f"{caption} {told}"})
+        below = f"A failed claim: {failure}. {seen or f'Not looked at yet at scale {self.settings.scale.name}.'}"
+        show({"text/markdown": f"*{escaped(caption)}* {escaped(below)}", "text/plain": f"{caption} {below}"})
 
     def _rows_hash(self, drawn: Sequence[str]) -> str:
         rows = self.rows

@@ -48,7 +48,7 @@ def pictures(images: Pictures, n: int | None = None, size_px: int | None = None,
             else f"is no folder, and no data set ({', '.join(registry.NAMES)}){nearest(str(images), registry.NAMES)}"
         )
         raise MissingData(f"images={fspath(images)!r} {why}: name a folder with {', '.join(SUFFIXES)} files")
-    return torch.cat([_fitted(_picture(files[k]), size_px or 224) for k in _drawn(len(files), n or n_of_many)]), None
+    return torch.cat([_fitted(picture(files[k]), size_px or 224) for k in _drawn(len(files), n or n_of_many)]), None
 
 
 def _drawn(there: int, n: int) -> list[int]:
@@ -56,7 +56,8 @@ def _drawn(there: int, n: int) -> list[int]:
     return sorted(torch.randperm(there, generator=torch.Generator().manual_seed(0))[:n].tolist())
 
 
-def _picture(path: Path) -> Tensor:
+def picture(path: Path) -> Tensor:
+    """A picture file, upright, as (1, 3, h, w) in [0, 1]. Raises CorruptFile where it cannot be read, BadInput for more than 8 bits."""
     try:
         with Image.open(path) as opened:
             if opened.mode.startswith(("I", "F")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from reprolib.errors import BadInput, CorruptFile, MissingData
 from reprolib.judging.claims import judge_finding
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import claims_sha256, load_claims
-from reprolib.judging.seen import read_seen
 from reprolib.judging.tidy import read_rows
 from reprolib.provenance import git
 
@@ -39,6 +39,20 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if older is not None:
         raise CorruptFile(f"{path} has one answer to {older} where there are two: it was judged by an older rule, run the notebook again")
     return results
+
+
+def read_seen(folder: Path) -> dict[str, dict[str, str]]:
+    """What a person who looked saw in each committed figure, by folder/seen.toml: a table a figure, empty where the file is not there.
+
+    `rows`: first 12 digits of `tidy.rows_hash` of the rows that it was drawn from; `text`: one sentence. Raises CorruptFile for another file.
+    """
+    path = folder / "seen.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise CorruptFile(f"{path} is not valid TOML ({error}): restore the committed file") from error
 
 
 def results_in_git(folder: Path) -> dict[str, Any] | None:

@@ -55,13 +55,6 @@ def test_cues_that_are_not_equally_easy_are_refused(monkeypatch, tmp_path):
     assert not (tmp_path / "calibration.json").exists()
 
 
-def test_unknown_cues_and_no_steps_are_refused():
-    with pytest.raises(BadInput, match="did you mean 'texture'"):
-        calibration.accuracy(World(), "textur", "pool", 0, 40)
-    with pytest.raises(BadInput, match="steps=3"):
-        calibration.accuracy(World(), "shape", "pool", 0, 3)
-
-
 def test_a_cue_is_learnt_by_a_real_training_and_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "N_TRAIN", 512)
     monkeypatch.setattr(calibration, "N_TEST", 64)
