@@ -71,6 +71,8 @@ def everything(tmp_path_factory):
 @pytest.mark.parametrize(("scale", "tau"), [("smoke", 0.2), ("laptop", 0)])
 def test_the_whole_protocol_holds_at_its_smallest_and_at_a_tau_that_a_reader_asks_for(tmp_path, scale, tau):
     study = planted_study(tmp_path, scale, tau=tau)
+    few = {"n_units": 4, "n_pairs": 4}  # how many there are changes nothing here but the time
+    study.settings = replace(study.settings, values={**study.settings.values, **few})
     nets = {"standard": [carded(0)], "robust": [carded(0, "l2")], "untrained": [carded(2, "untrained")]}
     measured = measured_at(study, nets)
     kinds = ("noise", "image")
