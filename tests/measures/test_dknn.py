@@ -78,8 +78,20 @@ def test_what_fp32_cannot_tell_apart_is_decided_in_float64() -> None:
 
 
 def test_neighbours_at_one_distance_are_taken_in_the_order_of_the_index() -> None:
-    index, y = {"a": torch.eye(6)[[0, 1, 2, 2, 2, 2]] + 0.0}, torch.tensor([0, 0, 1, 2, 1, 2])
-    assert DkNN(index, y, 3).counts({"a": torch.eye(6)[[2]]}).tolist() == [[[0, 2, 1]]]
+    points = torch.randn(20, 8, generator=generator(1))[torch.randint(20, (200,), generator=generator(2))]  # each several times
+    there, queries = Neighbourhood(points), torch.randn(15, 8, generator=generator(3))
+    far = (there.z.double() - there.prepared(queries)[0].double()[:, None]).square().sum(dim=2)
+    for k in (1, 30, 199):
+        assert torch.equal(there.nearest(queries, k).sort().values, far.argsort(stable=True)[:, :k].sort().values)
+
+
+def test_points_are_normalised_then_centred_and_lose_nothing_to_a_common_direction() -> None:
+    for x in (torch.randn(50, 8, generator=generator(1)), 1 + 1e-4 * torch.randn(50, 8, generator=generator(1))):
+        unit = torch.nn.functional.normalize(x.double(), dim=1)
+        expected = unit - unit.mean(dim=0)
+        z = Neighbourhood(x).z
+        assert z.dtype == torch.float32
+        assert (z - expected).abs().max() <= 1e-7 * expected.abs().max()
 
 
 @pytest.mark.parametrize("tile", [1, 700])
