@@ -40,6 +40,8 @@ CORRUPTIONS: dict[str, tuple[float, float, float]] = {
     "jpeg": (75, 40, 15),
     "pixelate": (4 / 3, 2, 4),
 }
+BANDS: dict[str, tuple[float, float]] = {"low": (-1, 1 / 8), "middle": (1 / 8, 1 / 4), "high": (1 / 4, 1)}
+"""Radial frequencies of band noise in cycles a px: above the first, up to the second; what is constant over an image is low."""
 LOW_FREQUENCY = ("contrast",)  # the families whose error lies mostly below .25 cycles a px; all others are high-frequency
 
 
@@ -95,10 +97,30 @@ def gaussian_noise(x: Tensor, sigma: float, ids: Iterable[int]) -> Tensor:
     x = checked_images(x)
     if sigma < 0:
         raise BadInput(f"sigma={sigma} is negative: allowed is 0 or more, in units of [0, 1]")
-    drawn = unit_noise(ids, tuple(x.shape[1:]))
-    if len(drawn) != len(x):
-        raise BadInput(f"{len(drawn)} ids are given for {len(x)} images: allowed is one each")
-    return (x + sigma * drawn.to(x)).clamp_(0, 1)
+    return (x + sigma * _drawn(ids, x).to(x)).clamp_(0, 1)
+
+
+def band_noise(x: Tensor, band: str, norm: float, ids: Iterable[int]) -> Tensor:
+    """The images plus normal noise of one of BANDS, of L2 norm exactly `norm` over each image's values before clipping to [0, 1].
+
+    ids: (n,) numbers that fix each image's noise: the noise of `gaussian_noise` under the same ids, filtered. Raises BadInput for an unknown
+    band, a negative norm, ids that are not one an image, and images too small to hold the band.
+    """
+    x = checked_images(x)
+    if band not in BANDS:
+        raise BadInput(f"band={band!r} is unknown, allowed are {', '.join(BANDS)}{nearest(band, BANDS)}")
+    if not 0 <= norm < math.inf:
+        raise BadInput(f"norm={norm} is not allowed: give 0 or more, the L2 norm of the noise of an image in [0, 1]")
+    above, up_to = BANDS[band]
+    height, width = x.shape[2:]
+    radius = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :])
+    is_in = (radius > above) & (radius <= up_to)
+    if not is_in.any():
+        raise BadInput(f"images of {height} x {width} px hold no frequency of band {band!r}: give larger ones")
+    drawn = _drawn(ids, x)
+    filtered = torch.fft.irfft2(torch.fft.rfft2(drawn) * is_in, s=(height, width))
+    length = torch.stack([one.norm() for one in filtered]).view(-1, 1, 1, 1)  # one by one: a sum's rounding may depend on the batch
+    return (x + (norm * filtered / length).to(x)).clamp_(0, 1)
 
 
 def unit_noise(ids: Iterable[int], shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -137,6 +159,14 @@ def corrupt(x: Tensor, family: str, strength: int, ids: Iterable[int]) -> Tensor
     if family == "contrast":
         return _contrast(x, value)
     return _jpeg(x, int(value)) if family == "jpeg" else _pixelate(x, value * length)
+
+
+def _drawn(ids: Iterable[int], x: Tensor) -> Tensor:
+    """Unit noise of the images x by their ids, on the CPU."""
+    drawn = unit_noise(ids, tuple(x.shape[1:]))
+    if len(drawn) != len(x):
+        raise BadInput(f"{len(drawn)} ids are given for {len(x)} images: allowed is one each")
+    return drawn
 
 
 def _contrast(x: Tensor, factor: float) -> Tensor:

@@ -17,6 +17,7 @@ EVERY = {
     "lowpass": lambda x, ids: distort.lowpass(x, 1.5),
     "highpass": lambda x, ids: distort.highpass(x, 1.5),
     "gaussian_noise": lambda x, ids: distort.gaussian_noise(x, 0.1, ids=ids),
+    **{f"{band}_noise": lambda x, ids, band=band: distort.band_noise(x, band, 2.0, ids) for band in distort.BANDS},
     **{f"{f}_{s}": lambda x, ids, f=f, s=s: distort.corrupt(x, f, s, ids) for f in distort.CORRUPTIONS for s in (1, 2, 3)},
 }
 
@@ -134,6 +135,43 @@ def test_noise_belongs_to_an_image_and_to_a_seed():
 def test_noise_that_cannot_be_is_refused(arguments, message):
     with pytest.raises(BadInput, match=message):
         distort.gaussian_noise(X, **arguments)
+
+
+@pytest.mark.parametrize("side", [(24, 24), (15, 22)])
+@pytest.mark.parametrize("band", distort.BANDS)
+def test_band_noise_has_its_norm_and_no_power_outside_its_band(band, side):
+    grey = torch.full((3, 3, *side), 0.5, dtype=torch.float64)
+    noise = distort.band_noise(grey, band, 1.5, range(3)) - grey  # too little to be clipped
+    assert noise.flatten(1).norm(dim=1).tolist() == pytest.approx([1.5] * 3, rel=1e-5)
+    radius = torch.hypot(*torch.meshgrid(*(torch.fft.fftfreq(n, dtype=torch.float64) for n in side), indexing="ij"))
+    inside = {"low": radius <= 1 / 8, "middle": (radius > 1 / 8) & (radius <= 1 / 4), "high": radius > 1 / 4}[band]
+    power = torch.fft.fft2(noise).abs().square()
+    assert float(power[..., ~inside].sum() / power.sum()) < 1e-10
+    assert (power[..., inside] > 0).all()  # the mean of an image, too, moves under low noise
+
+
+def test_bands_of_one_image_are_parts_of_one_noise():
+    grey = torch.full((2, 3, 16, 16), 0.5, dtype=torch.float64)
+    white = distort.unit_noise([3, 5], (3, 16, 16)).double()
+    for band in distort.BANDS:
+        noise = (distort.band_noise(grey, band, 1.0, [3, 5]) - grey).flatten(1)
+        both = (noise * white.flatten(1)).sum(dim=1) / noise.norm(dim=1) / white.flatten(1).norm(dim=1)
+        assert (both > 0.2).all()  # the root of its share of the power; 0 +- .04 of another draw
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"band": "hihg"}, "band='hihg' is unknown, allowed are low, middle, high.*'high'"),
+        ({"norm": -1.0}, "norm=-1.0 is not allowed: give 0 or more"),
+        ({"norm": math.nan}, "norm=nan is not allowed"),
+        ({"ids": range(4)}, "4 ids are given for 5 images"),
+        ({"x": X[..., :2, :2], "band": "middle"}, "images of 2 x 2 px hold no frequency of band 'middle'"),
+    ],
+)
+def test_band_noise_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(BadInput, match=message):
+        distort.band_noise(**{"x": X, "band": "high", "norm": 1.0, "ids": range(5)} | arguments)
 
 
 # --- masks
