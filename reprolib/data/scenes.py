@@ -76,8 +76,12 @@ def render(world: World, indices: Iterable[int]) -> Scenes:
         raise BadInput(f"indices are {min(index) if index else 'empty'}: allowed is at least one index, none below 0")
     drawn = [_scene(world, i) for i in index]
     image, labels = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
-    names = {"colour": HUE_NAMES, "texture": world.textures, "object": world.shapes, "part": shapes.PARTS}
-    return Scenes(image, labels, tuple(KINDS[i % len(KINDS)] for i in index), names)
+    return Scenes(image, labels, tuple(KINDS[i % len(KINDS)] for i in index), names_of(world))
+
+
+def names_of(world: World) -> dict[str, tuple[str, ...]]:
+    """Category -> names of its concepts, in the order of CATEGORIES and of the labels."""
+    return {"colour": HUE_NAMES, "texture": world.textures, "object": world.shapes, "part": shapes.PARTS}
 
 
 def random_masks(mask: Tensor, generator: torch.Generator) -> Tensor:
