@@ -32,8 +32,9 @@ from reprolib.models.networks import ARCHITECTURES, Network
 from reprolib.models.wrapped import Wrapped, device_of, wrap
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 from reprolib.perturb.inversion import follow, network_code, noise_start
+from reprolib.units import dissect, smoothness
 
-__all__ = ["attack_accuracy", "cka_map", "cue_conflict", "inverses", "network", "open_checkpoint", "rows", "wrap"]
+__all__ = ["attack_accuracy", "cka_map", "cue_conflict", "dissect", "inverses", "network", "open_checkpoint", "rows", "smoothness", "wrap"]
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -275,6 +275,7 @@ def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -
         "front_end",
         "roles",
         "cue_conflicts",
+        "units",
         "front_door",
         "study",
         "findings",
