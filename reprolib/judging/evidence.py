@@ -91,7 +91,7 @@ class Evidence:
         if missing is not None:
             return missing
         indices = self._of_finding(contrast.finding) if is_index(contrast.finding, contrast.quantity) else None
-        arms = self._values(contrast) if indices is None else indices.of_networks(contrast)
+        arms = self.values(contrast) if indices is None else indices.of_networks(contrast)
         reference = contrast.reference if contrast.statistic == "level" else 0.0
         if contrast.statistic == "paired":
             return paired_effect({arm: [*networks.values()] for arm, networks in _paired(arms, contrast).items()}, reference)
@@ -107,7 +107,8 @@ class Evidence:
                 return Absent("not measured" if len(without) == len(contrast.arms) else f"{', '.join(without)} not measured")
         return None
 
-    def _values(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
+    def values(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
+        """The number of each network of the contrast's arms, whose rows are there and are no index, arm by arm."""
         made = made_of(contrast.finding, contrast.quantity)
         assert isinstance(made, Made)
         by_quantity: list[dict[Key, NDArray[np.float64]]] = []

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from reprolib.judging.controls import Control
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import Claim
-from reprolib.judging.quantities import Made, layered_mean, layered_ratio, minus
+from reprolib.judging.quantities import LEAST_UNITS, Made, layered_mean, layered_ratio, minus
 from reprolib.measures.effects import Absent, NetworkValue
-from reprolib.measures.quantities import of_mean
+from reprolib.measures.quantities import of_mean, of_ratio
 
 MOST_FALSE = 0.01  # of a network's units may detect a random mask
 MOST_TURNED = 0.5  # of the images may be turned wrong when random channels are removed, or nothing is left to compare
@@ -28,12 +28,20 @@ def _of_units(each: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> Mad
     return Made(("detector",), value, with_reached=True, by_layer=True)
 
 
+def _variety(name: str, got: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+    """Over detectors that are not alone in their layer; a network of fewer than 8 detectors has no value."""
+    variety, in_company, weights, detects, *_ = got
+    if (n := int(detects.sum())) < LEAST_UNITS:
+        return Absent(f"{name} has {n} detectors, {LEAST_UNITS} are needed")
+    return of_ratio(name, variety * in_company * weights, in_company * weights, resampled, least=1)
+
+
 QUANTITIES: Mapping[str, Made] = {
     "high_minus_low": minus("relative_change@high", "relative_change@low"),
     "low_level_share": layered_ratio("detector"),
     "detector_rate": _of_units(lambda low, detects: detects),
     "low_minus_object_and_part": _of_units(lambda low, detects: detects * (2 * low - 1)),
-    "concept_variety": layered_ratio("variety"),
+    "concept_variety": Made(("variety", "detects"), _variety, with_reached=True, by_layer=True),
     **{
         f"mean_{quantity}": layered_mean(quantity)
         for quantity in (
@@ -47,7 +55,8 @@ QUANTITIES: Mapping[str, Made] = {
         )
     },
 }
-"""Rows `detector`: 1 colour or texture, 0 object or part, reached where the unit detects anything. `variety`: reached where a layer has two."""
+"""Rows `detector`: 1 colour or texture, 0 object or part, reached where the unit detects anything. `variety`: reached where a layer has two; `detects`: 1 of a
+detector, under SIM-5."""
 
 
 def random_masks(claim: Claim, evidence: Evidence) -> Control:

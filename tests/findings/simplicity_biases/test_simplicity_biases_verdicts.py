@@ -50,9 +50,28 @@ def test_each_verdict_on_a_mean_over_hidden_units(claim: str, robust: list[float
 def test_each_verdict_on_shares_of_detectors(robust: list[float], verdict: str) -> None:
     levels = {"standard": [0.5] * 3, "robust": robust}
     assert judge("SIM-4", detectors(levels), "laptop")["verdict"].startswith(verdict)
-    variety = together(detectors(levels), units("SIM-5", "variety", {arm: [1 - x for x in of] for arm, of in levels.items()}, share=True))
-    masks = variety[variety["quantity"] == "random_iou"].assign(claim="SIM-5")
-    assert judge("SIM-5", together(variety, masks), "laptop")["verdict"].startswith(verdict)
+    rows = varied({arm: [1 - x for x in of] for arm, of in levels.items()})
+    assert judge("SIM-5", rows, "laptop")["verdict"].startswith(verdict)
+
+
+def varied(levels: Levels) -> pd.DataFrame:
+    """All units are detectors; that share of them differs in concept from all others of its layer, the rest from none."""
+    masks = detectors(levels).query("quantity != 'detector'").replace({"claim": {"SIM-4": "SIM-5"}})
+    every = units("SIM-5", "detects", {arm: [1.0] * len(of) for arm, of in levels.items()}, share=True)
+    return together(units("SIM-5", "variety", levels, share=True), every, masks)
+
+
+def test_eight_detectors_have_a_variety_whether_or_not_they_share_a_layer() -> None:
+    rows = varied({"standard": [0.5] * 3, "robust": near(0.2)})
+    number, one = rows["unit"].str[-3:].astype(int), (rows["arm"] == "robust") & (rows["seed"] == 1)
+    late = one & rows["unit"].str.startswith("late")
+    few = late & (rows["quantity"] == "detects") | one & (rows["quantity"] == "detects") & (number >= 8)
+    rows.loc[few, "value"] = 0.0  # 8 detectors, all of the stem
+    alone = one & (rows["quantity"] == "variety") & ((number >= 6) | late)
+    rows.loc[alone, "reached"] = False
+    assert judge("SIM-5", rows, "laptop")["networks"]["robust"]
+    rows.loc[one & (rows["quantity"] == "detects") & (number >= 7), "value"] = 0.0
+    assert "has 7 detectors, 8 are needed" in judge("SIM-5", rows, "laptop")["reason"]
 
 
 def test_layers_count_alike_whatever_their_number_of_units() -> None:
