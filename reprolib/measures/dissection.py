@@ -25,7 +25,8 @@ LEAST_SHARE = 0.2  # of the quantile asked for: a unit with fewer positions abov
 NEAR_TIE = 0.1  # two IoUs that differ by less, of the larger, are no label
 LEAST_ABOVE = 8  # positions that must lie above a threshold
 BINS = 2048
-AT_ONCE = 2**20  # values resized at a time
+LEAST_WINDOW = 1e-30  # of a histogram: bins of a narrower one are too many a unit of activation for fp32
+AT_ONCE = 2**20  # values resized, or kept unsorted, at a time
 
 Batch = tuple[Mapping[str, Tensor], Tensor]
 """Maps (n, c, h, w) by layer, and the masks (k, n, height, width) bool of k concepts on the same n images."""
@@ -122,8 +123,9 @@ def thresholds(batches: Batches, quantiles: Sequence[float] = (QUANTILE,)) -> di
     """Layer -> the least values that at most a share `quantiles` of a unit's positions exceed (strictly), over all images.
 
     Of n positions the order statistic floor(q n) from above: so a unit that is 1 on a share q and 0 elsewhere has threshold 0. Two passes: a
-    histogram a unit, over a window guessed from the first batch; then, of the values inside the one bin that holds the order statistic, how
-    often each occurs. Exact with ties and whatever the window; memory does not grow with the number of images.
+    histogram a unit, over a window guessed from the first batch and widened as larger values come; then, of the values inside the one bin that
+    holds the order statistic, how often each occurs. Exact with ties and whatever the window.
+    Memory does not grow with the number of images, but by those few values.
     Raises BadInput for a quantile outside (0, 1), one that fewer than 8 positions of a layer lie above, and values that are not finite.
     """
     for q in quantiles:
@@ -222,10 +224,10 @@ class _Counted:
 
     @classmethod
     def over(cls, first: Tensor) -> _Counted:
-        """Empty, with a window of half as much again as the range of the first batch (n, c, h, w)."""
+        """Empty, with a window of half as much again as the range of the first batch (n, c, h, w); `widen` follows larger values."""
         low, high = torch.aminmax(first.movedim(1, 0).flatten(1), dim=1)
         spread = torch.maximum(1.5 * (high - low), 0.01 * (high - low).max())
-        scale = BINS / torch.where(spread > 0, spread, 1.0)
+        scale = BINS / spread.clamp(min=LEAST_WINDOW)
         empty = torch.zeros(len(low), BINS, dtype=torch.long, device=first.device)
         return cls(low[:, None, None], scale[:, None, None], empty, torch.zeros(len(low), dtype=torch.float64, device=first.device))
 
@@ -239,9 +241,19 @@ class _Counted:
         self.total += x.abs().sum(dim=(0, 2, 3), dtype=torch.float64)
         if not bool(self.total.isfinite().all()):
             raise BadInput(f"layer {layer!r} holds values that are not finite: look at the network and its input")
+        self.widen(x.amax(dim=(0, 2, 3)))
         offset = BINS * torch.arange(c, dtype=torch.int32, device=x.device)[:, None, None]
         self.histogram += torch.bincount((self.places(x) + offset).flatten(), minlength=c * BINS).view(c, BINS)
         self.n += x.numel() // c
+
+    def widen(self, high: Tensor) -> None:
+        """Windows that reach `high` (c,): doubled, two bins becoming one, as often as it takes; places in them stay what `places` gives."""
+        ratio = (high.double() - self.low[:, 0, 0]) / BINS * self.scale[:, 0, 0]
+        times = torch.frexp(ratio).exponent.clamp(min=0)[:, None]
+        if bool(times.any()):
+            merged = torch.arange(BINS, device=high.device) >> times.clamp(max=BINS.bit_length()).long()
+            self.histogram = torch.zeros_like(self.histogram).scatter_add_(1, merged, self.histogram)
+            self.scale = (self.scale.double() * 2.0 ** -times[..., None].double()).float()
 
     def look_for(self, ranks: Sequence[int]) -> None:
         """Between the passes: the bins of the order statistics `ranks`, and what rank each has inside its bin."""
@@ -259,7 +271,7 @@ class _Counted:
             value = x[tuple(inside.T)]
             self.keys.append(((inside[:, 1] + j * len(wanted)) << 32) + _ordered(value) + 2**31)
             self.counts.append(torch.ones_like(self.keys[-1]))
-        if sum(map(len, self.keys)) > AT_ONCE:
+        if sum(map(len, self.keys)) > max(AT_ONCE, 2 * len(self.keys[0])):  # the first are merged: each is sorted a few times only
             self.merge()
 
     def merge(self) -> None:
@@ -271,12 +283,15 @@ class _Counted:
     def values(self, layer: str) -> tuple[Tensor, Tensor]:
         """The order statistics (ranks, c), and the share of positions that lie above each. Raises BadInput where the second pass lacks one."""
         self.merge()
+        changed = BadInput(f"layer {layer!r} gives other values when the same images are shown again: put the network in eval mode")
         keys, upto = self.keys[0], self.counts[0].cumsum(0)
+        if not len(keys):
+            raise changed
         first = torch.searchsorted(keys, torch.arange(self.bins.numel(), device=keys.device) << 32)
         start = torch.where(first > 0, upto[(first - 1).clamp(min=0)], 0)
         place = torch.searchsorted(upto, start + self.ranks.flatten(), right=True)
         if bool((place == len(keys)).any()) or bool((keys[place] >> 32 != torch.arange(len(place), device=keys.device)).any()):
-            raise BadInput(f"layer {layer!r} gives other values when the same images are shown again: put the network in eval mode")
+            raise changed
         above = self.n - self.before.flatten() - (upto[place] - start)
         bits = ((keys[place] & (2**32 - 1)) - 2**31).int()
         value = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32)  # `_ordered`, undone

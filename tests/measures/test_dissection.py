@@ -65,6 +65,25 @@ def test_at_most_the_asked_share_lies_strictly_above_a_threshold() -> None:
     assert of.n == 10_000
 
 
+def test_a_first_batch_without_activations_costs_neither_time_nor_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = F.relu(torch.randn(40, 6, 16, 16, generator=problems.generator(0))) * torch.tensor([1e-3, 1, 50, 1e4, 1e-9, 1e30])[:, None, None]
+    x[:2] = 0
+    kept: list[int] = []
+    keep = dissection._Counted.keep
+
+    def counted(self: dissection._Counted, some: torch.Tensor) -> None:
+        keep(self, some)
+        kept.append(sum(map(len, self.keys)))
+
+    monkeypatch.setattr(dissection._Counted, "keep", counted)
+    of = dissection.thresholds(lambda: (({"layer": some}, torch.zeros(0)) for some in x.split(2)), (0.005,))["layer"]
+    ordered = x.movedim(1, 0).flatten(1).sort(dim=1).values
+    assert torch.equal(of.value[0], ordered[:, -1 - 51])  # 51 of 10,240 lie above
+    assert kept[-1] < 0.01 * x.numel()
+    tiny = torch.full((40, 1, 16, 16), 1e-38) * torch.arange(40)[:, None, None, None]
+    assert dissection.quantile(lambda: tiny.split(2), 1.0) == tiny.max()
+
+
 def test_a_unit_that_is_a_concept_of_just_that_area_has_iou_1() -> None:
     mask = rectangles(40, 20, (1, 2), 0)  # .005 of all pixels
     other = rectangles(40, 20, (4, 4), 1)
