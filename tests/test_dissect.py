@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import problems
@@ -77,7 +79,40 @@ def test_a_layer_of_dead_units_is_left_out_and_said(capsys: pytest.CaptureFixtur
     model.conv.bias.data.fill_(-5)  # type: ignore[union-attr]
     units = reprolib.dissect(model, x, concepts)
     assert set(units["layer"]) == {"conv"}
+    none = reprolib.dissect(model, x, concepts, layers="relu")
+    assert len(none) == 0
+    assert list(none) == list(units)
     assert "Layer relu: all 4 units are dead (mean |a| below 1e-08 on all images), and are left out." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode])
+def test_the_callers_precision_and_modes_change_nothing(state: Callable[[], AbstractContextManager[Any]], scenes: Scenes) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, stride=3), nn.BatchNorm2d(6), nn.Dropout(0.5))
+    for k, parameter in enumerate(model.parameters()):
+        nn.init.normal_(parameter, generator=problems.generator(k))
+    plain = reprolib.dissect(model, scenes, quantile=0.02)
+    with state():
+        assert reprolib.dissect(model, scenes, quantile=0.02).equals(plain)
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert reprolib.dissect(model, scenes, quantile=0.02).equals(plain)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(part.training and not part._forward_hooks for part in model.modules())
+
+
+def test_one_layer_is_named_as_a_text_and_a_wrapped_model_says_its_own_names(scenes: Scenes) -> None:
+    wrapped = reprolib.wrap(Reds(), (0.5,) * 3, (0.5,) * 3)
+    assert set(reprolib.dissect(wrapped, scenes, layers="conv")["layer"]) == {"conv"}
+    for of in (reprolib.dissect, lambda net, given, layers: reprolib.smoothness(net, X, layers)):
+        with pytest.raises(BadInput, match="^layer 'convv' is unknown; allowed: conv, relu, head; did you mean 'conv'"):
+            of(wrapped, scenes, layers=["convv"])
+
+
+def test_a_network_of_another_precision_and_what_is_no_network_are_refused(scenes: Scenes) -> None:
+    for net, sentence in ((Reds().half(), r"make both float32"), ("resnet18", "model='resnet18' is no network: give a module")):
+        with pytest.raises(BadInput, match=sentence):
+            reprolib.dissect(net, scenes)  # type: ignore[arg-type]
 
 
 def wrong(**given: Any) -> dict[str, Any]:
@@ -98,6 +133,10 @@ X, CONCEPTS = spots()
         (wrong(concepts=[*CONCEPTS, ("a", "b", 1 + 0 * CONCEPTS[0][2])]), r"concept 'b' \(a\) is everywhere in every image"),
         (wrong(concepts=CONCEPTS[:1]), "1 concept is given: .*give two at least"),
         (wrong(concepts=None), "concepts are needed"),
+        (wrong(concepts={"red": CONCEPTS[0][2]}), r"a concept is a str of length 3: give \(category, name, masks \(n, h, w\) bool\) each"),
+        (wrong(concepts=[one[1:] for one in CONCEPTS]), "a concept is a tuple of length 2"),
+        (wrong(concepts=[("colour", "red", "red.png")]), r"concept 'red' \(colour\) has a str as masks: give a tensor \(12, 32, 32\)"),
+        (wrong(layers=[]), "layers are empty"),
         (wrong(quantile=1.0), r"quantile=1.0 is not allowed: .* in \(0, 1\)"),
         (wrong(quantile=0.0005), "quantile=0.0005 leaves 6 of the 12288 positions of layer 'conv' above"),
         (wrong(images=X * 255), "divide bytes by 255"),

@@ -66,6 +66,7 @@ def test_a_layer_all_dead_is_told_of(capsys):
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
+        ({"sigma": float("nan")}, "sigma=nan is not finite: allowed is 0 or more"),
         ({"sigma": -0.1}, "sigma=-0.1 is negative: allowed is 0 or more"),
         ({"layers": ["5"]}, "layer '5' is unknown; allowed: pixels, 0, 1, 2, 3, 4"),
         ({"layers": ["4"]}, r"layer 4 gives no maps \(n, c, h, w\): name one that does"),
@@ -80,3 +81,25 @@ def test_wrong_input_is_told_in_one_sentence(asked, sentence):
 def test_a_network_without_maps_is_refused():
     with pytest.raises(BadInput, match="no module of this network gives maps"):
         reprolib.smoothness(nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), IMAGES)
+
+
+def test_maps_that_are_not_finite_are_refused_and_those_in_half_precision_do_not_overflow():
+    class Halved(nn.Module):
+        """A map of 0 and 1,000 in half precision, whose total variation is beyond what half precision holds."""
+
+        def __init__(self):
+            super().__init__()
+            self.gain, self.map = nn.Parameter(torch.tensor(1000.0)), nn.Identity()
+
+        def forward(self, x):
+            return self.map((self.gain * (x > 0.5)).half()).float().mean(dim=(2, 3))
+
+    model = Halved()
+    found = reprolib.smoothness(model, IMAGES, sigma=0)
+    exact = total_variation(1000 * (IMAGES > 0.5).float()).mean(dim=0)
+    assert exact.min() > 65504
+    assert found["tv_clean"].tolist() == pytest.approx(exact.tolist())
+    with torch.no_grad():
+        model.gain.fill_(torch.nan)
+    with pytest.raises(BadInput, match="layer 'map' holds values that are not finite"):
+        reprolib.smoothness(model, IMAGES)

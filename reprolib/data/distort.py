@@ -92,11 +92,12 @@ def highpass(x: Tensor, sigma_px: float) -> Tensor:
 def gaussian_noise(x: Tensor, sigma: float, ids: Iterable[int]) -> Tensor:
     """The images plus independent normal noise of standard deviation sigma (units of [0, 1]) on every value, clipped.
 
-    ids: (n,) numbers that fix each image's noise (`unit_noise`). Raises BadInput when sigma is negative, or ids are not one an image.
+    ids: (n,) numbers that fix each image's noise (`unit_noise`). Raises BadInput when sigma is negative or not finite, or ids are not one an image.
     """
     x = checked_images(x)
-    if sigma < 0:
-        raise BadInput(f"sigma={sigma} is negative: allowed is 0 or more, in units of [0, 1]")
+    if not 0 <= sigma < math.inf:
+        what = "negative" if sigma < 0 else "not finite"
+        raise BadInput(f"sigma={sigma} is {what}: allowed is 0 or more, in units of [0, 1]")
     return (x + sigma * _drawn(ids, x).to(x)).clamp_(0, 1)
 
 

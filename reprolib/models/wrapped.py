@@ -41,8 +41,7 @@ def wrap(model: nn.Module, mean: Sequence[float], std: Sequence[float], logits: 
     logits: where it gives a tuple or a dict, the place or the key of the logits, or a function of what it gives.
     Raises BadInput for a normaliser in other units, weights that are not float32, and data-parallel wrappers.
     """
-    if not isinstance(model, nn.Module):
-        raise BadInput(f"model={model!r} is no network: give a module, made of its class, such as Net()")
+    _check_module(model)
     refuse_data_parallel(model)
     given_normaliser(mean, std)
     kinds = {tensor.dtype for tensor in model.parameters() if tensor.dtype != torch.float32}
@@ -66,8 +65,7 @@ def given_normaliser(mean: Sequence[float] | None, std: Sequence[float] | None) 
 
 def copy_of(model: nn.Module) -> nn.Module:
     """A deep copy. Raises BadInput for what is no module, and for one that cannot be copied."""
-    if not isinstance(model, nn.Module):
-        raise BadInput(f"model={model!r} is no network: give a module, made of its class, such as Net()")
+    _check_module(model)
     try:
         return copy.deepcopy(model)
     except RuntimeError as error:  # torch.nn.utils.weight_norm, for one
@@ -77,5 +75,11 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's weights live: the CPU for one without any."""
+    """Where a model's weights live: the CPU for one without any. Raises BadInput for what is no module."""
+    _check_module(model)
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
+def _check_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"model={model!r} is no network: give a module, made of its class, such as Net()")
