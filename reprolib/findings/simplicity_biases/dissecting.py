@@ -19,7 +19,7 @@ from reprolib.figures import style
 from reprolib.findings.simplicity_biases.rows import IN_FULL, names, rows_of
 from reprolib.measures import dissection
 from reprolib.measures.dissection import DETECTS, QUANTILE, Overlaps
-from reprolib.models.layers import fold_batch_norm
+from reprolib.models.layers import features, fold_batch_norm
 from reprolib.models.networks import MINE, Network
 from reprolib.study import Study
 
@@ -60,7 +60,7 @@ class Shown:
         """(names,) bool: colours and textures."""
         return torch.tensor([category in LOW for category in self.categories])
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """A hash of the images, the masks and what is asked."""
         digest = hashlib.sha256(self.x.numpy().tobytes())
@@ -151,19 +151,36 @@ def dissected(study: Study, nets: Mapping[str, Sequence[Network]], question: Que
         return pd.DataFrame()
     there, frames = shown(study), []
     for role, network in study.each(nets):
-        in_full = role in IN_FULL
+        in_full, folded = role in IN_FULL, fold_batch_norm(network)
+        if role == MINE and not _keep_large_maps(folded, there):
+            continue
 
-        def compute(network: Network = network, in_full: bool = in_full) -> Mapping[str, Tensor]:
+        def compute(network: Network = network, folded: Network = folded, in_full: bool = in_full) -> Mapping[str, Tensor]:
             study.report(f"{network.card['name']}: {question.__name__}, {len(there.x)} scenes")
             with torch.no_grad():
-                return summary(question, fold_batch_norm(network), there, in_full)
+                return summary(question, folded, there, in_full)
 
         key = {"network": network.sha256, "scenes": there.key, "in full": in_full}
         kept = store.cache("dissected", key, compute, functools.partial(summary, question))
         frames += [*_of_units(role, network, kept, there), *_of_network(role, network, kept, there)]
+    if not frames:
+        return pd.DataFrame()
     rows = pd.concat(frames, ignore_index=True)
     before = [study.committed_rows()] if study.only_mine else []
     return pd.concat([rows, *concept_counts(rows, smallest_of=pd.concat([rows, *before]))], ignore_index=True)
+
+
+def _keep_large_maps(network: Network, there: Shown) -> bool:
+    """Take from a reader's network (a copy) the layers that have too few positions to be dissected, and say so; whether any is left."""
+    sizes = {
+        name: one[0, 0].numel() for name, one in features(network, there.x[:1].to(there.device).float() / 255, network.layer_names).items()
+    }
+    large = [name for name, size in sizes.items() if round(QUANTILE * size * len(there.x), 6) >= dissection.LEAST_ABOVE]
+    if small := [name for name in sizes if name not in large]:
+        few = f"fewer than {dissection.LEAST_ABOVE} of their positions on {len(there.x)} scenes are strongest ones"
+        print(f"{network.card['name']}: not dissected are {', '.join(small)}: {few}.")
+    network.layer_names = tuple(large)
+    return bool(large)
 
 
 def _world(study: Study) -> shapetexture.World:

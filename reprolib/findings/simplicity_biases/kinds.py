@@ -65,8 +65,9 @@ def kinds(study: Study, nets: Mapping[str, Sequence[Network]], question: Questio
     images, frames = shown(study), []
     for role, network in study.each(nets):
         found = asked(study, network, question, images, images.key)
-        frames += unit_rows(CLAIM, role, network, found, alive(network, images), None if role in IN_FULL else OF_ALL)
-        frames.append(_dead(role, network, alive(network, images)))
+        live = alive(network, images)
+        frames += unit_rows(CLAIM, role, network, found, live, None if role in IN_FULL else OF_ALL)
+        frames.append(_dead(role, network, live))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -19,7 +19,8 @@ from reprolib.findings.simplicity_biases.figures.dissected import COLOURS, detec
 from reprolib.measures import dissection
 from reprolib.measures.dissection import Overlaps
 from reprolib.models.layers import features
-from reprolib.models.networks import Network
+from reprolib.models.mine import Own
+from reprolib.models.networks import MINE, Network
 
 PLANTED = ("grating_0", "disc", "disc")  # what units 0, 1 and 2 of layer "late" detect
 RECIPES = {"standard": "std", "robust": "l2_075"}
@@ -114,6 +115,17 @@ def test_the_low_level_share_has_an_interval_over_scenes_and_sweeps_of_both_arms
     assert network["low_share@iou_.04"] == network["low_share@q_.005"] == network["low_share@q_.02"] == pytest.approx(1.25 / 1.75, abs=1e-3)
     assert network["detectors@iou_.1"] <= network["detectors@iou_.06"] <= network["detectors@iou_.02"]
     assert not rows["quantity"][rows["arm"] == "untrained"].str.contains("@").any()
+
+
+def test_small_maps_of_a_readers_network_are_left_out_and_said(study: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 16), nn.ReLU(), nn.Flatten(), nn.Linear(6, 4), nn.ReLU()
+    own = Own(nn.Sequential(*layers), torch.zeros(2, 3, 16, 16), 4)
+    wide, point, vector = names = own.layer_names
+    rows = dissecting.dissected(study, {"standard": [carded(0, "std")], MINE: [own]}, concepts)
+    rows = rows[rows["arm"] == MINE]
+    assert set(rows.loc[rows["quantity"] == "dead", "unit"]) == {wide, vector}  # the last map is repeated to 4 x 4
+    assert f"not dissected are {point}: fewer than 8 of their positions on 120 scenes are strongest ones." in capsys.readouterr().out
+    assert own.layer_names == names
 
 
 def test_untrained_units_detect_next_to_no_random_mask(study: Any) -> None:
