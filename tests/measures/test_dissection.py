@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reprolib.errors import BadInput
-from reprolib.measures import dissection
+from reprolib.measures import dissection, order_statistics
 from reprolib.measures.dissection import Overlaps
 
 
@@ -69,13 +69,13 @@ def test_a_first_batch_without_activations_costs_neither_time_nor_memory(monkeyp
     x = F.relu(torch.randn(40, 6, 16, 16, generator=problems.generator(0))) * torch.tensor([1e-3, 1, 50, 1e4, 1e-9, 1e30])[:, None, None]
     x[:2] = 0
     kept: list[int] = []
-    keep = dissection._Counted.keep
+    keep = order_statistics.Counted.keep
 
-    def counted(self: dissection._Counted, some: torch.Tensor) -> None:
+    def counted(self: order_statistics.Counted, some: torch.Tensor) -> None:
         keep(self, some)
         kept.append(sum(map(len, self.keys)))
 
-    monkeypatch.setattr(dissection._Counted, "keep", counted)
+    monkeypatch.setattr(order_statistics.Counted, "keep", counted)
     of = dissection.thresholds(lambda: (({"layer": some}, torch.zeros(0)) for some in x.split(2)), (0.005,))["layer"]
     ordered = x.movedim(1, 0).flatten(1).sort(dim=1).values
     assert torch.equal(of.value[0], ordered[:, -1 - 51])  # 51 of 10,240 lie above

@@ -113,7 +113,7 @@ def table(rows: pd.DataFrame, known: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """What the notebook tells of the detectors: a line an arm, means over its networks.
 
     live units; detectors of each category; of random masks; share of detectors whose two best IoUs are within 10 %; share of a detector's
-    active pixels inside its concept; half-width of the low-level share over scenes.
+    active pixels inside its concept; half-width of the low-level share over scenes, at the thresholds of all scenes.
     """
     own = rows[rows["claim"] == LABELS]
     unit = own[own["quantity"].isin(["concept", "iou", "iou_second", "inside"])]
@@ -161,7 +161,8 @@ def dissected(study: Study, nets: Mapping[str, Sequence[Network]], question: Que
                 return summary(question, folded, there, in_full)
 
         key = {"network": network.sha256, "scenes": there.key, "in full": in_full}
-        kept = store.cache("dissected", key, compute, functools.partial(summary, question))
+        measured_by = functools.partial(_folded_summary, question)
+        kept = store.cache("dissected", key, compute, measured_by)
         frames += [*_of_units(role, network, kept, there), *_of_network(role, network, kept, there)]
     if not frames:
         return pd.DataFrame()
@@ -212,6 +213,11 @@ def summary(question: Question, network: Network, there: Shown, in_full: bool) -
             kept |= {f"{layer}|best@{q}": own.best[j].cpu() for j, q in enumerate(quantiles)}
             kept |= {f"{layer}|iou@{q}": own.iou[j].cpu() for j, q in enumerate(quantiles)}
     return kept
+
+
+def _folded_summary(question: Question, network: Network, there: Shown, in_full: bool) -> dict[str, Tensor]:
+    """What the key of a kept answer knows the code of."""
+    return summary(question, fold_batch_norm(network), there, in_full)
 
 
 def _of_units(role: str, network: Network, kept: Mapping[str, Tensor], there: Shown) -> Iterator[pd.DataFrame]:
@@ -266,9 +272,9 @@ def _of_network(role: str, network: Network, kept: Mapping[str, Tensor], there: 
 def concept_counts(rows: pd.DataFrame, smallest_of: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Rows of SIM-5 by layer: concepts that the detectors carry, and the number expected in as many as the network with fewest (>= 2) has there."""
     concepts = rows[(rows["claim"] == LABELS) & (rows["quantity"] == "concept")]
-    concepts = concepts.assign(layer=concepts["unit"].str.rpartition(":")[0])
+    concepts = concepts.assign(layer=concepts["unit"].str.replace(r":\d+$", "", regex=True))
     all_of = smallest_of[(smallest_of["claim"] == LABELS) & (smallest_of["quantity"] == "concept") & (smallest_of["arm"] != MINE)]
-    n_of = all_of[all_of["reached"]].assign(layer=all_of["unit"].str.rpartition(":")[0])
+    n_of = all_of[all_of["reached"]].assign(layer=all_of.loc[all_of["reached"], "unit"].str.replace(r":\d+$", "", regex=True))
     counts = n_of.groupby(["layer", "arm", "network"]).size()
     fewest = counts[counts >= 2].groupby("layer").min()
     shared = ["arm", "recipe", "architecture", "seed", "network"]

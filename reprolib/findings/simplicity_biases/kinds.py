@@ -138,7 +138,9 @@ def unit_rows(
     chosen = torch.tensor(list(live.values()))
     units = [unit for unit, lives in live.items() if lives]
     return [
-        rows_of(claim, name, role, network, units, values[chosen]) for name, values in found.items() if wanted is None or name in wanted
+        rows_of(claim, name, role, network, units, values[chosen])
+        for name, values in sorted(found.items())
+        if wanted is None or name in wanted
     ]
 
 

@@ -192,16 +192,22 @@ def _asked(
 
         def compute(network: Network = network, images: Noisy = images) -> dict[str, Tensor]:
             study.report(f"{network.card['name']}: {question.__name__}, {len(images.x)} images")
-            responses = question(fold_batch_norm(network), images)
+            responses = folded(question, network, images)
             return {f"{layer}|{name}": values for layer, response in responses.items() for name, values in response.items()}
 
         responses: ByLayer = {layer: {} for layer in network.layer_names}
-        for key, values in store.cache("smoothness", {"network": network.sha256, "images": images.key}, compute, question).items():
+        described = {"network": network.sha256, "images": images.key}
+        for key, values in store.cache("smoothness", described, compute, functools.partial(folded, question)).items():
             layer, _, name = key.rpartition("|")
             if not bool(values.isfinite().all()):
                 raise BadInput(f"{question.__name__} gives {name!r} of layer {layer} that are not finite: look at the network's weights")
             responses[layer][name] = values
         yield role, network, responses
+
+
+def folded(question: Callable[[Network, Noisy], ByLayer], network: Network, images: Noisy) -> ByLayer:
+    """What is asked of a network whose BatchNorm its convolutions absorb."""
+    return question(fold_batch_norm(network), images)
 
 
 @functools.lru_cache(maxsize=1)

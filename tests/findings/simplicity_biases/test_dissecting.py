@@ -169,3 +169,11 @@ def test_a_network_without_a_detector_has_no_share(study: Any) -> None:
     assert value.tolist() == [0]
     assert not {"share_low", "low_share@iou_.04"} & set(found["quantity"])
     assert not of(found, "variety", claim="SIM-5")["reached"].any()
+
+
+def test_a_readers_network_alone_has_concepts_counted_without_rarefaction(study: Any) -> None:
+    own = carded(0, "own", weights=0)
+    rows = dissecting.dissected(study, {MINE: [own]}, concepts)
+    assert (rows["arm"] == MINE).all()
+    assert "unique_concepts" in set(rows["quantity"])
+    assert "rarefied_concepts" not in set(rows["quantity"])
