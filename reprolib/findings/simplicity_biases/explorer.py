@@ -62,7 +62,8 @@ class Screen:
             f"{style.role(role).label}, {network.card['description']['seed']}": network for role, of in nets.items() for network in of
         }
         rows = study.rows[study.rows["quantity"].isin(["concept", "iou", "second", "iou_second", "diversity"])]
-        self.values = rows.set_index(["network", "quantity", "unit"])[["value", "reached"]].to_dict("index")
+        keys = ["network", "quantity", "unit"]  # of a network in two roles the same is said twice
+        self.values = rows.drop_duplicates(keys).set_index(keys)[["value", "reached"]].to_dict("index")
 
     def png(self, name: str, layer: str, number: int) -> bytes:
         """The picture. name: of a network as in `networks`; number: of a channel, the last one where there are fewer."""

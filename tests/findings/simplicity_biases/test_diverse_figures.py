@@ -57,6 +57,14 @@ def test_what_is_drawn_stands_where_its_rows_say() -> None:
     assert "share of images turned wrong" in words(figure)
 
 
+def test_a_readers_network_is_ablated_beside_the_arms_though_it_is_one_of_theirs() -> None:
+    rows = planted()
+    mine = rows[(rows["claim"] == "SIM-8") & (rows["arm"] == "robust")].assign(arm="mine")
+    figure = diverse.ablation(pd.concat([rows, mine], ignore_index=True))
+    assert {f"{arm}: texture detectors" for arm in ("standard", "robust", "mine")} <= set(words(figure))
+    assert_on_page(figure)
+
+
 def test_layers_are_in_the_order_of_execution_with_numbers_as_numbers() -> None:
     assert diverse.in_execution([*reversed(LAYERS), "stem"]) == list(LAYERS)
     assert diverse.in_execution(["dense1", "conv10", "conv2"]) == ["conv2", "conv10", "dense1"]

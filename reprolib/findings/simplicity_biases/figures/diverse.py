@@ -16,6 +16,7 @@ from reprolib.figures import charts, style
 from reprolib.figures.page import Page, beside
 from reprolib.figures.reading import of_claim, short_layer
 from reprolib.findings.simplicity_biases import ablating, kinds, preferring
+from reprolib.findings.simplicity_biases.rows import IN_FULL
 from reprolib.models.networks import Network
 from reprolib.study import Study
 
@@ -119,16 +120,16 @@ def ablation(rows: pd.DataFrame) -> Figure:
     same layers, mean over layers and networks, and their mean. Above: texture, below: object; an arm a column.
     """
     found = of_claim(rows, ablating.CLAIM)
-    arms = [arm for arm in style.in_order(list(found["arm"])) if arm in ARMS]
+    arms = [arm for arm in style.in_order(list(found["arm"])) if arm in IN_FULL]
     figure = style.figure(style.WIDE, 3.9)
     panels = figure.subplots(len(ablating.LABELS), len(arms), sharex=True, sharey=True, squeeze=False)
     numbers: set[int] = set()
     for row, label in zip(panels, ablating.LABELS, strict=True):
-        removed = found[found["quantity"] == f"removed@{label}"].set_index(["network", "unit"])["value"]
+        removed = found[found["quantity"] == f"removed@{label}"].set_index(["arm", "network", "unit"])["value"]
         for ax, arm in zip(row, arms, strict=True):
             look = style.role(arm)
             of = found[(found["arm"] == arm) & found["quantity"].isin([f"by_layer@{label}", f"random_by_layer@{label}"])]
-            of = of.assign(n=[int(removed[key]) for key in zip(of["network"], of["unit"], strict=True)])
+            of = of.assign(n=[int(removed[arm, network, unit]) for network, unit in zip(of["network"], of["unit"], strict=True)])
             numbers |= set(of["n"])
             random = of[of["quantity"].str.startswith("random")].pivot_table(index="n", columns="unit_2", values="value")
             if len(random):
