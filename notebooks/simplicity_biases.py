@@ -108,6 +108,8 @@ def under_noise(network, images):
 
 study.add(smoothing.blocking(study, nets, under_noise))
 study.add(smoothing.changes(study, nets, under_noise))
+
+# %%
 study.claim("SIM-2")
 study.claim("SIM-3")
 caption = "Total variation of every channel's maps under white noise of s.d. .05 against that of clean maps, and their ratio, by third of the maps."
@@ -139,6 +141,8 @@ def detectors(network, scenes):
 study.add(dissecting.dissected(study, nets, detectors))
 study.claim("SIM-4")
 study.claim("SIM-5")
+
+# %%
 caption = "What the units of each layer detect, standard beside robust; the line: units that detect a random mask."
 failure = "detectors of objects and parts are as frequent in robust networks"
 drawn = ("SIM-4 concept", "SIM-4 random_iou")
