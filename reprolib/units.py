@@ -16,7 +16,7 @@ from reprolib.data.scenes import Scenes
 from reprolib.errors import BadInput, nearest
 from reprolib.measures import dissection
 from reprolib.measures.gram import full_precision
-from reprolib.measures.smoothness import blocking, is_dead, relative_blocking, total_variation
+from reprolib.measures.smoothness import DEAD, blocking, is_dead, relative_blocking, total_variation
 from reprolib.models.grams import collect
 from reprolib.models.layers import eval_mode
 from reprolib.models.networks import Network
@@ -196,7 +196,7 @@ def _map(layer: str, x: Tensor) -> Tensor:
 def _frame(layer: str, of: dissection.Overlaps, known: Sequence[Concept]) -> pd.DataFrame:
     dead, silent = of.thresholds.dead.cpu(), of.thresholds.skipped[0].cpu()
     if dead.all():
-        print(f"Layer {layer}: all {len(dead)} units are dead (mean |a| below {dissection.DEAD:g} on all images), and are left out.")
+        print(f"Layer {layer}: all {len(dead)} units are dead (mean |a| below {DEAD:g} on all images), and are left out.")
     own = dissection.Labels(*(one[0].cpu() for one in dissection.labels(of)))
     has = ~(dead | silent)
     told: Mapping[str, Tensor] = {"iou": own.iou, "second_iou": own.second_iou, "inside": own.inside}

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from reprolib.errors import BadInput
 from reprolib.measures.order_statistics import order_statistics
+from reprolib.measures.smoothness import DEAD
 
 QUANTILE, DETECTS = 0.005, 0.04  # share of positions above the threshold, and the least IoU of a detector: those of the reference
-DEAD = 1e-8  # mean |a| on all images below which a unit is dead
 LEAST_SHARE = 0.2  # of the quantile asked for: a unit with fewer positions above its threshold (.001 for .005) is skipped
 NEAR_TIE = 0.1  # two IoUs that differ by less, of the larger, are no label
 LEAST_ABOVE = 8  # positions that must lie above a threshold

@@ -16,6 +16,7 @@ from reprolib.data.images import pick
 from reprolib.errors import BadInput
 from reprolib.findings.simplicity_biases.rows import IN_FULL, names, rows_of
 from reprolib.measures import diversity
+from reprolib.measures.smoothness import DEAD
 from reprolib.models.layers import fold_batch_norm, representation
 from reprolib.models.networks import Network
 from reprolib.study import Study
@@ -26,7 +27,6 @@ Question = Callable[[Network, Any], Mapping[str, Tensor]]
 CLAIM = "SIM-6"
 OF_ALL = ("diversity",)
 TOP = 25
-DEAD = 1e-8  # mean |activation| below which a unit is dead
 BATCH = 100
 
 
