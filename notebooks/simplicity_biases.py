@@ -273,7 +273,8 @@ study.finish()
 # ## What is lost at this scale
 #
 # Broden's natural concepts: an object here is a drawn shape. AlexNet's filters of 11 x 11; three architectures are one. Networks of 16 to
-# 64 channels a layer have few units, so shares carry wide intervals, and most of what is left cannot be told from seeds: at either scale
-# SIM-4, SIM-5 and SIM-7 stay open. Concept counts are not those of the paper. Where the networks are trained on the procedural world, its
+# 64 channels a layer have few units, so shares carry wide intervals, and much of what is left cannot be told from seeds: at either scale
+# SIM-1, SIM-4 and SIM-7 stay open. Concept counts are not those of the paper. Where the networks are trained on the procedural world, its
 # scenes show the very cues they were trained on. At `cifar` noise training of equal accuracy blocks noise as well (SIM-2, SIM-3), and first
-# filters of standard networks are as smooth as those of robust ones: training smooths them, far below untrained ones, and not robustness.
+# filters of robust networks are not seen to be smoother than those of standard ones, while both lie far below untrained ones: training
+# smooths them.
