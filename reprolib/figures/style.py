@@ -52,6 +52,8 @@ ROLES: dict[str, Role] = {
     "blur": Role("#CC79A7", "v", TRAINED["blur"]),
     "std_matched": Role("#7FBFEA", "P", TRAINED["std_matched"]),
     "untrained": Role("#C4C4C4", "D", "untrained"),
+    "entangled": Role("#917FFF", "H", "entangled"),
+    "disentangled": Role("#34004C", "8", "disentangled"),
     "pca": Role("#E3C800", "h", "PCA of pixels"),
     "judge": Role("#262626", "*", "judge"),
     MINE: Role("#0000FF", "d", "mine"),
