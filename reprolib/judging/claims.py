@@ -78,7 +78,7 @@ def numbers(entry: Mapping[str, Any]) -> str:
 
 def networks_an_arm(entry: Mapping[str, Any]) -> str:
     """How many networks, or pairs of networks, are compared: "3 + 3 networks", or an empty text."""
-    what = "pairs" if "across" in entry["networks"] else "networks"
+    what = "pairs" if any(kind.startswith(("across", "within ")) for kind in entry["networks"]) else "networks"
     return " + ".join(str(len(networks)) for networks in entry["networks"].values()) + f" {what}" if entry["networks"] else ""
 
 

@@ -8,7 +8,8 @@ quantity         the one that decides: a column of the rows, or one that the fin
 statistic        difference: second arm minus first; paired: the same over networks of one architecture and seed; level: the one arm
                  minus `level_reference`; trend: over arms of radius 0, small and main; correlation: over the networks of the arms;
                  of pairs of networks and different seeds: alike: a network of the first arm with one of the second, minus
-                 `level_reference`; unlike: that, minus two networks of the arm `within`
+                 `level_reference`; unlike: that, minus two networks of the arm `within`; within: two networks of the second arm minus two
+                 of the first
 arms             roles
 direction        of the estimate: greater, less, inside (a statement of sameness, smallest_effect is its margin) or not_below
 unit             what is resampled; hidden units do not correspond between networks, all others do
@@ -49,9 +50,9 @@ from reprolib.measures.verdicts import DIRECTIONS
 
 SCALE_NAMES = ("smoke", "laptop", "cifar", "gpu", "imagenet")
 NETWORK_CONTROLS = ("gauss", "blur", "std_matched", "untrained")
-OF_PAIRS = {"alike": LEVEL, "unlike": DIFFERENCE}  # statistics of pairs of networks, with their weights
+OF_PAIRS = {"alike": LEVEL, "unlike": DIFFERENCE, "within": DIFFERENCE}  # statistics of pairs of networks, with their weights
 WEIGHTS = {"level": LEVEL, "difference": DIFFERENCE, "paired": DIFFERENCE, "half_way": HALF_WAY}
-ARMS = {"level": 1, "trend": 3, "difference": 2, "paired": 2, "alike": 2, "unlike": 2}
+ARMS = {"level": 1, "trend": 3, "difference": 2, "paired": 2, "alike": 2, "unlike": 2, "within": 2}
 STATISTICS = (*ARMS, "correlation")
 APART = ("hidden unit",)  # these units do not correspond between networks; all others do
 UNREACHED = ("value", "zero")
@@ -283,7 +284,7 @@ def _check_contrast(finding: str, name: str, contrast: Contrast) -> None:
     for scale in contrast.scales:
         _check_choice(name, "scales", scale, SCALE_NAMES[1:])
     if (contrast.statistic in OF_PAIRS) != is_of_pairs(finding, contrast.quantity):
-        of = "two networks: alike or unlike" if contrast.statistic not in OF_PAIRS else "one network"
+        of = "two networks: alike, unlike or within" if contrast.statistic not in OF_PAIRS else "one network"
         raise BadInput(f"claims.toml, {name}: statistic {contrast.statistic} of {contrast.name}: {contrast.quantity} is of {of}")
     if (contrast.statistic == "correlation") != isinstance(made_of(finding, contrast.quantity), Correlation):
         what = "a Correlation of its finding's judging.py has statistic correlation, and nothing else has"

@@ -81,6 +81,31 @@ def auroc(of: str, outside: str) -> Made:
     return Made((of, outside), lambda name, values, resampled: of_auroc(name, *values))
 
 
+def reached_auroc(of: str, outside: str) -> Made:
+    """As `auroc`, of the rows that a network reached: of the images that it has right."""
+
+    def value(name: str, got: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+        (first, second), counts = got[::2], got[1::2]
+        return of_auroc(name, first, second, counts)
+
+    return Made((of, outside), value, with_reached=True)
+
+
+def difference(first: Made, second: Made) -> Made:
+    """The first quantity minus the second of one network, under the same resamples: the AUROC of one score minus that of another."""
+    assert first.with_reached == second.with_reached
+    split = len(first.rows) * (1 + first.with_reached)
+
+    def value(name: str, got: Sequence[NDArray[Any]], resampled: bool) -> NetworkValue | Absent:
+        a, b = first.value(name, got[:split], resampled), second.value(name, got[split:], resampled)
+        if isinstance(a, Absent) or isinstance(b, Absent):
+            return a if isinstance(a, Absent) else b
+        draws = None if a.draws is None or b.draws is None else a.draws - b.draws
+        return NetworkValue(name, a.value - b.value, draws, min(a.n, b.n))
+
+    return Made((*first.rows, *second.rows), value, first.with_reached)
+
+
 def minus(of: str, other: str) -> Made:
     """The mean of one quantity's rows minus another's, unit by unit: a similarity minus what shuffled rows give."""
 

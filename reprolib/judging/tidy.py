@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from reprolib import store
 from reprolib.errors import BadInput, CorruptFile, MissingData, nearest
@@ -37,6 +38,22 @@ def identity(role: str, network: Network) -> dict[str, Any]:
 def row(claim: str, quantity: str, unit: object, unit_2: str, value: object, reached: object) -> dict[str, Any]:
     """What was measured: the other columns of a row; value and reached may be tensors of one element."""
     return {"claim": claim, "quantity": quantity, "unit": str(unit), "unit_2": unit_2, "value": float(value), "reached": bool(reached)}  # type: ignore[arg-type]
+
+
+def rows_of(
+    claim: str,
+    quantity: str,
+    role: str,
+    network: Network,
+    units: Sequence[str],
+    values: Tensor,
+    reached: Tensor | bool = True,
+    unit_2: Sequence[str] | str = "",
+) -> pd.DataFrame:
+    """Rows of one quantity of a network: values (n,) of n units, to 4 significant digits, and whether each was reached."""
+    told = {"claim": claim, "quantity": quantity, **identity(role, network), "unit": list(units), "unit_2": unit_2}
+    short = [float(f"{one:.4g}") for one in values.double().tolist()]
+    return pd.DataFrame({**told, "value": short, "reached": reached if isinstance(reached, bool) else reached.cpu().numpy()})
 
 
 def card_rows(role: str, network: Network) -> pd.DataFrame:

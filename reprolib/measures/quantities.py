@@ -78,17 +78,24 @@ def of_ratio(
     return of_mean(name, ratio + (sums - ratio * totals) / totals.mean(), resampled)
 
 
-def of_auroc(name: str, inside: ArrayLike, outside: ArrayLike) -> NetworkValue:
+def of_auroc(name: str, inside: ArrayLike, outside: ArrayLike, counts: Sequence[ArrayLike] | None = None) -> NetworkValue | Absent:
     """Chance that a score of outside (m,) exceeds one of inside (n,), ties by half; each group is drawn apart.
 
-    Its units are those of the smaller group.
+    counts: of both groups, 1 of the units that count and 0 of the others, which are drawn all the same, so that networks that leave out
+    others are resampled alike; absent, all count. Its units are those of the smaller group. Absent with fewer than `LEAST_ROWS` that count.
     """
     inside, outside = (_per_unit(name, of, np.mean) for of in (inside, outside))
+    in_counts, out_counts = (
+        (np.ones(len(of)) for of in (inside, outside)) if counts is None else (_per_unit(name, of, np.min) for of in counts)
+    )
+    if counts is not None and (fewest := int(min(in_counts.sum(), out_counts.sum()))) < LEAST_ROWS:
+        return Absent(f"{name} has {fewest} rows that count, {LEAST_ROWS} are needed")
     order = np.sort(inside)
     below, upto = (np.searchsorted(order, outside, side=side) for side in ("left", "right"))
     sorting, n = np.argsort(inside, kind="stable"), min(len(inside), len(outside))
 
     def value(of_inside: Array, of_outside: Array) -> Array:
+        of_inside, of_outside = of_inside * in_counts, of_outside * out_counts
         exceeded = np.concatenate([np.zeros((len(of_inside), 1)), of_inside[:, sorting].cumsum(axis=1)], axis=1)
         wins = ((exceeded[:, below] + exceeded[:, upto]) / 2 * of_outside).sum(axis=1)
         return wins / of_inside.sum(axis=1) / of_outside.sum(axis=1)

@@ -19,7 +19,7 @@ from reprolib.boundary import checked_images, checked_labels
 from reprolib.data.images import Images, pick
 from reprolib.errors import BadInput, nearest
 from reprolib.findings.simplicity_biases.kinds import pixels
-from reprolib.findings.simplicity_biases.rows import rows_of
+from reprolib.judging.tidy import rows_of
 from reprolib.models.layers import eval_mode, fold_batch_norm, logits_of
 from reprolib.models.networks import MINE, ConvBN, Network
 from reprolib.study import Study

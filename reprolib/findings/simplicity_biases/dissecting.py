@@ -16,7 +16,8 @@ from torch import Tensor
 from reprolib import store
 from reprolib.data import scenes, shapetexture
 from reprolib.figures import style
-from reprolib.findings.simplicity_biases.rows import IN_FULL, names, rows_of
+from reprolib.findings.simplicity_biases.rows import IN_FULL, names
+from reprolib.judging.tidy import rows_of
 from reprolib.measures import dissection
 from reprolib.measures.dissection import DETECTS, QUANTILE, Overlaps
 from reprolib.models.layers import features, fold_batch_norm

@@ -14,7 +14,8 @@ from torch import Tensor
 from reprolib import store
 from reprolib.data.images import pick
 from reprolib.errors import BadInput
-from reprolib.findings.simplicity_biases.rows import IN_FULL, names, rows_of
+from reprolib.findings.simplicity_biases.rows import IN_FULL, names
+from reprolib.judging.tidy import rows_of
 from reprolib.measures import diversity
 from reprolib.measures.smoothness import DEAD
 from reprolib.models.layers import fold_batch_norm, representation

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from reprolib import store
 from reprolib.data import Images, distort
 from reprolib.errors import BadInput
-from reprolib.findings.simplicity_biases.rows import IN_FULL, names, rows_of
+from reprolib.findings.simplicity_biases.rows import IN_FULL, names
+from reprolib.judging.tidy import rows_of
 from reprolib.measures import smoothness
 from reprolib.measures.smoothness import is_dead
 from reprolib.models.grams import collect
