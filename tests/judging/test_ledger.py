@@ -134,7 +134,7 @@ def test_hash_of_a_finding_ignores_layout_and_other_findings(tmp_path: Path) -> 
         ('direction = "less"', 'direction = "inside"', "D: control networks lie between two arms: they need a difference"),
         ('statistic = "difference"', 'statistic = "alike"', "D: statistic alike of distance: distance is of one network"),
         ('statistic = "difference"', 'statistic = "correlation"', "a Correlation of its finding's judging.py has statistic correlation"),
-        ('parts = ["other"]', 'parts = ["same_depth_mean"]', "same_depth_mean is of two networks: alike or unlike"),
+        ('parts = ["other"]', 'parts = ["same_depth_mean"]', "same_depth_mean is of two networks: alike, unlike or within"),
         (
             'parts = ["other"]',
             'parts = [{ quantity = "same_depth_mean", statistic = "unlike" }]',

@@ -151,6 +151,19 @@ def test_auroc_scatters_as_delong_says() -> None:
     assert variance(found) == pytest.approx(delong, rel=TOLERANCE)
 
 
+def test_units_that_do_not_count_are_drawn_and_not_ranked() -> None:
+    generator = np.random.default_rng(1)
+    inside, outside = generator.normal(size=200), generator.normal(0.5, 1.0, 150)
+    counts = [generator.random(200) < 0.7, np.ones(150)]
+    found, alone = of_auroc("a", inside, outside, counts), of_auroc("a", inside[counts[0]], outside)
+    assert isinstance(found, NetworkValue)
+    assert isinstance(alone, NetworkValue)
+    assert found.value == pytest.approx(alone.value)
+    assert found.n == 150
+    assert variance(found) == pytest.approx(variance(alone), rel=0.1)
+    assert isinstance(of_auroc("a", inside, outside, [np.arange(200) < 29, np.ones(150)]), Absent)
+
+
 # --- indices
 
 
