@@ -78,7 +78,7 @@ def layered_ratio(of: str, least: int = LEAST_UNITS) -> Made:
 
 def auroc(of: str, outside: str) -> Made:
     """Chance that a score of `outside` exceeds one of `of`; the two have units of their own."""
-    return Made((of, outside), lambda name, values, resampled: of_auroc(name, *values))
+    return Made((of, outside), lambda name, values, resampled: of_auroc(name, values[0], values[1]))
 
 
 def reached_auroc(of: str, outside: str) -> Made:

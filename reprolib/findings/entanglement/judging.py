@@ -80,11 +80,12 @@ class Indices:
         if rows is None:
             return Absent("not measured")
         pairs: dict[tuple[str, str], dict[tuple[Member, Member], list[pd.DataFrame]]] = {}
-        for (arm, seed, shown_to), of_pair in rows.groupby(["arm", "seed", "unit_2"], sort=True):
-            other, _, other_seed = str(shown_to).partition(":")
-            pair = (str(arm), int(seed)), (other, int(other_seed))
+        for _, of_pair in rows.groupby(["arm", "seed", "unit_2"], sort=True):
+            arm, seed, shown_to = of_pair.iloc[0][["arm", "seed", "unit_2"]]
+            other, _, other_seed = shown_to.partition(":")
+            pair = (arm, int(seed)), (other, int(other_seed))
             key = (min(pair), max(pair)) if arm == other else pair
-            pairs.setdefault((str(arm), other), {}).setdefault(key, []).append(of_pair)
+            pairs.setdefault((arm, other), {}).setdefault(key, []).append(of_pair)
         first, second = contrast.arms
         kinds = {f"within {arm}": (arm, arm) for arm in contrast.arms} if contrast.statistic == "within" else {"across": (first, second)}
         if missing := [name for name, arms in kinds.items() if arms not in pairs]:
@@ -132,9 +133,10 @@ def masking(claim: Claim, evidence: Evidence) -> Control:
         other = table.groupby(["arm", "network", "unit"])["value"].mean().reindex(accuracy.index)
         beaten = (accuracy - other).dropna()
         beaten = beaten[beaten > MASKED + TOLERANCE]
+        told = beaten.rename("by").reset_index()
         worse += [
             f"{kind.replace('_', ' ')} beats the attack on {network} ({arm}) by {100 * by:.1f} points"
-            for (arm, network, _), by in beaten.items()
+            for arm, network, by in zip(told["arm"], told["network"], told["by"], strict=True)
         ]
     arms = set(accuracy.index.get_level_values("arm"))
     if set(claim.arms) - arms:
