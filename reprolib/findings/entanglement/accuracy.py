@@ -20,6 +20,7 @@ from reprolib.training.recipes import recipe
 
 CLAIM = "ENT-2"
 ROLES = ("standard", "entangled", "disentangled", MINE)
+PER_ARM = 3  # networks: rows of all test images of more would not fit into what may be committed
 
 Nets = Mapping[str, Sequence[Network]]
 
@@ -71,7 +72,7 @@ def correct(study: Study, nets: Nets, question: Question) -> pd.DataFrame:
     images = shown(study)
     frames = [
         rows_of(CLAIM, "correct", role, network, images.units, asked(study, network, images, question))
-        for role, network in study.each(with_labels(nets, ROLES))
+        for role, network in study.each(with_labels(nets, ROLES, PER_ARM))
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 

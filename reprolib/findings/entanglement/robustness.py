@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from reprolib import store
-from reprolib.findings.entanglement.accuracy import Nets, Question, Shown, answer, shown, with_labels
-from reprolib.findings.entanglement.transfer import ARMS, PER_ARM, attacked, described, n_before, radius_of
+from reprolib.findings.entanglement.accuracy import PER_ARM, Nets, Question, Shown, answer, shown, with_labels
+from reprolib.findings.entanglement.transfer import ARMS, attacked, described, n_before, radius_of
 from reprolib.judging.tidy import rows_of
 from reprolib.models.networks import MINE, Network
 from reprolib.perturb.attacks import adversarial_accuracy, noise_accuracy
@@ -22,14 +22,14 @@ ROLES = {"main": ("standard", "entangled", "robust", "disentangled", MINE), "hal
 """By radius, whose accuracy under attack is measured: at the smaller one, all but the networks that withstand it anyway."""
 KEPT = 0.5  # of what standard networks have right, at the smaller radius
 LONGER = 5  # times the steps
-MASKED = 3  # one attacked image in so many is tried with more steps and with others' perturbations
+TRIED = 300  # attacked images at most that are tried with more steps and with others' perturbations
 
 
 def adversarial(study: Study, nets: Nets, question: Question) -> pd.DataFrame:
     """Rows of ENT-11: accuracy under the scale's PGD at its main radius, and "@half", at which standard networks keep half of what they have right.
 
     "adversarial_correct" (image): what `question` says of each of the first `n_attacked` test images, moved. "eps", with unit "main" and
-    "half": in pixel units. Of standard and entangled networks, on a third of these images and with the same units, accuracies under
+    "half": in pixel units. Of standard and entangled networks, on the first `TRIED` of these images and with the same units, accuracies under
     the attack ("masking_white_box"), under noise of its norm ("masking_noise"), after five times as many steps against what is left
     ("masking_more_steps"), and under what was made for that other network whose perturbations hurt most ("masking_transfer").
     Kept under networks, images, radius and the question's code.
@@ -74,8 +74,8 @@ def _right(study: Study, network: Network, images: Shown, eps: float, question: 
 def _masking(
     study: Study, network: Network, others: Sequence[Network], images: Shown, eps: float, right: Tensor, question: Question
 ) -> dict[str, float]:
-    """Accuracies on the first third of the images under an attack, right (n,) of which is what it left, and under those that should not beat it."""
-    n, norm = -(-len(images.y) // MASKED), study.settings.scale.norm
+    """Accuracies on the first `TRIED` images under an attack, which left those that are `right` (n,), and under what should not beat it."""
+    n, norm = min(len(images.y), TRIED), study.settings.scale.norm
     x, y, left = images.x[:n], images.y[:n], right[:n].to(images.y.device)
     steps = LONGER * study.settings.values["attack_steps"]
 

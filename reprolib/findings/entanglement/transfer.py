@@ -16,7 +16,7 @@ from torch import Tensor
 from reprolib import store
 from reprolib.errors import BadInput
 from reprolib.findings.entanglement import equal
-from reprolib.findings.entanglement.accuracy import Nets, Shown, fast, shown, with_labels
+from reprolib.findings.entanglement.accuracy import PER_ARM, Nets, Shown, fast, shown, with_labels
 from reprolib.judging.tidy import rows_of
 from reprolib.models.layers import movable_key
 from reprolib.models.networks import MINE, Network
@@ -25,7 +25,6 @@ from reprolib.study import Study
 
 CLAIM = "ENT-6"
 ARMS = ("standard", "entangled")
-PER_ARM = 3  # networks
 SUCCESS = 0.8  # white-box, at which networks are compared
 N_APART = 100  # test images, the last ones, on which radii are looked for
 POOL = 4  # test images looked through for each one that all networks have right

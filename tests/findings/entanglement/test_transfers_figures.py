@@ -19,6 +19,7 @@ def planted(mine=False):
     for source in ("standard", "entangled", *(["mine"] if mine else [])):
         for seed in range(1 if source == "mine" else 3):
             rows.append(row("ENT-6", "white_box", source, seed, "all", "", 0.8 + 0.01 * seed))
+            rows.append(row("ENT-6", "eps", source, seed, "all", "", 1.25))
             for target, other in ((arm, k) for arm in ("standard", "entangled") for k in range(3) if k != seed or source == "mine"):
                 share = RATES.get((source, target), 0.9)
                 for unit in range(N):
@@ -56,7 +57,9 @@ def test_the_matrix_holds_each_pairs_rate_its_own_on_the_diagonal_and_nothing_fo
     cells = {
         (round(text.get_position()[1]), round(text.get_position()[0])): (text.get_text(), text.get_fontweight()) for text in left.texts
     }
-    assert [label.get_text() for label in left.get_yticklabels()] == [f"{arm} {k}" for arm in ("standard", "entangled") for k in range(3)]
+    assert [label.get_text() for label in left.get_yticklabels()] == [
+        f"{arm} {k}\neps 1.2" for arm in ("standard", "entangled") for k in range(3)
+    ]
     assert len(cells) == 36 - 6
     assert {cells[k, k] for k in range(6)} == {("80", "bold"), ("81", "bold"), ("82", "bold")}
     assert cells[0, 1] == ("50", "normal")
@@ -84,7 +87,7 @@ def test_each_kind_of_pair_has_its_rate_its_pairs_and_those_made_for_the_network
 
 def test_the_readers_network_has_a_row_of_its_own_and_an_arm_that_is_not_there_is_left_out():
     with_mine = transfers.transfer(planted(mine=True))
-    assert [label.get_text() for label in with_mine.axes[0].get_yticklabels()][-1] == "mine 0"
+    assert [label.get_text() for label in with_mine.axes[0].get_yticklabels()][-1] == "mine 0\neps 1.2"
     assert len(with_mine.axes[0].get_xticklabels()) == 6
     rows = planted()
     alone = transfers.transfer(rows[(rows["arm"] == "standard") & ~rows["unit_2"].str.startswith("entangled")])

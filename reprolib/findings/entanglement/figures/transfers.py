@@ -34,18 +34,20 @@ PANELS = {
 def transfer(rows: pd.DataFrame) -> Figure:
     """Left, of each network that perturbations were made for (down), the share that fools each other one; right, by arms, with 95 % intervals.
 
-    rows: ENT-6, "transferred" (unit_2 names the network it was shown to, reached where its own was fooled) and "white_box", which stands
-    on the diagonal and right, as diamonds. Networks of one seed share their start, and are not compared.
+    rows: ENT-6, "transferred" (unit_2 names the network it was shown to, reached where its own was fooled), "white_box", which stands
+    on the diagonal and right, as diamonds, and "eps", the radius in pixel units. Networks of one seed share their start, and are not compared.
     """
-    found = of_claim(rows, "ENT-6", ("transferred", "white_box"))
+    found = of_claim(rows, "ENT-6", ("transferred", "white_box", "eps"))
     found = found.assign(source=found["arm"] + ":" + found["seed"].astype(str))
-    own = found[found["quantity"] == "white_box"]
-    white = dict(zip(own["source"], own["value"], strict=True))
+    white, eps = (
+        {str(name): float(of["value"].mean()) for name, of in found[found["quantity"] == one].groupby("source")}
+        for one in ("white_box", "eps")
+    )
     made = found[(found["quantity"] == "transferred") & found["reached"].astype(bool)]
     rates = {(str(source), str(target)): float(of["value"].mean()) for (source, target), of in made.groupby(["source", "unit_2"])}
     figure = style.figure(style.WIDE, 2.9)
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
-    _matrix(left, rates, white)
+    _matrix(left, rates, white, eps)
     _by_arms(right, rows, white)
     return figure
 
@@ -59,7 +61,7 @@ def rate(rows: pd.DataFrame, source: str, target: str) -> Effect | Absent:
     return Evidence(rows[rows["claim"] == contrast.claim], "smoke", is_rounded=True).effect(contrast)
 
 
-def _matrix(ax: Axes, rates: dict[tuple[str, str], float], white: dict[str, float]) -> None:
+def _matrix(ax: Axes, rates: dict[tuple[str, str], float], white: dict[str, float], eps: dict[str, float]) -> None:
     down, across = _in_order([*white]), _in_order([target for _, target in rates])
     shown = np.array([[rates.get((source, target), np.nan) for target in across] for source in down])
     ax.imshow(shown, cmap="Greys", vmin=0, vmax=1.5, aspect="auto", interpolation="nearest")
@@ -69,7 +71,10 @@ def _matrix(ax: Axes, rates: dict[tuple[str, str], float], white: dict[str, floa
         elif (source, target) in rates:
             ax.text(j, i, f"{100 * rates[source, target]:.0f}", ha="center", va="center", fontsize=7)
     for names, axis in ((across, ax.xaxis), (down, ax.yaxis)):
-        axis.set_ticks(range(len(names)), [f"{style.role(name.partition(':')[0]).label} {name.rpartition(':')[2]}" for name in names])
+        words = [f"{style.role(name.partition(':')[0]).label} {name.rpartition(':')[2]}" for name in names]
+        if names is down:
+            words = [f"{word}\neps {eps[name]:.2g}" if name in eps else word for word, name in zip(words, names, strict=True)]
+        axis.set_ticks(range(len(names)), words)
         for label, name in zip(axis.get_ticklabels(), names, strict=True):
             label.set_color(style.role(name.partition(":")[0]).colour)
     ax.tick_params(length=0, labelsize=6)
