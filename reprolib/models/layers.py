@@ -228,7 +228,7 @@ class _PatchGradient(torch.autograd.Function):
         after = weight.shape[-1] // 2
         padded = F.pad(gradient, (after - 1, after, after - 1, after))
         height, width = ctx.size
-        return F.pixel_shuffle(F.conv2d(padded, weight), 2)[:, :, :height, :width], None, None, None, None
+        return F.pixel_shuffle(F.conv2d(padded, weight.to(padded.dtype)), 2)[:, :, :height, :width], None, None, None, None
 
 
 def logits_of(network: nn.Module, x: Tensor, batch_size: int = 100) -> Tensor:

@@ -229,6 +229,14 @@ def test_the_gradient_through_a_strided_stem_is_the_plain_one_up_to_rounding(sid
     torch.testing.assert_close(pixel_gradient(movable(network), x), plain, rtol=1e-10, atol=1e-12 * plain.abs().max().item())
 
 
+def test_the_gradient_through_a_strided_stem_runs_under_autocast_too():
+    network, x = problems.network("pool"), problems.images(3, 3, 32, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, plain = pixel_gradient(movable(network), x), pixel_gradient(fold_batch_norm(network), x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, plain, rtol=0.1, atol=0.05 * plain.abs().max().item())
+
+
 def test_a_gradient_that_differs_in_the_last_digits_has_a_key_of_its_own():
     keys = {}
     for architecture in ("pool", "w8", "resnet8", "tinycnn", "lenet"):

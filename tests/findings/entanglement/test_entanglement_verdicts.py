@@ -194,7 +194,7 @@ def test_entangled_networks_are_as_far_from_robust_as_standard_ones(entangled: l
 def test_an_attack_that_noise_or_more_steps_or_others_beat_is_masked(kind: str) -> None:
     levels = {"standard": [0.1] * 3, "entangled": [0.1] * 3}
     rows = plant("ENT-11", "adversarial_correct", levels, n=400, starts=("",), share=True)
-    found = judge("ENT-11", together(rows, masked(levels, **{kind: 0.05})), "laptop")
+    found = judge("ENT-11", together(rows, masked(levels, **{kind: 0.02})), "laptop")
     assert found["verdict"] == "inconclusive (check masking)"
     assert f"{kind.replace('_', ' ')} beats the attack on" in found["reason"]
     assert judge("ENT-11", rows, "laptop")["verdict"] == "inconclusive (check masking)"
