@@ -14,11 +14,12 @@ from inverses import planted_set
 from reprolib import parameters, store
 from reprolib.data.images import Images
 from reprolib.errors import BadInput
-from reprolib.findings.block_structure.networks import Compared, spec_of_card
+from reprolib.findings.block_structure.networks import Compared
 from reprolib.judging.tidy import joined, read_rows
 from reprolib.models.grams import collect, layer_set
 from reprolib.models.networks import Network, weights_sha256
 from reprolib.training.specs import snapshot_folder
+from reprolib.training.states import spec_of_card
 
 CONTROLS = {"robust_small": "l2_025", "gauss": "gauss_20", "std_matched": "std_matched", "blur": "blur", "untrained": "untrained"}
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from reprolib import store
 from reprolib.errors import CorruptFile
-from reprolib.findings.block_structure.states import at
 from reprolib.judging.tidy import read_rows, write_rows
 from reprolib.models.networks import build, state_sha256, weights_sha256
 from reprolib.scales import Schedule
 from reprolib.training import zoo
 from reprolib.training.loop import train
 from reprolib.training.recipes import recipe
+from reprolib.training.states import at
 
 SPEC = zoo.Spec("untrained", "tinycnn", "shapetexture_gratings", 0, "smoke")
 N_FLIPS = 50

@@ -74,7 +74,7 @@ class Dense(Pairs):
         super().__init__(y, is_cosine)
         self.z = z
         with full_precision():
-            distances = _distances(z, z, is_cosine)
+            distances = distances_of(z, z, is_cosine)
         self.median, self.mean = _middle(distances)
         is_own = self.y[:, None] == self.y
         distances.fill_diagonal_(math.inf)
@@ -129,7 +129,7 @@ class Tiled(Pairs):
         self.take = take
         with full_precision():
             few = take(torch.linspace(0, self.n - 1, min(self.n, SUBSAMPLE), dtype=torch.float64, device=y.device).long())
-            self.median, self.mean = _middle(_distances(few, few, is_cosine))
+            self.median, self.mean = _middle(distances_of(few, few, is_cosine))
 
     def _means(self, temperatures: Tensor) -> Tensor:
         losses = [self._losses(temperatures, *self._anchors(*block, temperatures))[0].sum(dim=0) for block in self._blocks()]
@@ -195,7 +195,7 @@ class Tiled(Pairs):
 
     def _tile(self, here: Tensor, rows: Tensor, there: Tensor, columns: Tensor) -> Tensor:
         with full_precision():
-            tile = _distances(here, here if rows is columns else there, self.is_cosine)
+            tile = distances_of(here, here if rows is columns else there, self.is_cosine)
         if rows is columns:
             tile.fill_diagonal_(math.inf)
         return tile
@@ -233,7 +233,7 @@ def _directions(x: Tensor) -> Tensor:
     return (x / length.masked_fill(is_zero, 1)).masked_fill(is_zero, 0)
 
 
-def _distances(x: Tensor, y: Tensor, is_cosine: bool) -> Tensor:
+def distances_of(x: Tensor, y: Tensor, is_cosine: bool) -> Tensor:
     """D (n, m): squared distances of centred features, or 1 - cosine of directions."""
     if is_cosine:
         return torch.addmm(x.new_ones(()), x, y.T, alpha=-1).clamp_(min=0)

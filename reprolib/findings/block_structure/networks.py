@@ -95,13 +95,6 @@ def listed(nets: Nets, roles: Collection[str] = ()) -> list[tuple[str, Network]]
     return [(role, network) for role in nets if not roles or role in roles for network in nets[role]]
 
 
-def spec_of_card(network: Network) -> Spec:
-    """Which network of the zoo it is, from its card."""
-    card = network.card
-    described = card["description"]
-    return Spec(described["recipe"]["id"], described["architecture"], card["data"]["name"], described["seed"], card["scale"])
-
-
 def seed_of(network: Network) -> int:
     """The seed it was trained from."""
     return int(network.card["description"]["seed"])

@@ -23,11 +23,12 @@ from reprolib.findings.block_structure.batches import last_images, state_batches
 from reprolib.findings.block_structure.networks import ARMS, Compared, listed, seed_of
 from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import FITTED, OVERFITTING, measuring, single, tidied
-from reprolib.findings.block_structure.states import Names, at, compare_states, snapshots
+from reprolib.findings.block_structure.states import Names, compare_states
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.perturb.attacks import adversarial_accuracy, predictions
 from reprolib.study import Study
+from reprolib.training.states import at, snapshots
 
 N_CHOOSING, N_MEASURING = 500, 1000
 """Test images, from their end, on which the best state of an overfitting network is chosen, and those on which its fall is measured."""

@@ -21,10 +21,11 @@ from reprolib.findings.block_structure.committed import of_networks
 from reprolib.findings.block_structure.networks import ARMS, Compared, listed, seed_of
 from reprolib.findings.block_structure.question import Question
 from reprolib.findings.block_structure.rows import SETTLING, SHOWN, measuring, single, tidied
-from reprolib.findings.block_structure.states import Names, at, compare_states, snapshots, untrained
+from reprolib.findings.block_structure.states import Names, compare_states, untrained
 from reprolib.measures.cka import BatchHSIC
 from reprolib.models.networks import Network
 from reprolib.study import Study
+from reprolib.training.states import at, snapshots
 
 DENSE, APART = 2, 3
 """Epochs up to which each one is looked at, and the steps in which later ones are."""

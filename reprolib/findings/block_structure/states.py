@@ -6,43 +6,18 @@ correspond one to one.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from torch import Tensor
 
-from reprolib import data, store
-from reprolib.errors import CorruptFile
-from reprolib.findings.block_structure.networks import spec_of_card
+from reprolib import data
 from reprolib.findings.block_structure.question import Question, grams
 from reprolib.measures.cka import BatchHSIC, MinibatchCKA, flat_grams
 from reprolib.models.networks import Network, build
 from reprolib.training.loop import estimate_batch_norm
-from reprolib.training.specs import snapshot_folder
 
 Names = tuple[str, str]
 """The names of two states."""
-
-
-def snapshots(network: Network) -> dict[int, Path]:
-    """The states kept at the end of each epoch of a network's training: epochs done -> file. Empty where none are here."""
-    kept = {float(path.stem): path for path in sorted(snapshot_folder(spec_of_card(network)).glob("*.safetensors"))}
-    return {int(epochs): path for epochs, path in kept.items() if epochs == int(epochs)}
-
-
-def at(network: Network, path: Path) -> Network:
-    """The network as it was when the state in `path` was kept; its own weights are not touched. Raises CorruptFile."""
-    try:
-        state, _ = store.read_safetensors(path)
-    except CorruptFile as error:
-        raise CorruptFile(
-            f"{store.reason(error)}; delete its folder: what needs these states is then carried over from committed rows until the "
-            "network is trained again"
-        ) from error
-    past = copy.deepcopy(network)
-    past.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
-    return past.eval()
 
 
 def untrained(network: Network, training: Tensor, device: str) -> Network:

@@ -23,9 +23,10 @@ from reprolib.findings.block_structure import (
     settling,
     sweeping,
 )
-from reprolib.findings.block_structure.networks import ARMS, Compared, spec_of_card
+from reprolib.findings.block_structure.networks import ARMS, Compared
 from reprolib.judging.tidy import rounded, write_rows
 from reprolib.models.grams import minibatch_cka
+from reprolib.training.states import spec_of_card
 
 SHARED = (
     "hsic",

@@ -13,11 +13,12 @@ from reprolib.findings.block_structure.batches import batches, state_batches
 from reprolib.findings.block_structure.networks import Compared
 from reprolib.findings.block_structure.overfitting import chosen_epochs, overfit
 from reprolib.findings.block_structure.settling import Beginnings, looked_at, settle
-from reprolib.findings.block_structure.states import at, compare_states, snapshots, untrained
+from reprolib.findings.block_structure.states import compare_states, untrained
 from reprolib.measures.indices import off_diagonal_mean
 from reprolib.models.grams import minibatch_cka
 from reprolib.models.networks import build, weights_sha256
 from reprolib.training.loop import estimate_batch_norm
+from reprolib.training.states import at, snapshots
 
 HOW = Attack("l2", 0.75, 4)
 
