@@ -81,14 +81,14 @@ def entanglements(distances: Tensor, y: Tensor) -> Entanglements:
     if not len(anchors):
         raise BadInput(f"each of the {len(y)} samples is alone in its class: give at least two samples of one class")
     bound = -float((sizes[anchors].double() / (len(y) - 1)).log().mean())
-    off = d.flatten(1)[:, 1:].unflatten(1, (len(y) - 1, len(y) + 1))[:, :, :-1].flatten(1)
-    mean, median = off.mean(dim=1), off.median(dim=1).values
+    mean = (d.sum(dim=(1, 2)) - d.diagonal(dim1=1, dim2=2).sum(dim=1)) / (len(y) * (len(y) - 1))
+    median = d[:, ::2, 1::2].flatten(1).median(dim=1).values  # of a quarter of the pairs: all that hangs on it is where the grid lies
     unit = torch.where(median > 0, median, mean)
     d = d[:, anchors] / unit.clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
     own, other = own[anchors], other[anchors]
     near, far = (d.masked_fill(~kind, math.inf).amin(dim=2) for kind in (own, other))
     excess = (d - torch.where(own, near[:, :, None], far[:, :, None])).clamp_(min=0).float().transpose(0, 1).contiguous()
-    kinds = torch.stack((own, other), dim=2).float()
+    kinds = torch.stack((own, other), dim=1).float()
 
     def curve(logs: Tensor) -> Tensor:
         """The loss (L, t) at temperatures exp(logs) (L, t), in units of each layer's median distance."""
@@ -97,8 +97,8 @@ def entanglements(distances: Tensor, y: Tensor) -> Entanglements:
         for layers in torch.arange(len(logs)).split(max(1, AT_ONCE // (logs.shape[1] * excess[:, 0].numel()))):
             at = slice(int(layers[0]), int(layers[-1]) + 1)
             kernel = (excess[:, at, None] * factors[at, :, None]).clamp_(min=NOTHING).exp2_()
-            sums = torch.bmm(kernel.flatten(1, 2), kinds).double().log_()
-            parts.append((sums[..., 1] - sums[..., 0]).unflatten(1, kernel.shape[1:3]))
+            sums = torch.bmm(kinds, kernel.flatten(1, 2).transpose(1, 2)).double().log_()
+            parts.append((sums[:, 1] - sums[:, 0]).unflatten(1, kernel.shape[1:3]))
         odds = torch.cat(parts, dim=1) + (near - far).T[:, :, None] * (-logs).exp()
         return odds.logaddexp(odds.new_zeros(())).mean(dim=0)
 
