@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from reprolib.boundary import check_count
 from reprolib.cue_conflicts import cue_conflict
 from reprolib.data.pictures import Pictures, pictures
+from reprolib.entangled import entanglement_by_layer
 from reprolib.errors import BadInput, MissingData, nearest
 from reprolib.measures import indices
 from reprolib.measures.cka import BatchHSIC
@@ -34,7 +35,10 @@ from reprolib.perturb.attacks import adversarial_accuracy, predictions
 from reprolib.perturb.inversion import follow, network_code, noise_start
 from reprolib.units import dissect, smoothness
 
-__all__ = ["attack_accuracy", "cka_map", "cue_conflict", "dissect", "inverses", "network", "open_checkpoint", "rows", "smoothness", "wrap"]
+__all__ = [
+    "attack_accuracy", "cka_map", "cue_conflict", "dissect", "entanglement_by_layer", "inverses", "network", "open_checkpoint", "rows", "smoothness",
+    "wrap",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

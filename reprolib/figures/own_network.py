@@ -1,4 +1,4 @@
-"""What is asked of anybody's network, drawn: layer similarity, inverses, accuracies, answers to conflicting cues; other networks beside it by name."""
+"""What is asked of anybody's network, drawn: layer similarity, inverses, accuracies, conflicting cues, entanglement; others beside it by name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from reprolib.data.cue_conflict import CATEGORIES
 from reprolib.figures import style
 from reprolib.figures.categories import REFERENCES, category_plot
 from reprolib.figures.page import LABEL_IN, PAD_IN, Group, grid
+from reprolib.figures.reading import short_layer
 
 N_SHOWN = 8  # targets
 
@@ -91,4 +92,24 @@ def cue_categories(named: Mapping[str, Any]) -> Figure:
         ax.text(1 - shape_bias, 0.02, words, transform=ax.get_xaxis_transform(), rotation=90, ha="right", va="bottom", fontsize=6)
     handles = [Line2D([], [], label=f"{name}: {found.bias}", linestyle="none", **looks[name]) for name, found in named.items()]
     figure.legend(handles=handles, loc="outside lower left", fontsize=6)
+    return figure
+
+
+@style.housed
+def entanglement(named: Mapping[str, Any]) -> Figure:
+    """Entanglement by layer and its interval over batches, a colour a network, and its bound. named: name -> what `entanglement_by_layer` gives."""
+    first = next(iter(named.values()))
+    layers = list(dict.fromkeys(name for found in named.values() for name in found["layer"]))
+    figure = style.figure(min(style.WIDE, max(style.NARROW, 1.2 + 0.16 * len(layers))), 2.6)
+    ax = figure.subplots()
+    for (name, found), colour in zip(named.items(), sns.color_palette("colorblind", len(named)), strict=True):
+        places = [layers.index(layer) for layer in found["layer"]]
+        ax.plot(places, found["entanglement"], marker="o", color=colour, label=name)
+        ax.fill_between(places, found["low"], found["high"], color=colour, alpha=0.2, linewidth=0)
+    ax.axhline(1, **style.REFERENCE, zorder=1)
+    shown = range(0, len(layers), -(-len(layers) // 40))
+    ax.set_xticks([*shown], [short_layer(layers[k]) for k in shown], rotation=90, fontsize=6)
+    ax.set(ylim=(0, 1.05), ylabel="entanglement / its bound")
+    ax.set_title(f"batches of {first.batch} images, {first.n_classes} classes (other sizes do not compare)", fontsize=7)
+    ax.legend(loc="best")
     return figure

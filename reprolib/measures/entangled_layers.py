@@ -113,7 +113,8 @@ def spread_ratio(distances: Tensor, y: Tensor) -> Tensor:
     """Mean distance of points to their class mean, over the mean distance between class means: float64 (L,), or a scalar of one layer.
 
     distances, y: as of `entanglements`. Means are read from squared distances alone. Two classes of equal Gaussians, s.d. s in each of d
-    directions, whose means lie m apart: about s sqrt(d) / m. Raises BadInput as `entanglements` does, and for class means all in one place.
+    directions, whose means lie m apart: about s sqrt(d) / m. Infinite where class means lie in one place, nan where all points do.
+    Raises BadInput as `entanglements` does.
     """
     d, y = _checked(distances, y)
     members = torch.nn.functional.one_hot(y).T.double()
@@ -125,8 +126,6 @@ def spread_ratio(distances: Tensor, y: Tensor) -> Tensor:
     apart = (between - within[:, :, None] - within[:, None]).clamp_min(0).sqrt()
     k = len(members)
     scale = apart.sum(dim=(1, 2)) / (k * (k - 1))
-    if not bool((scale > 0).all()):
-        raise BadInput("the means of all classes lie in one place: no distance between them to measure the spread of a class in")
     return own / scale if distances.ndim == 3 else (own / scale)[0]
 
 

@@ -7,6 +7,7 @@ map and the pooled code stay free.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -17,7 +18,9 @@ from reprolib import store
 from reprolib.errors import BadInput
 from reprolib.findings.entanglement.batches import Batches, of_scale
 from reprolib.judging.tidy import KEY, rows_of
-from reprolib.models.layers import fold_batch_norm
+from reprolib.measures.neighbour_sums import pairs_of
+from reprolib.models.grams import collect
+from reprolib.models.layers import fold_batch_norm, shrunk
 from reprolib.models.networks import MINE, Network
 from reprolib.study import Study
 from reprolib.training.states import at, snapshots
@@ -34,6 +37,9 @@ whether T* is infinite; mean distance to the class mean over that between class 
 LATE = ("untrained", "standard", "robust", MINE)
 SPREAD = ("standard", "robust", "entangled", "disentangled", "std_matched", MINE)
 """Roles of which first and last layers are told, and of which spread is."""
+ARMS = ("standard", "robust", MINE)
+CURVE = 51
+"""Roles of which curves over temperature are told, and at how many."""
 HOTTEST = 1e3
 """Stands in rows for a temperature that is infinite, in units of the mean distance."""
 SAME = 0.01  # of entanglement: processors round differently, another question differs by more
@@ -54,6 +60,11 @@ def measure(study: Study, nets: Nets, question: Question) -> pd.DataFrame:
             frames.append(rows_of(claim, quantity, role, network, units, values, **more))  # type: ignore[arg-type]  # noqa: B023
 
         table = {name: torch.stack([layer[name] for layer in layers.values()]) for name in QUANTITIES}  # (layers, batches)
+        has_spread = role in SPREAD and bool(torch.stack([table[f"spread{pooled}"].isfinite() for pooled in ("", "@pooled")]).all())
+        if role in SPREAD and not has_spread:
+            print(
+                f"{network.card['name']}: in some layer all points, or all class means, lie in one place, so that its spread is left out."
+            )
         names, places = [*layers], [f"{place:02d}" for place in range(len(layers))]
         n_maps = len(names) - 1
         for pooled in ("", "@pooled"):
@@ -62,13 +73,13 @@ def measure(study: Study, nets: Nets, question: Question) -> pd.DataFrame:
             if role in LATE:
                 add("ENT-1", f"entanglement_last{pooled}", values[-1], used.units)
                 add("ENT-1", f"entanglement_first_third{pooled}", values[: max(1, n_maps // 3)].mean(dim=0), used.units)
-            if role in SPREAD:
+            if has_spread:
                 add("ENT-12", f"spread{pooled}", table[f"spread{pooled}"][: n_maps - 1].mean(dim=0), used.units)
         add("ENT-9", "entanglement_by_layer", table["entanglement"].mean(dim=1), names, unit_2=places)
         temperature = table["temperature"].median(dim=1).values
         add("ENT-9", "temperature_by_layer", temperature.clamp(max=HOTTEST), names, reached=temperature <= HOTTEST, unit_2=places)
         add("ENT-9", "at_bound_by_layer", table["at_bound"].mean(dim=1), names, unit_2=places)
-        if role in SPREAD:
+        if has_spread:
             add("ENT-12", "spread_free", table["spread"][n_maps - 1 :].mean(dim=0), used.units)
             add("ENT-12", "entanglement_regularised", table["entanglement"][: n_maps - 1].mean(dim=0), used.units)
             add("ENT-12", "spread_by_layer", table["spread"].mean(dim=1), names, unit_2=places)
@@ -102,6 +113,27 @@ def through_training(study: Study, nets: Nets, question: Question) -> pd.DataFra
         places = [f"{place:02d}@{epoch:03d}" for place in range(len(layers))]
         frames.append(rows_of("ENT-1", BY_EPOCH, "standard", network, [*layers], values, unit_2=places))
     return pd.concat(frames, ignore_index=True)
+
+
+def over_temperature(study: Study, nets: Nets) -> pd.DataFrame:
+    """Rows of ENT-9, shown: the loss of the first, middle and last layer of the first network of each of `ARMS`, over temperature.
+
+    On the first batch, in units of the bound. unit: layer; unit_2: "<place>@<log10 of the temperature>", absolute: what a fixed temperature would see of each.
+    """
+    frames = []
+    for role in ARMS if study.can_measure else ():
+        for network in nets.get(role, ())[:1]:
+            x, y = next(iter(of_scale(study)))
+            features = collect(fold_batch_norm(network), x, reduce=lambda a: shrunk(a).clone())
+            for place in sorted({0, len(features) // 2, len(features) - 1}):
+                layer, value = list(features.items())[place]
+                pairs, _ = pairs_of(value.double(), y, "euclidean")
+                if pairs.mean > 0:
+                    logs = math.log10(pairs.mean) + torch.linspace(-3, 2, CURVE, dtype=torch.float64)
+                    loss = torch.from_numpy(pairs.curve((10**logs).tolist())) / pairs.bound
+                    at_each = [f"{place:02d}@{log:.3f}" for log in logs.tolist()]
+                    frames.append(rows_of("ENT-9", "loss_over_temperature", role, network, [layer] * CURVE, loss, unit_2=at_each))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def looked_at(last: int) -> list[int]:
@@ -142,7 +174,7 @@ def _asked(study: Study, network: Network, question: Question, batches: Batches)
     layers: ByLayer = {}
     for key, values in sorted(store.cache("entanglement", described, compute, functools.partial(folded, question)).items()):
         layer, _, name = key.partition("|")[2].rpartition("|")
-        if not bool((values if name != "temperature" else values.clamp(max=HOTTEST)).isfinite().all()):
+        if name.startswith("entanglement") and not bool(values.isfinite().all()):
             raise BadInput(f"{question.__name__} gives {name} of layer {layer} that are not finite: look at the network's weights")
         layers.setdefault(layer, {})[name] = values
     return layers
