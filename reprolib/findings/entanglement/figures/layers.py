@@ -130,4 +130,4 @@ def _layers(ax: Axes, rows: pd.DataFrame, bound: float | None = 1.0) -> None:
     ax.set_xticks([*layers.index], [short_layer(name) for name in layers], rotation=90, fontsize=6)
     if bound is not None:
         ax.axhline(bound, **style.REFERENCE, zorder=1)
-        ax.set_ylim(0, max(1.05 * bound, ax.get_ylim()[1]))
+        ax.set_ylim(0, 1.05 * max(bound, float(rows["value"].max()), *(float(max(line.get_ydata())) for line in ax.lines)))
