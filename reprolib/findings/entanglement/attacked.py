@@ -27,7 +27,7 @@ from reprolib.findings.entanglement import equal
 from reprolib.findings.entanglement.batches import Batches, of_scale
 from reprolib.judging.tidy import rows_of
 from reprolib.measures.neighbour_sums import pairs_of
-from reprolib.measures.soft_nearest_neighbor import Entanglement, entanglement
+from reprolib.measures.soft_nearest_neighbor import LARGE, Entanglement, minimised
 from reprolib.models.external import PAIR
 from reprolib.models.grams import POOLED
 from reprolib.models.layers import fold_batch_norm
@@ -83,13 +83,14 @@ def clean_at(x: Tensor, y: Tensor) -> dict[str, Entanglement]:
 
     The latter is the highest up to which, from the minimum on, the loss stays within `AS_GOOD` of its bound above it (to 12 %, and at most
     10,000 times the former): value, temperature and relative_temperature are those there. Both are the same where no temperature is below
-    the bound. Errors as for `entanglement`.
+    the bound. A third of the work of `entanglement`: T* to a few per cent, its value to 1e-4 of the bound. Errors as there.
     """
-    found = entanglement(x, y)
+    x = x.detach().double()
+    found = minimised(x, y, search=LARGE)[1]
     if found.at_bound:
         return {"": found, WIDE: found}
     factors = np.logspace(0, 4, 81)
-    losses = pairs_of(x.detach(), y, "euclidean")[0].curve((found.temperature * factors).tolist())
+    losses = pairs_of(x, y, "euclidean")[0].curve((found.temperature * factors).tolist())
     as_good = losses <= found.value + AS_GOOD * found.bound
     as_good[0] = True
     last = len(factors) - 1 if as_good.all() else int(as_good.argmin()) - 1
