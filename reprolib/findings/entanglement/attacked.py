@@ -54,14 +54,14 @@ APART_SEED = 3
 def pulled(study: Study, nets: Nets, question: Question, batches: Batches | None = None) -> pd.DataFrame:
     """Rows of every network of `ROLES` in nets, three a role at most: by batch and by layer; its radius and the attack's success.
 
-    Attacked are the first `attack_batch` images of each batch (the scale's where none are given), all of them, also those it has wrong.
+    Attacked are the first `attack_batch` images of each of the first `attack_batches` batches (the scale's where none are given), all of them, also those it has wrong.
     Kept under network, images, attack and the question's code; the attack itself is kept apart. A network without the images' classes is
     left out. Raises BadInput as `apart` does, and naming the layer where the question's values are not finite.
     """
     frames: list[pd.DataFrame] = []
     if not study.can_measure:
         return pd.DataFrame()
-    batches = (of_scale(study) if batches is None else batches).first(study.settings["attack_batch"])
+    batches = (of_scale(study) if batches is None else batches).first(study.settings["attack_batch"], study.settings["attack_batches"])
     chosen = {role: [one for one in nets.get(role, ()) if getattr(one, "has_classes", True)][:N_NETWORKS] for role in ROLES}
     for role, network in study.each(chosen):
         kept = attack(study, network, batches)

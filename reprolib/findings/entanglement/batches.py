@@ -50,13 +50,13 @@ class Batches:
         """The batches as rows name them: "00", "01", ..."""
         return [f"{b:02d}" for b in range(self.count)]
 
-    def first(self, n: int) -> Batches:
-        """The same batches, each of its first n images, or all. Raises BadInput where a class would have fewer than two."""
-        n = min(n, self.n)
+    def first(self, n: int, count: int = 0) -> Batches:
+        """The first `count` batches (0: all), each of its first n images, or all. Raises BadInput where a class would have fewer than two."""
+        n, count = min(n, self.n), min(count or self.count, self.count)
         if n < 2 * len(self.images.classes):
             raise BadInput(f"batches of {n} images hold {len(self.images.classes)} classes: at least two images of each are needed")
-        index = torch.arange(self.count * self.n).view(self.count, self.n)[:, :n].flatten()
-        return replace(self, images=pick(self.images, index), n=n)
+        index = torch.arange(self.count * self.n).view(self.count, self.n)[:count, :n].flatten()
+        return replace(self, images=pick(self.images, index), n=n, count=count)
 
     def describe(self) -> dict[str, object]:
         """Plain values for cache keys; equal ones mean equal images in equal batches."""

@@ -13,7 +13,7 @@ from reprolib.judging.controls import TOLERANCE, Control
 from reprolib.judging.evidence import Evidence
 from reprolib.judging.ledger import Claim, Contrast
 from reprolib.judging.quantities import Made, auroc, difference, minus, reached_auroc
-from reprolib.measures.effects import Absent, Member, NetworkValue
+from reprolib.measures.effects import Absent, Effect, Member, NetworkValue
 from reprolib.measures.quantities import of_ratio
 from reprolib.measures.verdicts import OPEN, verdict
 
@@ -110,13 +110,22 @@ def _rate(pair: tuple[Member, Member], frames: list[pd.DataFrame]) -> NetworkVal
 
 def pooling(claim: Claim, evidence: Evidence) -> Control:
     """Whether the effect has the same sign where every map is averaged over its positions, and distances see channels alone."""
-    variant = replace(claim.contrast, quantity=f"{claim.quantity}@pooled")
-    found = evidence.effect(variant)
+    found = evidence.effect(replace(claim.contrast, quantity=f"{claim.quantity}@pooled"))
+    return _same_sign("pooling", "on maps averaged over their positions", found, claim)
+
+
+def temperature(claim: Claim, evidence: Evidence) -> Control:
+    """Whether the effect has the same sign at the highest temperature at which clean layers are as good: the lowest one tried may be an accident."""
+    found = evidence.effect(replace(claim.contrast, quantity=f"{claim.quantity}@wide"))
+    return _same_sign("temperature", "at the highest temperature as good", found, claim)
+
+
+def _same_sign(name: str, where: str, found: Effect | Absent, claim: Claim) -> Control:
     if isinstance(found, Absent):
-        return Control("pooling", "not measured", why=found.why)
+        return Control(name, "not measured", why=found.why)
     word = verdict(found, 0.0, claim.direction).word
     state = {"supported": "passed", "contradicted": "failed"}.get(word, OPEN)
-    return Control("pooling", state, why=f"on maps averaged over their positions {found.estimate:.2g} [{found.low:.2g}, {found.high:.2g}]")
+    return Control(name, state, why=f"{where} {found.estimate:.2g} [{found.low:.2g}, {found.high:.2g}]")
 
 
 def masking(claim: Claim, evidence: Evidence) -> Control:
@@ -157,4 +166,9 @@ def modes_hit(claim: Claim, evidence: Evidence) -> Control:
     return Control("modes_hit", "passed" if many - few >= FEWER - TOLERANCE else "failed", why=why)
 
 
-CONDITIONS: Mapping[str, Callable[[Claim, Evidence], Control]] = {"pooling": pooling, "masking": masking, "modes_hit": modes_hit}
+CONDITIONS: Mapping[str, Callable[[Claim, Evidence], Control]] = {
+    "pooling": pooling,
+    "temperature": temperature,
+    "masking": masking,
+    "modes_hit": modes_hit,
+}

@@ -17,7 +17,7 @@ from reprolib.measures.quantities import of_auroc
 
 Levels = Mapping[str, Sequence[float]]
 WIDE = [0.1, 0.5, 0.9]
-OWN = {"pooling": {"ENT-1", "ENT-4", "ENT-12"}, "masking": {"ENT-6", "ENT-11"}, "modes_hit": {"ENT-8"}}
+OWN = {"pooling": {"ENT-1", "ENT-4", "ENT-12"}, "temperature": {"ENT-10"}, "masking": {"ENT-6", "ENT-11"}, "modes_hit": {"ENT-8"}}
 KINDS = ("white_box", "noise", "transfer", "more_steps")
 
 
@@ -67,8 +67,15 @@ def test_every_check_is_asked_where_the_page_says() -> None:
 def test_each_verdict_on_a_mean_over_batches(claim: str, quantity: str, less: float | None, verdict: str) -> None:
     low, high = ("standard", "robust") if claim == "ENT-9" else ("robust", "standard")
     levels = {low: [0.5] * 3 if less == 0.5 else WIDE if less is None else near(less), high: [0.5] * 3}
-    rows = together(batches(claim, quantity, levels), good_cards())
+    rows = together(batches(claim, quantity, levels), batches(claim, f"{quantity}@wide", levels), good_cards())
     assert judge(claim, rows, "laptop")["verdict"].startswith(verdict)
+
+
+@pytest.mark.parametrize(("wide", "verdict"), [(0.05, "supported"), (-0.05, "inconclusive (check temperature)")])
+def test_a_pull_at_the_lowest_temperature_must_be_there_at_a_higher_one(wide: float, verdict: str) -> None:
+    low = batches("ENT-10", "headroom_lost", {"robust": near(1.0), "standard": near(3.0)})
+    high = batches("ENT-10", "headroom_lost@wide", {"robust": near(0.4), "standard": near(0.4 + wide)})
+    assert judge("ENT-10", together(low, high, good_cards()), "laptop")["verdict"] == verdict
 
 
 def test_the_second_answer_names_who_else_does_it() -> None:
