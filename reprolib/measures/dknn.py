@@ -103,10 +103,7 @@ class DkNN:
 
     def p_values(self, layers: Layers | Tensor) -> Tensor:
         """(n, classes) float64, in the order of `classes`; layers as for `predict`. Raises BadInput before `calibrate`."""
-        scores = self._scores()
-        n_cal = len(scores)
-        at_least = (n_cal - torch.searchsorted(scores, self.nonconformity(layers))).double()
-        return at_least / n_cal if self.variant == "cleverhans" else (1 + at_least) / (1 + n_cal)
+        return p_values(self.nonconformity(layers), self._scores(), self.variant == "smoothed")
 
     def support(self, layers: Layers | Tensor, predicted: Tensor) -> dict[str, Tensor]:
         """The share of the k neighbours that have the predicted label, (n,) float64 by layer; 0 for -1 and classes not in the index.
@@ -166,6 +163,15 @@ class DkNN:
             if width != own:
                 raise BadInput(f"layer {name!r} has {width} features a point, the index {own}: give the same layer, pooled in the same way")
         return n
+
+
+def p_values(nonconformity: Tensor, scores: Tensor, smoothed: bool = True) -> Tensor:
+    """The share of calibration scores (n_cal,), ascending, that are at least as large as each nonconformity (...), float64; see the head.
+
+    For scores that were summed elsewhere, over layers taken one after the other. smoothed: as if one more were as large.
+    """
+    at_least = (len(scores) - torch.searchsorted(scores, nonconformity)).double()
+    return (at_least + smoothed) / (len(scores) + smoothed)
 
 
 def _check(layers: Layers) -> int:

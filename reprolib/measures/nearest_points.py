@@ -90,7 +90,10 @@ class Neighbourhood:
 
 def _unit(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (m, d) of length 1 in float64, zeros staying zeros, and their lengths (m,)."""
-    rows = rows.double()
+    if rows.dtype != torch.float64:  # squares of float32 stay within float64
+        rows = rows.double()
+        length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        return rows.div_(length.where(length > 0, 1)), length.flatten()
     peak = rows.abs().amax(dim=1, keepdim=True)  # first: squares of float64 may overflow
     rows = rows / peak.where(peak > 0, 1)
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
