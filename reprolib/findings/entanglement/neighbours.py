@@ -32,7 +32,7 @@ LOGITS, AVERAGED = "logits", "@averaged"
 """The layer behind the pooled code; behind a map's name: averaged over its positions."""
 JUDGED = (INSIDE, OUTLIER)
 """Sets of which the scores are kept that claims ask of the deciding outliers alone."""
-N_BINS = 15
+N_BINS, N_SCORE_BINS = 15, 20
 BATCH = 100
 AT_ONCE = 2**28  # features of some layers held at a time: 1 GiB
 
@@ -84,10 +84,11 @@ Question = Callable[[Network, Asked], Counts]
 def neighbours(study: Study, nets: Mapping[str, Sequence[Network]], question: Question) -> pd.DataFrame:
     """Rows of ENT-5, which ENT-4 reads too: of standard and entangled networks and the reader's in full, of untrained ones their support.
 
-    question(network, images) -> counts by layer and set, of every set but the index. Images are units. `support`: neighbours of the
-    predicted class, over all hidden layers; `credibility`: the largest p-value, `late_credibility` by the last third of the maps, the
-    pooled code and the logits; `softmax`: the largest probability; `energy`: the logsumexp of the logits. reached: the network has the
-    image, before it is attacked, right.
+    question(network, images) -> counts by layer and set, of every set but the index. Images are units: of ordinary ones as many as of the
+    deciding outliers. `support`: neighbours of the predicted class, over all hidden layers; `credibility`: the largest p-value,
+    `late_credibility` by the last third of the maps, the pooled code and the logits; `softmax`: the log odds of the largest probability,
+    which near 1 has no digits left; `energy`: the logsumexp of the logits. reached: the network has the image, before it is attacked,
+    right. Kept is what claims ask; what figures draw besides is counted in bins, of all images: `<score>_histogram`, `auroc_<score>`.
     """
     if not study.can_measure:
         return pd.DataFrame()
@@ -192,26 +193,45 @@ def _rows(role: str, network: Network, sets: Sets, answer: Answer, in_full: bool
         frames.append(rows_of(CLAIM, quantity, role, network, units, values, reached, unit_2))
 
     supports = {name: answer.support(hidden, name) for name in (*sets.asked, ADVERSARIAL) if name in answer.logits}
+    tells_more = in_full and role != "standard"  # claims ask more of entangled networks
+    n_inside = len(sets.images[OUTLIER]) if OUTLIER in supports else None
+    scores: dict[str, dict[str, Tensor]] = {"credibility": {}, "softmax": {}}
     for name, support in supports.items():
-        images, right = [f"{k:04d}" for k in range(len(support))], answer.is_right(name)
-        add(f"support@{name}", images, support.sum(dim=1), right)
+        kept, right = slice(n_inside if name == INSIDE else None), answer.is_right(name)
+        images = [f"{k:04d}" for k in range(len(support[kept]))]
+        if name != ADVERSARIAL:
+            add(f"support@{name}", images, support.sum(dim=1)[kept], right[kept])
         if not in_full:
             continue
         logits = answer.logits[name].double()
-        add(f"credibility@{name}", images, answer.credibility(hidden, name), right)
-        add(f"softmax@{name}", images, logits.softmax(dim=1).amax(dim=1), right)
+        scores["credibility"][name], scores["softmax"][name] = answer.credibility(hidden, name), _log_odds(logits)
+        if name in JUDGED or tells_more:
+            add(f"credibility@{name}", images, scores["credibility"][name][kept].round(decimals=3), right[kept])
+            add(f"softmax@{name}", images, _rounded(scores["softmax"][name])[kept], right[kept])
         if name in JUDGED:
-            add(f"support_pooled@{name}", images, answer.support(averaged, name).sum(dim=1))
-            add(f"support_last_third@{name}", images, answer.support(late, name).sum(dim=1))
-            add(f"late_credibility@{name}", images, answer.credibility([*late, LOGITS], name), right)
-            add(f"energy@{name}", images, logits.logsumexp(dim=1), right)
+            add(f"support_pooled@{name}", images, answer.support(averaged, name).sum(dim=1)[kept])
+            add(f"support_last_third@{name}", images, answer.support(late, name).sum(dim=1)[kept])
+        if name in JUDGED and tells_more:
+            add(f"late_credibility@{name}", images, answer.credibility([*late, LOGITS], name)[kept].round(decimals=3), right[kept])
+            add(f"energy@{name}", images, _rounded(logits.logsumexp(dim=1))[kept], right[kept])
         if name != INSIDE:
             places = [f"{k:02d}" for k in range(len(hidden))]
             add(f"support_auroc_by_layer@{name}", hidden, _aurocs(supports[INSIDE], support), unit_2=places)
         if is_first and role != MINE:
             for layer in (0, len(maps) // 2, len(maps)):
-                shares = histogram(support[:, layer], sets.k)
+                shares = histogram(support[:, layer] / sets.k, min(N_BINS, sets.k))
                 add(f"support_histogram@{name}", [hidden[layer]] * len(shares), shares, unit_2=[f"{k:02d}" for k in range(len(shares))])
+    for score, of_sets in scores.items():
+        for name, values in of_sets.items():
+            told = values[answer.is_right(name)]
+            add(
+                f"{score}_histogram@{name}",
+                [f"{k:02d}" for k in range(N_SCORE_BINS)],
+                histogram(told.sigmoid() if score == "softmax" else told, N_SCORE_BINS),
+            )
+            inside = of_sets[INSIDE][answer.is_right(INSIDE)]
+            if name != INSIDE and len(told) and len(inside):
+                add(f"auroc_{score}@{name}", ["all"], _aurocs(inside[:, None], told[:, None]))
     if in_full:
         for quantity, of in calibration(answer.logits[INSIDE], answer.y[INSIDE]).items():
             add(quantity, [*of], torch.tensor([*of.values()]))
@@ -233,16 +253,27 @@ def calibration(logits: Tensor, y: Tensor) -> dict[str, dict[str, float]]:
     return {"ece": {"all": ece}, **found, "bin_count": {f"{k:02d}": float(n[k]) for k in range(N_BINS)}}
 
 
-def histogram(counts: Tensor, k: int) -> Tensor:
-    """The share of counts (n,) in each of at most 15 equal bins of 0 to k, the last with k in it."""
-    n_bins = min(N_BINS, k)
-    return (counts * n_bins // k).clamp(max=n_bins - 1).bincount(minlength=n_bins).double() / len(counts)
+def histogram(shares: Tensor, n_bins: int) -> Tensor:
+    """How much of shares (n,) in [0, 1] lies in each of equal bins, the last with 1 in it; zeros where there are none."""
+    place = (shares.double() * n_bins + 1e-9).long().clamp(max=n_bins - 1)  # k/n may lie a rounding below its bin
+    return place.bincount(minlength=n_bins).double() / max(len(shares), 1)
 
 
 def _aurocs(inside: Tensor, outside: Tensor) -> Tensor:
-    """Layer by layer the chance that a support (n, layers) inside exceeds one outside."""
+    """Column by column the chance that a score (n, columns) inside exceeds one outside, ties by half."""
     both = torch.cat([inside, outside])
     return auroc(both.double(), (torch.arange(len(both)) < len(inside)).long())[:, 1]
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """log(p / (1 - p)) of the largest softmax probability: the largest logit less the logsumexp of the others."""
+    top = logits.argmax(dim=1, keepdim=True)
+    return (logits.gather(1, top)[:, 0]) - logits.scatter(1, top, -torch.inf).logsumexp(dim=1)
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """To 3 significant digits, which order images as well, in fewer bytes."""
+    return torch.tensor([float(f"{one:.3g}") for one in values.tolist()], dtype=torch.float64)
 
 
 def _features(network: Network, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:

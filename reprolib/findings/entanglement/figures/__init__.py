@@ -1,5 +1,7 @@
-"""Figures of the finding, from tidy rows alone."""
+"""The figures of entanglement, from tidy rows."""
 
 from reprolib.findings.entanglement.figures.layers import by_layer, gradient_signs, over_temperature, through_training
+from reprolib.findings.entanglement.figures.outside import alarms, support
+from reprolib.findings.entanglement.figures.transfers import against_alpha, transfer
 
-__all__ = ["by_layer", "gradient_signs", "over_temperature", "through_training"]
+__all__ = ["against_alpha", "alarms", "by_layer", "gradient_signs", "over_temperature", "support", "through_training", "transfer"]
