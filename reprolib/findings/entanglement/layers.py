@@ -34,6 +34,8 @@ ByLayer = dict[str, dict[str, Tensor]]
 QUANTITIES = ("entanglement", "entanglement@pooled", "temperature", "at_bound", "spread", "spread@pooled")
 """The loss at its minimum in units of its bound, on whole maps and on maps averaged over their positions; T* over the mean distance;
 whether T* is infinite; mean distance to the class mean over that between class means."""
+ROLES = ("standard", "robust", "robust_linf", "gauss", "blur", "std_matched", "untrained", "entangled", "disentangled")
+"""Whose layers are asked about, where the scale has them."""
 LATE = ("untrained", "standard", "robust", MINE)
 SPREAD = ("standard", "robust", "entangled", "disentangled", "std_matched", MINE)
 """Roles of which first and last layers are told, and of which spread is."""
@@ -44,6 +46,11 @@ HOTTEST = 1e3
 """Stands in rows for a temperature that is infinite, in units of the mean distance."""
 SAME = 0.01  # of entanglement: processors round differently, another question differs by more
 BY_EPOCH = "entanglement_by_epoch"
+
+
+def networks(study: Study) -> dict[str, list[Network]]:
+    """The networks of `ROLES` that the scale has, and the reader's own."""
+    return study.networks(*(role for role in ROLES if role in study.settings.scale.roles))
 
 
 def measure(study: Study, nets: Nets, question: Question) -> pd.DataFrame:

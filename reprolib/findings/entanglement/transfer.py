@@ -125,7 +125,8 @@ def _asked(
     def compute() -> dict[str, Tensor]:
         moved = attacked(study, network, images, eps)
         study.report(f"{network.card['name']}: {question.__name__} to {len(others)} networks")
-        found = torch.as_tensor(question(moved, [fast(of) for of in others.values()])).cpu()
+        none = torch.zeros(len(images.y), 0, dtype=torch.bool)  # a single network has nobody to be shown to
+        found = torch.as_tensor(question(moved, [fast(of) for of in others.values()])).cpu() if others else none
         if found.shape != (len(images.y), len(others)):
             raise BadInput(
                 f"{question.__name__} gives shape {tuple(found.shape)} for {len(images.y)} images and {len(others)} networks: one answer "

@@ -23,7 +23,7 @@ def planted():
                 rows.append(row("ENT-9", "entanglement_by_layer", arm, seed, layer, f"{place:02d}", value))
                 if arm in ("standard", "robust"):
                     for quantity, more in (("clean", 0.0), ("attacked", 0.9), ("headroom_lost", 0.3)):
-                        rows.append(row("ENT-10", f"{quantity}_by_layer", arm, seed, layer, f"{place:02d}", value + more))
+                        rows.append(row("ENT-10", f"{quantity}_by_layer@wide", arm, seed, layer, f"{place:02d}", value + more))
             rows.append(row("ENT-7", "gradient_entanglement", arm, seed, "00", "", level))
     for epoch in (0, 1, 2, 8):
         rows += [

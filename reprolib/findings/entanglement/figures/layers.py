@@ -45,20 +45,21 @@ def through_training(rows: pd.DataFrame) -> Figure:
 def by_layer(rows: pd.DataFrame, arms: Sequence[str] = DRAWN) -> Figure:
     """Entanglement of each layer, a line an arm, its mean; dots are networks. Dashed, right: under attack, and the headroom lost to it.
 
-    Attacked, at equal success, at the temperature of the clean layer, so that it may exceed its bound. rows: ENT-9 "entanglement_by_layer";
-    ENT-10 "clean_by_layer", "attacked_by_layer" and "headroom_lost_by_layer", whose panels are left out where there are none.
+    Attacked, at equal success, at the highest temperature at which the clean layer is as good, so that it may exceed its bound. rows: ENT-9
+    "entanglement_by_layer"; ENT-10 "clean_by_layer@wide", "attacked_by_layer@wide" and "headroom_lost_by_layer@wide", whose panels are left
+    out where there are none.
     """
     clean = _placed(of_claim(rows, "ENT-9", ("entanglement_by_layer",)), arms)
-    attacked = _placed(rows[(rows["claim"] == "ENT-10") & rows["quantity"].str.endswith("_by_layer")], arms)
+    attacked = _placed(rows[(rows["claim"] == "ENT-10") & rows["quantity"].str.endswith("_by_layer@wide")], arms)
     figure = style.figure(style.WIDE, 2.9)
     axes = figure.subplots(1, 3 if len(attacked) else 1, squeeze=False)[0]
     _arms(axes[0], clean)
     axes[0].set(ylabel=SHARE, title="clean")
     if len(attacked):
-        for quantity, dashes in (("clean_by_layer", "-"), ("attacked_by_layer", "--")):
+        for quantity, dashes in (("clean_by_layer@wide", "-"), ("attacked_by_layer@wide", "--")):
             _arms(axes[1], attacked[attacked["quantity"] == quantity], linestyle=dashes, is_dotted=False)
         axes[1].set_title("clean, and attacked (dashed)")
-        _arms(axes[2], attacked[attacked["quantity"] == "headroom_lost_by_layer"], bound=None)
+        _arms(axes[2], attacked[attacked["quantity"] == "headroom_lost_by_layer@wide"], bound=None)
         axes[2].set_title("headroom lost to the attack")
         axes[2].axhline(0, **style.CHANCE, zorder=1)
     figure.legend(handles=charts.keys(style.in_order([*clean["arm"], *attacked["arm"]])), loc="outside lower center", ncols=6)
