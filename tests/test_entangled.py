@@ -71,7 +71,7 @@ def test_a_network_of_ours_has_its_maps_and_layers_are_named() -> None:
 def test_the_picture_says_what_the_batches_are_and_frames_of_others_do_not_go_on_it() -> None:
     found, other = (reprolib.entanglement_by_layer(one, X, Y) for one in (planted(), problems.network("tinycnn")))
     drawn = found.plot(beside={"tinycnn": other})
-    assert {"mine", "tinycnn", "batches of 36 images, 3 classes (other sizes do not compare)"} <= set(words(drawn))
+    assert {"mine", "tinycnn", "batches of 36 images, 3 classes\n(other sizes do not compare)"} <= set(words(drawn))
     (ax,) = drawn.axes
     assert any(line.get_linestyle() == "--" and set(line.get_ydata()) == {1} for line in ax.lines)
     assert ax.lines[0].get_ydata().tolist() == found["entanglement"].tolist()

@@ -276,6 +276,7 @@ def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -
         "roles",
         "cue_conflicts",
         "units",
+        "entangled",
         "front_door",
         "study",
         "findings",

@@ -110,6 +110,6 @@ def entanglement(named: Mapping[str, Any]) -> Figure:
     shown = range(0, len(layers), -(-len(layers) // 40))
     ax.set_xticks([*shown], [short_layer(layers[k]) for k in shown], rotation=90, fontsize=6)
     ax.set(ylim=(0, 1.05), ylabel="entanglement / its bound")
-    ax.set_title(f"batches of {first.batch} images, {first.n_classes} classes (other sizes do not compare)", fontsize=7)
+    ax.set_title(f"batches of {first.batch} images, {first.n_classes} classes\n(other sizes do not compare)", fontsize=7)
     ax.legend(loc="best")
     return figure

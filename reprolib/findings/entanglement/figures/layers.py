@@ -83,7 +83,15 @@ def over_temperature(rows: pd.DataFrame) -> Figure:
             of = of_arm[of_arm["place"] == mine[min(k, len(mine) - 1)]].sort_values("temperature")
             look, least = style.role(arm), of.loc[of["value"].idxmin()]
             ax.plot(of["temperature"], of["value"], color=look.colour)
-            ax.plot(least["temperature"], least["value"], marker=look.marker, color=look.colour, markersize=6, markeredgecolor="white")
+            ax.plot(
+                least["temperature"],
+                least["value"],
+                marker=look.marker,
+                color=look.colour,
+                markersize=6,
+                markeredgecolor="white",
+                clip_on=False,
+            )
         ax.axhline(1, **style.REFERENCE, zorder=1)
         ax.axvline(FIXED, **style.CHANCE, zorder=1)
         ax.set(
@@ -120,7 +128,7 @@ def _arms(ax: Axes, rows: pd.DataFrame, linestyle: str = "-", is_dotted: bool = 
     means = network_means(rows, "depth")
     charts.lines(means, ax, "depth", each="arm", markersize=0, linestyle=linestyle)
     if is_dotted:
-        charts.dots(means, ax, "depth", gap=0, side=3.2, edge=0.3)
+        charts.dots(means, ax, "depth", gap=0, side=2.8, edge=0.3)
     _layers(ax, rows, bound)
 
 
@@ -131,4 +139,4 @@ def _layers(ax: Axes, rows: pd.DataFrame, bound: float | None = 1.0) -> None:
     ax.set_xticks([*layers.index], [short_layer(name) for name in layers], rotation=90, fontsize=6)
     if bound is not None:
         ax.axhline(bound, **style.REFERENCE, zorder=1)
-        ax.set_ylim(0, 1.05 * max(bound, float(rows["value"].max()), *(float(max(line.get_ydata())) for line in ax.lines)))
+        ax.set_ylim(0, 1.05 * max(bound, ax.dataLim.y1))
