@@ -17,7 +17,7 @@ from torch import Tensor
 from reprolib import store
 from reprolib.errors import BadInput
 from reprolib.findings.entanglement.batches import Batches, of_scale
-from reprolib.judging.tidy import KEY, rows_of
+from reprolib.judging.tidy import KEY, identity, rows_of
 from reprolib.measures.neighbour_sums import pairs_of
 from reprolib.models.grams import collect
 from reprolib.models.layers import fold_batch_norm, shrunk
@@ -97,7 +97,8 @@ def through_training(study: Study, nets: Nets, question: Question) -> pd.DataFra
     """Rows of ENT-1, shown: entanglement of each layer of the first standard network, from before its training to its end.
 
     unit: layer; unit_2: "<place>@<epoch>". Before it: the untrained network of its seed. States of trainings are not shipped: where they
-    are not here, committed rows of the same network stand in, and a line says so; none where another question is asked, or knobs turned.
+    are not here, committed rows of a training of the same recipe and seed stand in (another processor may have rounded it to other weights,
+    whose hash they bear), and a line says so; none where another question is asked, or knobs turned.
     """
     standard = nets.get("standard", ())
     if not study.can_measure or not standard:
@@ -149,12 +150,13 @@ def looked_at(last: int) -> list[int]:
 
 
 def _committed(study: Study, network: Network) -> pd.DataFrame:
-    """The committed rows of a network's training, where its layers were measured as they are here."""
+    """The committed rows of a training like this network's, where the network's layers were measured as they are here."""
     if study.settings.overridden or not (study.committed / "rows.csv.gz").exists():
         return pd.DataFrame()
-    kept = study.committed_rows()
+    kept, own_name = study.committed_rows(), identity("standard", network)
+    of_training = (kept[["recipe", "architecture", "seed"]] == [own_name[name] for name in ("recipe", "architecture", "seed")]).all(axis=1)
+    rows = kept[(kept["claim"] == "ENT-1") & (kept["quantity"] == BY_EPOCH) & of_training]
     kept = kept[kept["network"] == network.sha256[:12]]
-    rows = kept[(kept["claim"] == "ENT-1") & (kept["quantity"] == BY_EPOCH)]
     try:
         measured = study.rows
     except BadInput:
