@@ -251,7 +251,8 @@ def test_the_readme_says_what_the_committed_results_say(finding: str, scale: str
     from reprolib.run.summary import counts
 
     (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if f"notebooks/{finding}.py" in line and line.startswith("|"))
-    assert f"{scale}: {counts(read_results(ROOT / 'figures' / scale / finding))}" in line
+    folder = ROOT / "figures" / scale / finding
+    assert f"{scale}: {counts(read_results(folder)) if folder.exists() else 'not measured yet'}" in line
 
 
 def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -> None:
