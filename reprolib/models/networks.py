@@ -220,14 +220,16 @@ _RESNETS: dict[str, dict[str, object]] = {
 }
 
 ARCHITECTURES: tuple[str, ...] = ("tinycnn", *_RESNETS, "lenet", "mlp")
+CAPSULES = "capsnet_small"
+"""Built by name like the others, but without their linear head (`reprolib.models.capsnet`): only what asks for classes takes it."""
 
 
 @own_state()
 def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequence[float], seed: int, size_px: int = 32) -> Network:
     """A freshly initialised network; equal seeds give equal weights whatever was drawn before.
 
-    architecture: one of ARCHITECTURES. mean, std: per-channel normaliser in [0, 1] units, one value for each channel of the
-    images. size_px: side of the images; only `lenet` and `mlp` depend on it, the others take images of any size.
+    architecture: one of ARCHITECTURES, or CAPSULES. mean, std: per-channel normaliser in [0, 1] units, one value for each channel of the
+    images. size_px: side of the images; only `lenet`, `mlp` and CAPSULES depend on it, the others take images of any size.
     Raises BadInput for an unknown architecture, and for images too small for it.
     """
     with torch.random.fork_rng(devices=[]):
@@ -238,6 +240,12 @@ def build(architecture: str, n_classes: int, mean: Sequence[float], std: Sequenc
             network = _convnet(architecture, n_classes, mean, std, size_px)
             _initialise(network)
             return network
+        if architecture == CAPSULES:
+            from reprolib.models.capsnet import CapsNet  # which stands on this module
+
+            capsnet = CapsNet(n_classes, mean, std, size_px)
+            _initialise(capsnet)
+            return capsnet
     raise BadInput(f"architecture {architecture!r} is unknown; allowed: {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}")
 
 

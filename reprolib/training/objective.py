@@ -1,5 +1,7 @@
 """What a training lowers: cross-entropy, and for some recipes alpha times the soft nearest neighbour loss of each hidden layer.
 
+Capsules have a loss of their own in its place (`CapsNet.loss`).
+
 Regularised are all post-activation maps but the last one, which with its pooled code stays free to separate the classes. Maps are
 pooled first, in the precision of the network. Nothing is carried from step to step. Source: Frosst et al. 2019 (arXiv
 1902.01889), eq. 3; there one gradient step on a persistent temperature, here the minimum over it.
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from reprolib.errors import BadInput
 from reprolib.measures.soft_nearest_neighbor import minimised
+from reprolib.models.capsnet import CapsNet
 from reprolib.models.layers import shrunk
 from reprolib.models.networks import Network
 from reprolib.training.recipes import Recipe
@@ -39,6 +42,12 @@ class Objective:
         """The objective of images (n, c, h, w) in [0, 1], a scalar. Raises FloatingPointError for a term that is not finite."""
         kept: dict[str, Tensor] = {}
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            if isinstance(network, CapsNet):
+                if self.recipe.alpha or self.recipe.target < 1:
+                    raise BadInput(
+                        f"recipe {self.recipe.id} changes the cross-entropy: capsules have a loss of their own; give std, a noise or an attack"
+                    )
+                return network.loss(images, labels)
             if self.recipe.alpha:
                 last = images
                 for name, last in network.maps(images):

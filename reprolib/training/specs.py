@@ -10,7 +10,7 @@ from typing import Any
 
 from reprolib import data, scales, store
 from reprolib.errors import BadInput, nearest
-from reprolib.models.networks import ARCHITECTURES
+from reprolib.models.networks import ARCHITECTURES, CAPSULES
 from reprolib.scales import Schedule
 from reprolib.training.recipes import recipe
 
@@ -46,6 +46,18 @@ class Spec:
             attack_steps=scale.attack_steps.get(self.recipe, preset.attack_steps),
             peak_lr=scales.PEAK_LR.get(self.architecture, preset.peak_lr),
         )
+
+    @property
+    def minutes(self) -> float:
+        """The table's minutes for this network, of one idle core; 0 for one that is not in the table."""
+        line = scales.scale(self.scale).line(self.architecture, self.recipe, self.dataset)
+        return line.minutes if line else 0.0
+
+    @property
+    def snapshots_per_epoch(self) -> int:
+        """States that its training keeps, as the table says."""
+        line = scales.scale(self.scale).line(self.architecture, self.recipe, self.dataset)
+        return line.snapshots_per_epoch if line else 0
 
     def arms(self) -> tuple[Spec, Spec]:
         """The standard and the robust network of this architecture, set and seed: those a matched control is chosen by."""
@@ -93,7 +105,7 @@ def spec_of(name: str, scale: str) -> Spec:
             f"network {name!r} is not <architecture>-<recipe>-s<seed>, e.g. w8-l2_05-s0, with -<data set> behind it where that is not {own}"
         )
     architecture, recipe_id, seed, dataset = parts.groups(own)
-    for kind, given, allowed in (("data set", dataset, data.NAMES), ("architecture", architecture, ARCHITECTURES)):
+    for kind, given, allowed in (("data set", dataset, data.NAMES), ("architecture", architecture, (*ARCHITECTURES, CAPSULES))):
         if given not in allowed:
             raise BadInput(f"{kind} {given!r} is unknown; allowed: {', '.join(allowed)}{nearest(given, allowed)}")
     return Spec(recipe(recipe_id).id, architecture, dataset, int(seed), scale)
