@@ -37,6 +37,7 @@ EXAMPLES = {
     "train": """\
   reprolib train --scale cifar --list                 which networks exist, which are missing
   reprolib train --scale cifar --only 'w8-*'          some of the missing ones; interrupt it and call it again as you like
+  reprolib train --scale cifar --only 'loo-lenet-*'   some of those without a class, which come last
   reprolib train --scale cifar gpu --minutes 8        as far as 8 minutes go; the next call goes on""",
     "calibrate": """\
   reprolib calibrate --check                          are shape and texture equally easy to learn, at equal margins""",
@@ -282,22 +283,33 @@ def train_networks(given: argparse.Namespace) -> None:
     if given.minutes is not None and not 0 < given.minutes < math.inf:
         raise BadInput(f"--minutes {given.minutes:g} is not allowed: a budget of more than 0 minutes, such as 8")
     device = parameters.resolve_device(given.device)
-    from reprolib.training import choice, pool, zoo
+    from reprolib.training import choice, leave_one_out, pool, zoo
+    from reprolib.training.points import PREFIX
 
     ends = math.inf if given.minutes is None else time.time() + 60 * given.minutes
     jobs = given.jobs or (1 if device == "cuda" else runner.cores())
     shipped, failure = zoo.zoo_folder(), None
     if given.folder:
         os.environ["REPROLIB_ZOO"] = str(given.folder.resolve())
+    own = [pattern for pattern in given.only if pattern.startswith(PREFIX)]
+    tables: list[tuple[Any, Any, Any, list[str]]] = [
+        (pool, pool.train_pool, pool.list_pool, [pattern for pattern in given.only if pattern not in own]),
+        (leave_one_out, leave_one_out.train_points, leave_one_out.list_points, own),
+    ]
+    tables = [one for one in tables if one[-1] or not given.only]
     for scale in () if given.list else given.scale:
-        try:
-            pool.bring_in(scale, shipped)
-            pool.train_pool(scale, jobs, given.only, device, functools.partial(print, flush=True), ends)
-        except ReprolibError as error:  # of one scale; the others go on
-            failure = failure or error
+        for table, work_off, _, only in tables:
+            try:
+                table.bring_in(scale, shipped)
+                work_off(scale, jobs, only, device, functools.partial(print, flush=True), ends)
+            except ReprolibError as error:  # of one table; the others go on
+                failure = failure or error
     for scale in given.scale:
-        print(pool.list_pool(scale, given.only).to_string(index=False, na_rep="", float_format="{:.3f}".format))
-        print(f"{scale}: {pool.totals(scale, given.only, jobs, device)}")
+        for table, _, listed, only in tables:
+            if len(rows := listed(scale, only)):
+                print(
+                    f"{rows.to_string(index=False, na_rep='', float_format='{:.3f}'.format)}\n{scale}: {table.totals(scale, only, jobs, device)}"
+                )
         print("".join(f"{line}\n" for line in choice.lines(scale)), end="")
     if failure:
         raise failure

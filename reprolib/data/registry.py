@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reprolib import store
-from reprolib.data import cue_conflict, folders, shapetexture
+from reprolib.data import cue_conflict, factorial, folders, shapetexture
 from reprolib.data.cifar10 import CIFAR10
 from reprolib.data.fashion_mnist import FASHION_MNIST
 from reprolib.data.filesets import Channels, FileSet, Root
@@ -47,8 +47,29 @@ class _Generated:
         return "nothing to do: it is generated when first asked for, then cached"
 
 
+class _Factorial(_Generated):
+    """Likewise a set of every shape with every texture."""
+
+    title, purpose = "ShapeTex, every shape with every texture", "classes that share a cue"
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        return ("smoke",) if self.name == factorial.SMALL else ("laptop",)
+
+    @property
+    def normaliser(self) -> tuple[Channels, Channels]:
+        return factorial.NORMALISERS[self.name]
+
+    def load(self, split: str, root: Root = None) -> Images:
+        return factorial.load(self.name, split)
+
+    def fingerprint(self) -> str:
+        return factorial.fingerprint(self.name)
+
+
 _IN_FOLDERS = (folders.TINY_IMAGENET_20, folders.TEXTURES, cue_conflict.STIMULI, cue_conflict.EDGES, cue_conflict.SILHOUETTES)
-_ALL: tuple[FileSet | _Generated, ...] = (CIFAR10, *map(_Generated, shapetexture.WORLDS), FASHION_MNIST, *_IN_FOLDERS)
+_GENERATED = (*map(_Generated, shapetexture.WORLDS), *map(_Factorial, factorial.SETS))
+_ALL: tuple[FileSet | _Generated, ...] = (CIFAR10, *_GENERATED, FASHION_MNIST, *_IN_FOLDERS)
 _SETS = {one.name: one for one in _ALL}
 
 NAMES = tuple(_SETS)

@@ -28,11 +28,17 @@ from reprolib.training.specs import state_path
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """Environment of every process that trains or measures: results must not depend on the number of cores."""
 
+MODULE = "reprolib.training.pool"
+
 PRIOR = {("cpu", "cuda"): 0.1, ("cuda", "cpu"): 100.0}
 """(device the table's minutes are of, device at hand) -> the pace until a network was trained there: cautious guesses."""
 
 FAILURES = (ArithmeticError, RuntimeError, CorruptFile)
 """What may go wrong with one network (a loss that is not a number, a GPU without memory, a damaged state) and leaves the others alone."""
+
+
+Obtain = Callable[[Any, str, Callable[[str], None], bool], bool]
+"""(network, device, report, wait) -> whether it is there afterwards."""
 
 
 class OutOfTime(Exception):
@@ -110,8 +116,7 @@ def pace(scale: str, device: str = "cpu") -> tuple[float, int]:
 
 def estimated_minutes(spec: zoo.Spec) -> float:
     """The table's minutes for a network, of one idle core; 0 for one that is not in the table."""
-    line = scales.scale(spec.scale).line(spec.architecture, spec.recipe, spec.dataset)
-    return line.minutes if line else 0.0
+    return spec.minutes
 
 
 def epoch_minutes(spec: zoo.Spec, device: str) -> float:
@@ -156,25 +161,27 @@ def train_pool(
 
 
 def train_specs(
-    wanted: Sequence[zoo.Spec], jobs: int = 1, device: str = "cpu", report: Callable[[str], None] = print, ends: float = math.inf
-) -> None:
+    wanted: Sequence[zoo.Spec], jobs: int = 1, device: str = "cpu", report: Callable[[str], None] = print, ends: float = math.inf,
+    obtain: Obtain | None = None, module: str = MODULE,
+) -> None:  # fmt: skip
     """Train what is missing of `wanted`, all of one scale, `jobs` networks at a time with one thread each.
 
     Networks that another process is training are left to it and waited for at the end. Safe to kill and to call again.
     ends: seconds of `time.time()`; no epoch is begun that would end later, at the pace of the one before, and nothing is waited for.
+    obtain: what trains one, in the place of `zoo.obtain`; module: the one whose copies do so in processes of their own.
     Raises ReprolibError, which names the first, when networks failed, after the others have finished.
     """
     missing = [spec for spec in wanted if not spec.path.exists()]
     if ends < math.inf:
         missing.sort(key=lambda spec: recipe(spec.recipe).matched)  # they wait for their arms
     if jobs > 1 and len(missing) > 1:
-        _in_processes(missing, min(jobs, len(missing)), device, report, ends)
+        _in_processes(missing, min(jobs, len(missing)), device, report, ends, module)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        failed = work(missing, device, report, ends)
+        failed = work(missing, device, report, ends, obtain=obtain)
         if ends == math.inf:
-            failed |= work([spec for spec in missing if spec not in failed], device, report, wait=True)
+            failed |= work([spec for spec in missing if spec not in failed], device, report, wait=True, obtain=obtain)
     finally:
         torch.set_num_threads(threads)
     if failed:
@@ -183,15 +190,16 @@ def train_specs(
 
 
 def work(
-    wanted: Sequence[zoo.Spec], device: str, report: Callable[[str], None], ends: float = math.inf, wait: bool = False
-) -> dict[zoo.Spec, Exception]:
+    wanted: Sequence[zoo.Spec], device: str, report: Callable[[str], None], ends: float = math.inf, wait: bool = False,
+    obtain: Obtain | None = None,
+) -> dict[zoo.Spec, Exception]:  # fmt: skip
     """Train, one after the other, what no other process has; return what failed. wait: for those that another process has."""
     failed: dict[zoo.Spec, Exception] = {}
     for spec in wanted:
         if spec.path.exists() or not _fits(spec, device, report, ends):
             continue
         try:
-            zoo.obtain(spec, device, _until(ends, report), wait)
+            (obtain or zoo.obtain)(spec, device, _until(ends, report), wait)
         except OutOfTime:
             report(f"{spec.name}: time is out; the next call goes on from its last epoch")
         except FAILURES as error:
@@ -228,9 +236,9 @@ def _until(ends: float, report: Callable[[str], None]) -> Callable[[str], None]:
     return told
 
 
-def _in_processes(missing: Sequence[zoo.Spec], jobs: int, device: str, report: Callable[[str], None], ends: float) -> None:
-    """Run `jobs` copies of this module; each takes the next network that no other has locked."""
-    command = [sys.executable, "-u", "-m", "reprolib.training.pool", missing[0].scale, device, str(ends), *(spec.name for spec in missing)]
+def _in_processes(missing: Sequence[zoo.Spec], jobs: int, device: str, report: Callable[[str], None], ends: float, module: str) -> None:
+    """Run `jobs` copies of a module; each takes the next network that no other has locked."""
+    command = [sys.executable, "-u", "-m", module, missing[0].scale, device, str(ends), *(spec.name for spec in missing)]
     processes, relays = [], []
     try:
         for _ in range(jobs):
@@ -282,10 +290,11 @@ def _duration(minutes: float) -> str:
     return f"{whole} min" if whole < 100 else f"{whole // 60} h {whole % 60:02d} min"
 
 
-def _main(arguments: Sequence[str]) -> int:
+def main_of_a_worker(arguments: Sequence[str], named: Callable[[str, str], zoo.Spec] = zoo.spec_of, obtain: Obtain | None = None) -> int:
+    """What a process of `train_specs` does: train the named networks that no other has. Returns its exit code."""
     scale, device, ends, *names = arguments
     try:
-        work([zoo.spec_of(name, scale) for name in names], device, lambda line: print(line, flush=True), float(ends))
+        work([named(name, scale) for name in names], device, lambda line: print(line, flush=True), float(ends), obtain=obtain)
     except ReprolibError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -296,4 +305,4 @@ def _main(arguments: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    raise SystemExit(_main(sys.argv[1:]))
+    raise SystemExit(main_of_a_worker(sys.argv[1:]))

@@ -8,6 +8,7 @@ card beside it. Written atomically, locked while training, resumed from the last
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -229,7 +230,7 @@ def _check(spec: Spec, measured: dict[str, Any], x: Tensor, y: Tensor, precision
 
 def _standard(spec: Spec) -> Spec:
     """The network of the same recipe without its attack, on the same data from the same seed."""
-    return Spec(without_attack(recipe(spec.recipe)).id, spec.architecture, spec.dataset, spec.seed, spec.scale)
+    return dataclasses.replace(spec, recipe=without_attack(recipe(spec.recipe)).id)
 
 
 def _first_accuracy(spec: Spec) -> float:
@@ -239,8 +240,7 @@ def _first_accuracy(spec: Spec) -> float:
 
 
 def _snapshots(spec: Spec) -> tuple[Path, int] | None:
-    line = scales.scale(spec.scale).line(spec.architecture, spec.recipe, spec.dataset)
-    return (snapshot_folder(spec), line.snapshots_per_epoch) if line and line.snapshots_per_epoch else None
+    return (snapshot_folder(spec), spec.snapshots_per_epoch) if spec.snapshots_per_epoch else None
 
 
 def _training_images(spec: Spec, training: Images, device: str) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reprolib import data, store
-from reprolib.data import shapetexture
+from reprolib.data import factorial, shapetexture
 from reprolib.errors import BadInput
 
 
@@ -44,8 +44,11 @@ def test_a_set_without_a_training_split_has_no_normaliser(name):
         data.normaliser(name)
 
 
+GENERATED = {*shapetexture.WORLDS, *factorial.SETS}
+
+
 def test_every_world_of_shapetexture_is_a_data_set():
-    assert set(shapetexture.WORLDS) <= set(data.NAMES)
+    assert set(data.NAMES) >= GENERATED
 
 
 def test_fingerprints_tell_sets_apart():
@@ -83,8 +86,8 @@ def test_a_generated_set_is_rendered_once_and_then_read_from_the_cache(empty_roo
 def test_status_says_what_is_found_and_how_to_get_the_rest(empty_root):
     rows = {row["name"]: row for row in data.status()}
     assert tuple(rows) == data.NAMES
-    assert {name for name, row in rows.items() if row["found"]} == set(shapetexture.WORLDS)
-    for name in set(data.NAMES) - set(shapetexture.WORLDS):
+    assert {name for name, row in rows.items() if row["found"]} == GENERATED
+    for name in set(data.NAMES) - GENERATED:
         assert rows[name]["where"] is None
         assert "REPROLIB_DATA" in rows[name]["how"]
         assert rows[name]["how"].startswith(f"`reprolib data fetch {name}`, or put ")
@@ -92,7 +95,7 @@ def test_status_says_what_is_found_and_how_to_get_the_rest(empty_root):
     (store.root() / "data" / "cifar10" / "cifar-10-batches-py").mkdir(parents=True)
     (store.root() / "data" / "dtd-subset-96").mkdir()
     rows = {row["name"]: row for row in data.status()}
-    assert {name for name, row in rows.items() if row["found"]} == {"cifar10", "textures", *shapetexture.WORLDS}
+    assert {name for name, row in rows.items() if row["found"]} == {"cifar10", "textures", *GENERATED}
     assert rows["textures"]["where"] == str(store.root() / "data" / "dtd-subset-96")
 
 

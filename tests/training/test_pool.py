@@ -17,7 +17,7 @@ import pytest
 
 from reprolib import cli, provenance, scales, store
 from reprolib.errors import BadInput, MissingData, ReprolibError
-from reprolib.training import pool, zoo
+from reprolib.training import points, pool, zoo
 from reprolib.training.specs import state_path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ TINY = replace(scales.SMOKE, schedule=replace(scales.SMOKE.schedule, n_images=25
 def main_of_a_worker() -> None:
     """What `python -m reprolib.training.pool` does, at the tiny scale."""
     scales.SCALES["smoke"] = TINY
-    raise SystemExit(pool._main(sys.argv[1:]))
+    raise SystemExit(pool.main_of_a_worker(sys.argv[1:]))
 
 
 @pytest.fixture
@@ -132,6 +132,7 @@ def obtain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: SimpleNamespa
         return True
 
     monkeypatch.setattr(zoo, "obtain", train)
+    monkeypatch.setitem(points.TABLE, "smoke", ())
     return made
 
 
