@@ -271,7 +271,7 @@ def test_train_lists_what_is_there_and_what_is_missing(repository: Path, capsys:
     assert [line.split()[1] for line in lines[1:end]] == ["missing"] * (end - 1)
     assert any(line.split()[:3] == ["tinycnn-std-s0", "missing", "~0.02"] for line in lines)
     assert re.fullmatch(
-        r"smoke: 0 there, \d missing: about 1 min left, \d+ at a time \(by the estimates: none was trained here\)", lines[end]
+        r"smoke: 0 there, \d+ missing: about 1 min left, \d+ at a time \(by the estimates: none was trained here\)", lines[end]
     )
     assert lines[end + 1].split() == ["point", "state", "clean", "adversarial", "minutes", "check"]
     assert re.fullmatch(r"smoke: 0 of \d points without a class there, \d+ networks missing: about \d min left, \d+ at a time", lines[-1])
