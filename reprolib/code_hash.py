@@ -7,6 +7,7 @@ Names are followed through the syntax trees of reprolib's modules, and through t
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import hashlib
 import inspect
@@ -135,6 +136,12 @@ def _instructions(code: types.CodeType) -> tuple[Any, ...]:
     return code.co_code, constants, code.co_names
 
 
+def _globals_read(code: types.CodeType) -> set[str]:
+    """The globals that a function's code reads, and what is nested in it: lambdas, comprehensions and functions inside."""
+    found = {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return found.union(*(_globals_read(one) for one in code.co_consts if isinstance(one, types.CodeType)))
+
+
 def _follow_definition(module: str, name: str, parts: dict[str, str]) -> None:
     """Note the statements that define `name` in a module of ours, and follow what they name."""
     key = f"{module}.{name}"
@@ -190,12 +197,18 @@ def _follow_foreign(function: Callable[..., Any], parts: dict[str, str]) -> None
                 f"the source of {key} cannot be read: define it in a cell or a file, or nothing it measures can be kept"
             ) from error
         parts[key] = repr(_instructions(function.__code__))
-        node = ast.Expr(ast.Tuple([ast.Name(name, ast.Load()) for name in function.__code__.co_names], ast.Load()))
+        node = ast.Expr(
+            ast.Tuple(
+                [ast.Name(name, ast.Load()) for name in sorted({*function.__code__.co_names, *_globals_read(function.__code__)})],
+                ast.Load(),
+            )
+        )
     held: dict[str, Any] = {}
     for one in vars(function).values() if isinstance(function, type) else [function]:
         if isinstance(one, types.FunctionType):
             closed = inspect.getclosurevars(one)
-            held |= {**closed.globals, **closed.nonlocals}
+            nested = {name: one.__globals__[name] for name in _globals_read(one.__code__) if name in one.__globals__}
+            held |= {**nested, **closed.globals, **closed.nonlocals}
     for chain in sorted(set(_chains(node))):
         if chain[0] in held:
             _follow_value(key, chain, held[chain[0]], parts)

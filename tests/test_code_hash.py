@@ -61,6 +61,28 @@ def test_globals_count_by_value_and_functions_of_the_notebook_are_followed(tmp_p
     assert code_of(question(tmp_path, body, "k = 2\nunused = 5\n\ndef helper(x):\n    return x + 1")) == of["2"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    return list(map(lambda one: helper(one) * k, images))",
+        "    return [helper(one) * k for one in images]",
+        "    def inner(one):\n        return {0: helper(one) * k for _ in one}\n    return inner(images)",
+    ],
+)
+def test_what_a_function_reads_in_a_function_or_comprehension_inside_it_counts_too(tmp_path: Path, body: str) -> None:
+    of = [
+        code_of(question(tmp_path, body, f"k = {k}\n\ndef helper(x):\n    return x + {add}")) for k, add in ((2, 1), (3, 1), (2, 2), (2, 1))
+    ]
+    assert len(set(of)) == 3
+    assert of[0] == of[3]
+    source = "    return [{name}(images) for _ in images]"
+    ours = "from reprolib.measures.perceptual import ssim, lowpass_mse"
+    calls = [code_of(question(tmp_path, source.format(name="measure"), f"{ours}\nmeasure = {name}")) for name in ("ssim", "lowpass_mse")]
+    assert calls[0] != calls[1]
+    own = "    return [one for one in images]"  # a local name is not the global of that name
+    assert code_of(question(tmp_path, own, "one = 1")) == code_of(question(tmp_path, own, "one = object()"))
+
+
 def test_a_global_whose_value_cannot_be_told_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"cells.question: held is a object, .* use numbers, texts, tensors, networks and images"):
         code_of(question(tmp_path, "    return {'a': held}", "held = object()"))
