@@ -129,9 +129,9 @@ def looks(steps: int) -> tuple[int, ...]:
     return (*range(0, steps, EVERY), steps)
 
 
-def key(weights: Tensor) -> str:
-    """The first 12 digits of the sha256 of a generator's weights (numbers,), fp32."""
-    return hashlib.sha256(weights.contiguous().numpy().tobytes()).hexdigest()[:12]
+def key(numbers: Tensor) -> str:
+    """The first 12 digits of the sha256 of a generator's weights, or of points: fp32, of any shape."""
+    return hashlib.sha256(numbers.contiguous().numpy().tobytes()).hexdigest()[:12]
 
 
 def train(setting: Setting, seeds: Sequence[int], steps: int) -> Trained:
@@ -204,13 +204,13 @@ def _entangled(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def _asked(trained: Trained, real: Tensor, question: Question) -> dict[str, Tensor]:
-    """What a question gives of every look and seed, (looks, seeds, ...), kept under the samples and the question's code."""
+    """What a question gives of every look and seed, (looks, seeds, ...), kept under the samples, the real points and the question's code."""
 
     def compute() -> dict[str, Tensor]:
         found = [[question(samples, real) for samples in look] for look in trained.samples]
         return {name: torch.stack([torch.stack([one[name].double() for one in look]) for look in found]) for name in found[0][0]}
 
-    described = {"generators": [key(one) for one in trained.weights], "steps": list(trained.steps)}
+    described = {"samples": key(trained.samples), "real": key(real), "steps": list(trained.steps)}
     return store.cache("generators asked", described, compute, question)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,6 +140,17 @@ def test_rows_hold_every_arm_and_seed_once_and_rise_is_the_end_minus_the_start(m
     assert own["rise"].dropna().tolist() == pytest.approx((end - start).tolist(), abs=1e-3)
     assert own.loc["00000", "real_fake_by_step"] == pytest.approx(float(start.mean()), abs=1e-3)
     assert set(rows.loc[rows["quantity"] == "sample_x", "seed"]) == {0}
+
+
+def test_fewer_batches_of_the_same_generators_are_asked_anew(monkeypatch):
+    monkeypatch.setattr(generators, "SEEDS", (0,))
+    real = generators.ring(generators.N_BATCHES * generators.BATCH, source()).view(-1, generators.BATCH, 2)
+    trained = generators.train(SETTINGS["healthy"], (0,), 1)
+    fewer = replace(trained, samples=trained.samples[:, :, :3])
+    assert generators._asked(trained, real, coverage)["real_fake"].shape == (2, 1, generators.N_BATCHES)
+    assert generators._asked(fewer, real[:3], coverage)["real_fake"].shape == (2, 1, 3)
+    other = generators._asked(trained, trained.samples[-1, 0], coverage)["real_fake"]
+    assert not torch.equal(other, generators._asked(trained, real, coverage)["real_fake"])
 
 
 def test_one_training_serves_two_questions_and_no_steps_none(monkeypatch):
