@@ -54,9 +54,9 @@ APART_SEED = 3
 def pulled(study: Study, nets: Nets, question: Question, batches: Batches | None = None) -> pd.DataFrame:
     """Rows of every network of `ROLES` in nets, three a role at most: by batch and by layer; its radius and the attack's success.
 
-    Attacked are the first `attack_batch` images of each of the first `attack_batches` batches (the scale's where none are given), all of them, also those it has wrong.
-    Kept under network, images, attack and the question's code; the attack itself is kept apart. A network without the images' classes is
-    left out. Raises BadInput as `apart` does, and naming the layer where the question's values are not finite.
+    Attacked are the first `attack_batch` images of each of the first `attack_batches` batches (the scale's where none are given), all of
+    them, also those it has wrong. Kept under network, images, attack and the question's code; the attack itself is kept apart. A network
+    without the images' classes is left out. Raises BadInput as `apart` does, and naming the layer where the question's values are not finite.
     """
     frames: list[pd.DataFrame] = []
     if not study.can_measure:

@@ -49,7 +49,15 @@ BY_EPOCH = "entanglement_by_epoch"
 
 
 def networks(study: Study) -> dict[str, list[Network]]:
-    """The networks of `ROLES` that the scale has, and the reader's own."""
+    """The networks of `ROLES` that the scale has, and the reader's own.
+
+    Before any of them is measured, raises BadInput for more neighbours than the index has, and batches that there are no images for.
+    """
+    k, n = study.settings["n_neighbours"], study.settings["n_index"]
+    if k > n:
+        raise BadInput(f"n_neighbours={k} is above the {n} images of the index at scale {study.settings.scale.name}: give at most {n}")
+    if study.can_measure:
+        of_scale(study)
     return study.networks(*(role for role in ROLES if role in study.settings.scale.roles))
 
 

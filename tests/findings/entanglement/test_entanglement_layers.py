@@ -1,5 +1,6 @@
 """Batches, and entanglement of planted networks as rows: what is averaged over what, who has which rows, and what stands in for epochs."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pandas as pd
@@ -105,6 +106,23 @@ def test_too_few_images_of_a_class_are_refused_with_what_there_can_be():
             batches(images, n_per_class, count)
     with pytest.raises(BadInput, match=r"batches of 7 images hold 4 classes: at least two images of each are needed"):
         batches(images, 4, 3).first(7)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"n_neighbours": 161}, "n_neighbours=161 is above the 160 images of the index at scale smoke: give at most 160"),
+        ({"n_per_class": 9}, r"3 disjoint batches of 9 images a class need 27 of each, .* has 24 of 'a': at most n_batches=2"),
+    ],
+)
+def test_knobs_that_the_images_do_not_allow_are_refused_before_any_network_is_read(knobs, words, monkeypatch):
+    asked = study(**knobs)
+    if "n_per_class" in knobs:  # of a procedural set more would be rendered
+        scale = dataclasses.replace(asked.settings.scale, dataset="cifar10")
+        asked.settings = dataclasses.replace(asked.settings, scale=scale)
+    monkeypatch.setattr(asked, "networks", lambda *roles: pytest.fail("networks are loaded"), raising=False)
+    with pytest.raises(BadInput, match=words):
+        layers.networks(asked)
 
 
 def test_of_a_procedural_set_more_images_are_rendered_where_the_test_images_are_too_few():
