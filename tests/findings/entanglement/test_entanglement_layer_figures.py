@@ -78,6 +78,14 @@ def test_arms_are_lines_by_layer_clean_and_attacked_and_headroom_beside():
     assert not has_bound(headroom)
 
 
+def test_a_network_that_loses_a_thousand_times_its_room_leaves_the_arms_their_height():
+    lost = {"clean": 1, "attacked": 0.6, "headroom_lost": -600}
+    own = pd.DataFrame([row("ENT-10", f"{of}_by_layer@wide", "mine", 0, LAYERS[0], "00", value) for of, value in lost.items()])
+    rows = pd.concat([planted(), own])
+    assert by_layer(rows).axes[2].get_ylim()[0] >= -1
+    assert by_layer(rows[rows["arm"] == "mine"]).axes[2].get_ylim()[0] <= -600
+
+
 def test_without_attacks_there_is_one_panel():
     rows = planted()
     assert len(by_layer(rows[rows["claim"] != "ENT-10"]).axes) == 1

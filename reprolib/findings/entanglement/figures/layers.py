@@ -62,6 +62,7 @@ def by_layer(rows: pd.DataFrame, arms: Sequence[str] = DRAWN) -> Figure:
         _arms(axes[2], attacked[attacked["quantity"] == "headroom_lost_by_layer@wide"], bound=None)
         axes[2].set_title("headroom lost to the attack")
         axes[2].axhline(0, **style.CHANCE, zorder=1)
+        _near_arms(axes[2], attacked[attacked["quantity"] == "headroom_lost_by_layer@wide"])
     figure.legend(handles=charts.keys(style.in_order([*clean["arm"], *attacked["arm"]])), loc="outside lower center", ncols=6)
     return figure
 
@@ -130,6 +131,15 @@ def _arms(ax: Axes, rows: pd.DataFrame, linestyle: str = "-", is_dotted: bool = 
     if is_dotted:
         charts.dots(means, ax, "depth", gap=0, side=2.8, edge=0.3)
     _layers(ax, rows, bound)
+
+
+def _near_arms(ax: Axes, rows: pd.DataFrame) -> None:
+    """The height that the arms take, and as much above and below: of a layer at its bound a reader's network may lose a thousand times its room."""
+    arms = rows.loc[rows["arm"] != MINE, "value"]
+    if len(arms):
+        low, high = min(arms.min(), 0.0), max(arms.max(), 1.0)
+        now = ax.get_ylim()
+        ax.set_ylim(max(now[0], 2 * low - high), min(now[1], 2 * high - low))
 
 
 def _layers(ax: Axes, rows: pd.DataFrame, bound: float | None = 1.0) -> None:
