@@ -56,7 +56,7 @@ def checked_labels(y: Tensor, n: int, name: str = "labels") -> Tensor:
 def check_count(value: int, name: str) -> None:
     """Raise BadInput unless value is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadInput(f"{name}={value} is not allowed: give a whole number of at least 1")
+        raise BadInput(f"{name}={value!r} is not allowed: give a whole number of at least 1")
 
 
 def check_step(step: float, largest: float = math.inf, name: str = "step") -> None:

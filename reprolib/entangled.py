@@ -49,6 +49,8 @@ class LayerEntanglement(pd.DataFrame):
 
         named = {"mine": self, **(beside or {})}
         for name, other in named.items():
+            if not isinstance(other, LayerEntanglement):
+                raise BadInput(f"{name!r} is a {type(other).__name__}: give what `entanglement_by_layer` gave of other networks, by name")
             if (other.batch, other.n_classes) != (self.batch, self.n_classes):
                 raise BadInput(
                     f"{name!r} is of batches of {other.batch} images in {other.n_classes} classes, mine of {self.batch} in {self.n_classes}: "
@@ -73,7 +75,12 @@ def entanglement_by_layer(
     2,048, and as `collect` does. Source: Frosst et al. 2019 (arXiv 1902.01889), eq. 2; spread is this project's.
     """
     x, own = pictures(images, n, size_px, 1_000)
-    y = own if labels is None else torch.as_tensor(labels)
+    try:
+        y = own if labels is None else torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(
+            f"labels are a {type(labels).__name__} that is no tensor ({error}): give whole class numbers, one an image"
+        ) from error
     y = y[: len(x)] if y is not None and n is not None and y.ndim else y
     if y is None:
         raise BadInput(f"no labels for {len(x)} images: give labels (n,), one an image")
@@ -128,6 +135,8 @@ def _batches(y: Tensor, per_class: int | None) -> tuple[Tensor, int]:
     size = min(PER_CLASS, least) if per_class is None else per_class
     if len(classes) < 2:
         raise BadInput(f"all {len(y)} images are of class {rarest}: give images of at least two classes")
+    if least < 2:
+        raise BadInput(f"class {rarest} has a single image, which has no neighbour of its class: give two of each, or leave the class out")
     if size < 2 or size > least:
         raise BadInput(
             f"class {rarest} has {least} images, for batches of {size} of each: give at least two of each class, and per_class from 2 to {least}"

@@ -81,6 +81,8 @@ def test_the_picture_says_what_the_batches_are_and_frames_of_others_do_not_go_on
         BadInput, match=r"'small' is of batches of 15 images in 3 classes, mine of 36 in 3: values at different sizes do not"
     ):
         found.plot(beside={"small": reprolib.entanglement_by_layer(planted(), X, Y, per_class=5)})
+    with pytest.raises(BadInput, match="'mean' is a float: give what `entanglement_by_layer` gave of other networks"):
+        found.plot(beside={"mean": 0.5})  # type: ignore[dict-item]
 
 
 def test_the_images_of_a_data_set_bring_labels() -> None:
@@ -96,14 +98,16 @@ def test_the_images_of_a_data_set_bring_labels() -> None:
         (X, Y.float(), {}, "give whole class numbers"),
         (X[:1], Y[:1], {}, "all 1 images are of class 0: give images of at least two classes"),
         (X, torch.full_like(Y, 4), {}, "all 90 images are of class 4"),
-        (X[:4], torch.arange(4), {}, "class 0 has 1 images, for batches of 1 of each: give at least two of each class"),
+        (X[:4], torch.arange(4), {}, "class 0 has a single image, .*: give two of each, or leave the class out"),
+        (X, 90 * ["a"], {}, "labels are a list that is no tensor .*: give whole class numbers, one an image"),
+        (X, Y, {"per_class": 1}, "class 0 has 30 images, for batches of 1 of each: .* per_class from 2 to 30"),
         (X, Y, {"per_class": 31}, "class 0 has 30 images, for batches of 31 of each: .* per_class from 2 to 30"),
         (X, Y, {"per_class": 0}, "per_class=0 is not allowed"),
         (X, Y, {"layers": "relu"}, "layer 'relu' is unknown"),
         (2 * X, Y, {}, r"\[0, 1\]"),
     ],
 )
-def test_what_has_no_answer_is_refused_in_words(x: Tensor, y: Tensor | None, more: dict[str, object], words: str) -> None:
+def test_what_has_no_answer_is_refused_in_words(x: Tensor, y: Tensor | list[str] | None, more: dict[str, object], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         reprolib.entanglement_by_layer(planted(), x, y, **more)  # type: ignore[arg-type]
 
