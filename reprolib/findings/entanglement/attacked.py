@@ -172,7 +172,9 @@ def _rows(role: str, network: Network, batches: Batches, values: Mapping[str, Te
             raise BadInput(
                 f"entanglement under attack is not finite in layer {name.rpartition('|')[0]} of {network.card['name']}: look at its weights"
             )
-    layers, frames = list(dict.fromkeys(name.rpartition("|")[0] for name in values)), []
+    found, frames = dict.fromkeys(name.rpartition("|")[0] for name in values), []
+    own = [*network.layer_names, POOLED]  # in their order; the cache gives names in that of the alphabet
+    layers = sorted(found, key=lambda name: own.index(name) if name in own else -1)
     places, last = [f"{k:02d}" for k in range(len(layers))], layers.index(POOLED) if POOLED in layers else -1
     for kind in ("", WIDE):
         clean, away = torch.stack([values[f"{layer}|{kind}"] for layer in layers], dim=1)  # (layers, batches) each

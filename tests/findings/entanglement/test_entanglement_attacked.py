@@ -50,7 +50,7 @@ def gradient_signs(network, x, y):
 def planted_study(n_batches: int = 2, n_per_class: int = 3, **changed: Any) -> Any:
     """A study on planted images, as far as these measurements ask it."""
     test = planted_set(n=160)
-    settings = {"n_batches": n_batches, "n_per_class": n_per_class, "attack_batch": 8, "attack_steps": 3}
+    settings = {"n_batches": n_batches, "n_per_class": n_per_class, "attack_batches": 0, "attack_batch": 8, "attack_steps": 3}
 
     class Settings(SimpleNamespace):
         def __getitem__(self, name: str) -> int:
@@ -146,6 +146,14 @@ def test_the_attack_is_of_the_radius_found_apart_and_its_success_is_measured() -
     assert values(found, "eps") == pytest.approx([float(kept["eps"])], rel=1e-3)
     assert values(found, "success") == pytest.approx([float(kept["success"])], rel=1e-3)
     assert found["value"].map(math.isfinite).all()
+
+
+def test_layers_stand_in_their_order_and_rows_from_the_cache_are_the_same() -> None:
+    study, network = planted_study(), carded(2, architecture="resnet8")
+    measured, again = (attacked.pulled(study, {"robust": [network]}, attacked_layers, planted_batches(study)) for _ in range(2))
+    pd.testing.assert_frame_equal(measured, again)
+    told = measured[measured["quantity"] == "headroom_lost_by_layer@wide"].sort_values("unit_2")
+    assert told["unit"].tolist() == [*network.layer_names, "pooled"]
 
 
 def test_images_that_did_not_move_lose_nothing() -> None:
