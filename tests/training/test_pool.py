@@ -20,6 +20,7 @@ from reprolib.errors import BadInput, MissingData, ReprolibError
 from reprolib.training import points, pool, zoo
 from reprolib.training.specs import state_path
 
+ALL = len(pool.specs("smoke"))
 REPOSITORY = Path(__file__).parents[2]
 ROBUST = zoo.spec_of("tinycnn-l2_075-s0", "smoke")
 TINY = replace(scales.SMOKE, schedule=replace(scales.SMOKE.schedule, n_images=256, attack_steps=1))
@@ -148,13 +149,13 @@ def test_what_fits_is_trained_and_the_next_command_goes_on(
     assert cli.main([*command, "--minutes", "0.0001"]) == 0
     assert obtain.begun == []
     said = capsys.readouterr().out.splitlines()
-    assert said[-2].startswith("smoke: 1 there, 8 missing")
+    assert said[-2].startswith(f"smoke: 1 there, {ALL - 1} missing")
     assert said[-1] == "the same command goes on with what is missing"
     assert "tinycnn-l2_075-s0: waits, since its next epoch takes about 0.0037 min" in said
     assert cli.main([*command, "--minutes", "60"]) == 0
-    assert "smoke: 9 there, 0 missing" in capsys.readouterr().out
+    assert f"smoke: {ALL} there, 0 missing" in capsys.readouterr().out
     assert shipped.name not in obtain.begun
-    assert len(list((tmp_path / "a zoo" / "smoke").glob("*.safetensors"))) == 9
+    assert len(list((tmp_path / "a zoo" / "smoke").glob("*.safetensors"))) == ALL
 
 
 def test_a_call_too_short_for_an_epoch_says_how_long_it_takes(obtain: SimpleNamespace, clock: SimpleNamespace) -> None:
@@ -180,12 +181,12 @@ def test_a_network_that_fails_leaves_the_others_alone_and_is_named(
     obtain.broken.add("tinycnn-l2_075-s0")
     said: list[str] = []
     with pytest.raises(
-        ReprolibError, match=r"^1 of 9 networks failed, tinycnn-l2_075-s0 with: the training loss is not a number; run again"
+        ReprolibError, match=rf"^1 of {ALL} networks failed, tinycnn-l2_075-s0 with: the training loss is not a number; run again"
     ):
         pool.train_pool("smoke", report=said.append, ends=clock.now + budget_s)
     assert sorted(set(obtain.begun)) == sorted(obtain.begun)
     assert pool.totals("smoke").startswith(
-        "7 there, 2 missing" if budget_s == 3600 else "8 there, 1 missing"
+        f"{ALL - 2} there, 2 missing" if budget_s == 3600 else f"{ALL - 1} there, 1 missing"
     )  # a control waits for its arms
     assert "tinycnn-l2_075-s0: failed: the training loss is not a number" in said
 
@@ -202,7 +203,7 @@ def test_networks_whose_data_is_not_here_wait_and_the_others_are_trained(
     said: list[str] = []
     pool.train_pool("smoke", report=said.append)
     assert said[1].startswith("fashion_mnist is not here, 1 networks wait for it: `reprolib data fetch")
-    assert len(obtain.begun) == 9
+    assert len(obtain.begun) == ALL
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,11 +280,11 @@ def test_the_time_left_is_the_estimates_at_the_pace_of_what_was_trained_here(tmp
 
 def test_the_totals_count_what_is_there_missing_and_not_applicable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
-    assert re.fullmatch(r"0 there, 9 missing: about 1 min left, 2 at a time \(by the estimates: .*\)", pool.totals("smoke", jobs=2))
+    assert re.fullmatch(rf"0 there, {ALL} missing: about 1 min left, 2 at a time \(by the estimates: .*\)", pool.totals("smoke", jobs=2))
     plant(zoo.spec_of("tinycnn-std-s0", "smoke"), 200)
     plant(ROBUST, 300)  # as accurate as the standard one
     line = pool.totals("smoke")
-    assert line.startswith("2 there, 6 missing, 1 not applicable: about 21 h 40 min left, 1 at a time")
+    assert line.startswith(f"2 there, {ALL - 3} missing, 1 not applicable: about 28 h 20 min left, 1 at a time")
     assert "10000.0 times the estimates, as the 2 trained on this kind of machine took" in line
     assert pool.totals("smoke", [ROBUST.name]) == "1 there, 0 missing"
 

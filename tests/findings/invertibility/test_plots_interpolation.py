@@ -11,6 +11,7 @@ from reprolib.errors import BadInput
 from reprolib.figures import style
 from reprolib.figures.page import pixels
 from reprolib.findings.invertibility.figures.interpolation import interpolation
+from reprolib.scales import OWN_ROLES
 
 LEVELS = {"standard": 0.4, "robust": 0.8, "gauss": 0.5, "std_matched": 0.3}
 ACROSS, OOD = ("1-2", "3-4", "5-6"), ("ood0-ood2", "ood1-ood3")
@@ -163,7 +164,7 @@ def test_what_was_not_measured_is_not_drawn():
 
 
 def test_the_names_of_many_arms_do_not_run_into_each_other():
-    arms = [arm for arm in style.ROLES if arm not in ("pca", "judge") and not arm.startswith("external")]
+    arms = [arm for arm in style.ROLES if arm not in ("pca", "judge", *OWN_ROLES) and not arm.startswith("external")]
     many = rows()
     some = many[(many["arm"] == "standard") & (many["quantity"] == "rank_correlation")]
     controls = [some.assign(arm=arm, network=some["seed"].map(lambda seed, arm=arm: f"{arm}{seed}")) for arm in arms[2:]]
