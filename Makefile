@@ -26,8 +26,9 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 JOBS_AT  = $(if $(value JOBS), --jobs $(call q,JOBS))
 RUN      = $(BIN)/reprolib run $(if $(value FINDING),$(subst \ , ,$(call q,FINDING)))
-# Beside laptop, which is measured, a newcomer sees what stands on photographs, from the committed rows.
-CIFAR_TOO = $(if $(filter-out laptop,$(value SCALE))$(call yes,FROM_NOTHING)$(call yes,WRITE),,$(wildcard figures/cifar))
+# Beside laptop, which is measured, a newcomer sees what stands on photographs, from the committed rows; of a finding named, where it has any.
+ON_CIFAR  = $(wildcard figures/cifar$(addprefix /,$(filter-out all,$(firstword $(value FINDING)))))
+CIFAR_TOO = $(if $(filter-out laptop,$(value SCALE))$(call yes,FROM_NOTHING)$(call yes,WRITE),,$(ON_CIFAR))
 TORCH   := $(shell grep -E '^torch(vision)?==' requirements.txt)
 NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.version metadata.widgets cell.metadata.lines_to_next_cell
 

@@ -119,6 +119,10 @@ def test_make_figures_draws_cifar_too_where_its_rows_are_committed(clone: Path) 
     assert make("-n", "figures", folder=clone).splitlines()[-1] == ".venv/bin/reprolib run all --scale cifar --from-rows"
     for other in ("SCALE=smoke", "WRITE=1", "FROM_NOTHING=1"):
         assert "--from-rows" not in make("-n", "figures", other, folder=clone)
+    assert "--from-rows" not in make("-n", "figures", "FINDING=invertibility", folder=clone)  # it has no rows there yet
+    (clone / "figures" / "cifar" / "invertibility").mkdir()
+    last = make("-n", "figures", "FINDING=invertibility", folder=clone).splitlines()[-1]
+    assert last == ".venv/bin/reprolib run invertibility --scale cifar --from-rows"
 
 
 @pytest.mark.parametrize("changed", ["requirements.txt", "pyproject.toml"])
