@@ -1,4 +1,4 @@
-"""Entanglement to look at: points in the plane with random labels, moved along the gradient of the loss itself. Source: Frosst et al. 2019, figure 1."""
+"""Entanglement to look at: points in the plane with random labels, moved along the gradient of the loss itself. After Frosst et al. 2019."""
 
 from __future__ import annotations
 
