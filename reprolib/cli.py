@@ -252,8 +252,12 @@ def show_claims(given: argparse.Namespace) -> None:
 
     scales.scale(given.scale)
     faults: list[str] = []
-    for finding in registry.findings():
-        folder = store.root() / "figures" / given.scale / finding
+    folders = {finding: store.root() / "figures" / given.scale / finding for finding in registry.findings()}
+    for finding, folder in folders.items():
+        if not folder.exists() and any(other.exists() for other in folders.values()):
+            print(f"{finding} at scale {given.scale}: not measured yet")
+            faults += [f"{finding} is not measured at scale {given.scale}"] if given.strict else []
+            continue
         results = checks.read_results(folder)
         print(summary.headline(results, store.shown(folder / "README.md")))
         print("\n".join(f"  {line}" for line in summary.verdict_lines(results, given.why)))

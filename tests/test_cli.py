@@ -239,6 +239,19 @@ def test_claims_are_shown_and_checked(repository: Path, monkeypatch: pytest.Monk
     assert said.err == "reprolib: 1 fault found, listed above; the first: invertibility INV-1: estimate 1 written, 2 from the rows\n"
 
 
+def test_a_finding_that_a_scale_has_not_measured_is_named_and_no_strict_answer(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reprolib.registry.findings", lambda: ("invertibility", "entanglement"))
+    assert main(["claims"]) == 3  # nothing is measured
+    write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported"))
+    capsys.readouterr()
+    assert main(["claims"]) == 0
+    assert capsys.readouterr().out.endswith("entanglement at scale laptop: not measured yet\n")
+    assert main(["claims", "--strict"]) == 9
+    assert capsys.readouterr().err.endswith("the first: entanglement is not measured at scale laptop\n")
+
+
 @pytest.mark.usefixtures("alone")
 def test_strict_holds_verdicts_against_the_committed_ones_where_git_has_them(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(repository / "figures" / "laptop" / "invertibility", results(INV_1="supported"))
