@@ -210,7 +210,7 @@ def test_the_table_holds_the_points_of_the_page_full_networks_first() -> None:
     fashion = {(p.architecture, p.recipe, p.seed) for p in points("cifar") if p.dataset == "fashion_mnist"}
     assert fashion == {(name, "std", seed) for name in ("capsnet_small", "lenet", "tinycnn") for seed in (0, 1, 2)}
     laptop = points("laptop")
-    assert {p.recipe for p in laptop} >= {"std", "label_smoothing", "gauss_40", "l2_15"}
+    assert {p.recipe for p in laptop} >= {"std", "label_smoothing", "gauss_10", "l2_075"}
     assert all(sum(p.recipe == name for p in laptop) == 3 for name in {p.recipe for p in laptop})
     for scale in TABLE:
         table = points(scale)
