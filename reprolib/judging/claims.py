@@ -10,12 +10,23 @@ from typing import Any
 import pandas as pd
 
 from reprolib.errors import BadInput, nearest
-from reprolib.judging.controls import MANIPULATION, NOT_ASKED, Control, answers, check, control, manipulation_check, not_applicable
-from reprolib.judging.evidence import Evidence
-from reprolib.judging.ledger import Claim
+from reprolib.judging.controls import (
+    MANIPULATION,
+    NOT_ASKED,
+    Control,
+    answers,
+    check,
+    control,
+    control_contrast,
+    manipulation_check,
+    not_applicable,
+)
+from reprolib.judging.evidence import Evidence, listed
+from reprolib.judging.ledger import NETWORK_CONTROLS, Claim, Contrast
 from reprolib.judging.quantities import is_of_pairs
 from reprolib.measures.effects import Absent, Effect
 from reprolib.measures.verdicts import NOT_APPLICABLE, OPEN, Verdict, after_checks, specificity, worst
+from reprolib.models.networks import ARCHITECTURES, CAPSULES
 
 DIGITS = 6  # of every number in results.json: more would differ between kinds of CPU
 
@@ -41,7 +52,8 @@ def beside_standard(claim_id: str, arm: str, evidence: Evidence) -> str:
     claim = evidence.claims[claim_id]
     try:
         asked = "standard" in claim.arms and not is_of_pairs(claim.finding, claim.quantity)
-        contrast = replace(claim.contrast, statistic="difference", arms=("standard", arm))
+        statistic = "paired" if claim.statistic == "paired" else "difference"
+        contrast = replace(claim.contrast, statistic=statistic, arms=("standard", arm))
         found = evidence.effect(contrast) if asked else Absent("not asked of one network beside standard ones")
     except BadInput as error:  # other layers, for one
         found = Absent(str(error))
@@ -77,7 +89,12 @@ def numbers(entry: Mapping[str, Any]) -> str:
 
 
 def networks_an_arm(entry: Mapping[str, Any]) -> str:
-    """How many networks, or pairs of networks, are compared: "3 + 3 networks", or an empty text."""
+    """How many networks, or pairs of networks, are compared: "3 + 3 networks", or "5 architectures", "15 points"; or an empty text."""
+    names = {name for networks in entry["networks"].values() for name in networks}
+    if names and names <= {*ARCHITECTURES, CAPSULES}:
+        return f"{len(names)} architectures"
+    if {"x", "y"} <= set(entry["networks"]):
+        return f"{len(names)} points"
     what = "pairs" if any(kind.startswith(("across", "within ")) for kind in entry["networks"]) else "networks"
     return " + ".join(str(len(networks)) for networks in entry["networks"].values()) + f" {what}" if entry["networks"] else ""
 
@@ -94,8 +111,9 @@ def _judge(claim: Claim, evidence: Evidence) -> dict[str, Any]:
     reasons = [(f"{name}: " if len(found) > 1 and first.word != "not run" else "") + first.reason, evidence.remark(shown)]
     if first.word != "not run":
         reasons += [f"{one.name}: {one.why}" for one in checks if one.why and one.state != "passed"]
-    reason = "; ".join(text for text in reasons if text)
     controls = [control(claim, one, evidence, first.word in ("supported", "contradicted")) for one in claim.controls]
+    reasons += _left_out(claim, shown, controls, evidence)
+    reason = "; ".join(text for text in reasons if text)
     states = {one.name: one.state for one in controls if one.state != NOT_ASKED}
     shares = {one.name: one.share for one in controls if one.share is not None}
     return _plain(
@@ -115,6 +133,18 @@ def _judge(claim: Claim, evidence: Evidence) -> dict[str, Any]:
             "reason": f"smoke: not evidence; {reason}" if evidence.scale == "smoke" else reason,
         }
     )
+
+
+def _left_out(claim: Claim, shown: Contrast, controls: Sequence[Control], evidence: Evidence) -> list[str]:
+    """Who is in no pair of what decides, and who beside them in none of a control's: "gauss: left out: pool (gauss not measured)"."""
+    left_out = evidence.left_out(shown)
+    texts = [listed(left_out)]
+    for one in controls:
+        if one.name in NETWORK_CONTROLS and one.state not in (NOT_ASKED, NOT_APPLICABLE):
+            more = evidence.left_out(control_contrast(claim, one.name, evidence))
+            beside = listed({name: why for name, why in more.items() if name not in left_out})
+            texts.append(f"{one.name}: {beside}" if beside else "")
+    return texts
 
 
 def _not_run(claim: Claim, is_measured: bool, checks: Sequence[Control], evidence: Evidence) -> Verdict | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reprolib.judging.evidence import Evidence
+from reprolib.judging.evidence import TOLERANCE, Evidence, differs, in_points, listed
 from reprolib.judging.ledger import NETWORK_CONTROLS, Claim, Contrast
 from reprolib.judging.quantities import conditions, is_of_pairs, own_controls, without_variant
 from reprolib.measures.effects import Absent, Effect
@@ -18,6 +18,7 @@ from reprolib.measures.verdicts import (
     control_state,
     share_explained,
     state_of_claim,
+    too_few,
     trend,
     verdict,
     worst,
@@ -26,7 +27,6 @@ from reprolib.training.cards import LEAST_DIFFERENCE
 
 MANIPULATION = "manipulation check"
 MATCHED_ACCURACY = 0.02  # clean accuracies closer than this need no accuracy-matched control
-TOLERANCE = 1e-9  # .75 - .55 is .2 to a reader, and not to a computer
 NOT_ASKED = "not asked"  # of a control of a claim that does not hold
 
 
@@ -86,9 +86,20 @@ def check(claim: Claim, name: str, evidence: Evidence) -> Control:
 
 
 def manipulation_check(claim: Claim, evidence: Evidence) -> Control | None:
-    """Whether adversarial training did its work, for a claim that compares robust with standard networks; else None."""
+    """Whether adversarial training did its work, for a claim that compares robust with standard networks; else None.
+
+    Of pairs of several architectures: whether it did in one of them; those in which it did not are in no number, see `Evidence.gaps`.
+    """
     if claim.robust_arm is None:
         return None
+    if gaps := evidence.gaps(claim.contrast):
+        failing = {name: in_points(gap) for name, gap in gaps.items() if not differs(gap)}
+        if len(failing) < len(gaps):
+            return Control(MANIPULATION, "passed", why=listed(failing))
+        state = "not measured" if all(gap is None for gap in gaps.values()) else "failed"
+        where = ", ".join(f"{name} {why}" for name, why in failing.items())
+        what = f"in no architecture by {100 * LEAST_DIFFERENCE:.0f} points above standard"
+        return Control(MANIPULATION, state, why=f"robust adversarial accuracy is {what}: {where}")
     difference, without = robust_minus_standard(claim, "adversarial_accuracy", evidence)
     if difference is None or without:
         return Control(MANIPULATION, "not measured", why=f"adversarial accuracy not measured for {', '.join(without) or 'any network'}")
@@ -131,12 +142,11 @@ def control(claim: Claim, name: str, evidence: Evidence, holds: bool) -> Control
     if difference == 0:
         return Control(name, state, why="the arms do not differ")
     share = share_explained(half_way, difference)
-    few = "one network" if state == OPEN and half_way.k == 1 else ""
-    return Control(name, state, share.share, share.low, share.high, few)
+    return Control(name, state, share.share, share.low, share.high, too_few(half_way))
 
 
 def control_contrast(claim: Claim, arm: str, evidence: Evidence) -> Contrast:
-    """Half way between robust and standard minus a control arm, on the claim's own quantity.
+    """Half way between robust and standard minus a control arm, on the claim's own quantity; in pairs, where the claim is of pairs.
 
     On the claim's own rows where they hold two networks of the control arm, else on those of `control_rows`, whose networks may be of
     another architecture, where the quantity has a value there; else again on the claim's own.
@@ -144,7 +154,8 @@ def control_contrast(claim: Claim, arm: str, evidence: Evidence) -> Contrast:
     assert claim.robust_arm is not None
     within = "standard" if is_of_pairs(claim.finding, claim.quantity) else ""
     arms = (claim.robust_arm, "standard", arm)
-    own = replace(claim.contrast, name=arm, statistic="half_way", arms=arms, reference=0.0, within=within)
+    statistic = "paired_half_way" if claim.statistic == "paired" else "half_way"
+    own = replace(claim.contrast, name=arm, statistic=statistic, arms=arms, reference=0.0, within=within)
     if not claim.control_rows or len(evidence.networks(own, [arm])) > 1:
         return own
     other = replace(own, claim=claim.control_rows)

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from reprolib import registry
 from reprolib.errors import BadInput, nearest
-from reprolib.judging.ledger import OF_PAIRS, SCALE_NAMES, WEIGHTS, Claim, Contrast, load_claims
+from reprolib.judging.ledger import OF_PAIRS, PAIRED, SCALE_NAMES, WEIGHTS, Claim, Contrast, load_claims
 from reprolib.judging.quantities import Correlation, Made, is_index, is_of_pairs, made_of, rows_of
 from reprolib.judging.tidy import rounded
-from reprolib.measures.effects import Absent, Effect, NetworkValue, correlation_effect, effect, paired_effect, pairs_effect
-from reprolib.measures.quantities import no_effect_unless_reached, rank_correlation
+from reprolib.measures.effects import Absent, Effect, NetworkValue, averaged, correlation_effect, effect, paired_effect, pairs_effect
+from reprolib.measures.quantities import no_effect_unless_reached
+from reprolib.training.cards import LEAST_DIFFERENCE
 
 Key = tuple[str, str, int, str]  # arm, architecture, seed, network
+TOLERANCE = 1e-9  # .75 - .55 is .2 to a reader, and not to a computer
 
 
 class Evidence:
@@ -35,6 +37,7 @@ class Evidence:
         self.claims = load_claims() if claims is None else claims
         self._groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(["claim", "quantity"], sort=True)))
         self._effects: dict[Contrast, Effect | Absent] = {}
+        self._left_out: dict[Contrast, dict[str, str]] = {}
         self._indices: dict[str, Any] = {}
         self._frames: dict[tuple[str, str], dict[Key, pd.DataFrame]] = {}
 
@@ -43,10 +46,12 @@ class Evidence:
         return self._groups.get((claim, quantity))
 
     def networks(self, contrast: Contrast, arms: Sequence[str] | None = None) -> list[str]:
-        """Keys of the networks measured for a contrast, sorted."""
+        """Keys of the networks measured for a contrast, sorted; of pairs without the architectures that are left out."""
         group = self.rows(contrast.claim, rows_of(contrast.finding, contrast.quantity)[0])
-        wanted = contrast.arms if arms is None else arms
-        return [] if group is None else sorted(set(group.loc[group["arm"].isin(list(wanted)), "network"]))
+        if group is None:
+            return []
+        wanted = group["arm"].isin(list(contrast.arms if arms is None else arms)) & ~group["architecture"].isin([*self.left_out(contrast)])
+        return sorted(set(group.loc[wanted, "network"]))
 
     def effect(self, contrast: Contrast) -> Effect | Absent:
         """The effect of a contrast (of a trend: main radius minus standard), or why there is none.
@@ -65,6 +70,26 @@ class Evidence:
         if not is_index(contrast.finding, contrast.quantity):
             return ""
         return str(self._of_finding(contrast.finding).remark(contrast))
+
+    def left_out(self, contrast: Contrast) -> dict[str, str]:
+        """Architectures (of one architecture: seeds) that are in no pair of a contrast, and why; of a contrast without pairs none."""
+        if contrast.statistic in PAIRED:
+            self.effect(contrast)
+        return self._left_out.get(contrast, {})
+
+    def gaps(self, contrast: Contrast) -> dict[str, float | None]:
+        """Robust minus standard adversarial accuracy of each architecture, means over seeds; None where a network has no card.
+
+        For a contrast of pairs, whose claim compares robust with standard networks, of several architectures; else empty: then the mean
+        over all networks is what counts. Networks: those measured for the contrast's quantity, whichever two arms it compares.
+        """
+        group = self.rows(contrast.claim, rows_of(contrast.finding, contrast.quantity)[0])
+        if contrast.statistic not in PAIRED or contrast.robust_arm is None or group is None:
+            return {}
+        arms = ("standard", contrast.robust_arm)
+        by_architecture = group[group["arm"].isin(arms)].groupby("architecture", sort=True)
+        found = {str(name): self._gap(of, arms) for name, of in by_architecture}
+        return found if len(found) > 1 else {}
 
     def smallest(self, contrast: Contrast, found: Effect) -> float:
         """The smallest effect that counts, in the quantity's units."""
@@ -92,10 +117,37 @@ class Evidence:
             return missing
         indices = self._of_finding(contrast.finding) if is_index(contrast.finding, contrast.quantity) else None
         arms = self.values(contrast) if indices is None else indices.of_networks(contrast)
-        reference = contrast.reference if contrast.statistic == "level" else 0.0
-        if contrast.statistic == "paired":
-            return paired_effect({arm: [*networks.values()] for arm, networks in _paired(arms, contrast).items()}, reference)
+        reference = contrast.reference if contrast.statistic in ("level", "paired_level") else 0.0
+        if contrast.statistic in PAIRED:
+            return self._of_pairs(contrast, arms, reference)
         return effect({arm: [*networks.values()] for arm, networks in arms.items()}, WEIGHTS[contrast.statistic], reference)
+
+    def _of_pairs(self, contrast: Contrast, arms: Mapping[str, Mapping[Key, NetworkValue | Absent]], reference: float) -> Effect | Absent:
+        """The one place that decides which pairs speak: architectures whose networks differ, or of one architecture seeds, in all arms.
+
+        An architecture fails where adversarial training moved its adversarial accuracy by too little (`gaps`). The same ones are left out
+        of every contrast of a claim, also of those without a robust arm, so that all are about the same networks. Where no architecture
+        passes, all stay: the claim's manipulation check has failed, and its numbers are only shown.
+        """
+        gaps = self.gaps(contrast)
+        failing = {name: in_points(gap) for name, gap in gaps.items() if not differs(gap)}
+        several = len({key[1] for networks in arms.values() for key in networks}) > 1
+        pairs, self._left_out[contrast] = _paired(arms, several, failing if len(failing) < len(gaps) else {})
+        if not all(pairs.values()):
+            return Absent(f"no {'architecture' if several else 'seed'} is measured in every arm")
+        counted = "architecture" if several else "pair" if len(arms) > 1 else "network"
+        return paired_effect(pairs, PAIRED[contrast.statistic], reference, counted)
+
+    def _gap(self, rows: pd.DataFrame, arms: Sequence[str]) -> float | None:
+        """The second arm's mean adversarial accuracy minus the first's, None where one of the networks of the rows has none."""
+        means = []
+        for arm in arms:
+            networks = rows.loc[rows["arm"] == arm, "network"].unique()
+            found = self.card("adversarial_accuracy", list(networks))
+            if not found or len(found) < len(networks):
+                return None
+            means.append(float(np.mean([*found.values()])))
+        return means[1] - means[0]
 
     def _missing(self, contrast: Contrast) -> Absent | None:
         for quantity in rows_of(contrast.finding, contrast.quantity):
@@ -145,18 +197,18 @@ class Evidence:
         return [{key: one for keys, of in zip(arms, found, strict=True) for key, one in zip(keys, of, strict=True)}]
 
     def _correlation(self, contrast: Contrast) -> Effect | Absent:
-        """Over recipe and architecture of the contrast's networks, means over seeds."""
+        """Over recipe and architecture of the contrast's networks, means over seeds; points that lack one of the quantities are left out."""
         made = made_of(contrast.finding, contrast.quantity)
         assert isinstance(made, Correlation)
         means = []
-        for quantity, claim in ((made.x, made.x_rows), (made.y, made.y_rows)):
+        for quantity, claim in zip(made.rows, (made.x_rows, made.y_rows, made.x_rows), strict=False):
             group = self.rows(claim or contrast.claim, quantity)
             if group is None:
                 return Absent(f"{quantity} not measured")
             group = group[group["arm"].isin(contrast.arms)]
             means.append(group.groupby(["recipe", "architecture", "network"])["value"].mean().groupby(["recipe", "architecture"]).mean())
-        points = {(str(r), str(a)): (float(means[0][r, a]), float(means[1][r, a])) for r, a in means[0].index.intersection(means[1].index)}
-        return correlation_effect(points, rank_correlation)
+        table = pd.concat(means, axis=1, join="inner").sort_index()
+        return correlation_effect({(str(r), str(a)): (*map(float, row),) for (r, a), *row in table.itertuples(name=None)}, made.coefficient)
 
     def _of_finding(self, finding: str) -> Any:
         if finding not in self._indices:
@@ -175,14 +227,45 @@ def _layers_alike(units: pd.Index) -> NDArray[np.float64]:
     return (len(units) / layers.nunique() / sizes)[:, None]
 
 
-def _paired(arms: Mapping[str, Mapping[Key, Any]], contrast: Contrast) -> dict[str, dict[tuple[str, int], Any]]:
-    """Both arms by architecture and seed, in one order. Raises BadInput where an arm lacks a network's partner."""
-    found = {arm: {key[1:3]: one for key, one in sorted(networks.items(), key=lambda item: item[0][1:])} for arm, networks in arms.items()}
-    first, second = found.values()
-    if alone := set(first) ^ set(second):
-        architecture, seed = min(alone)
-        raise BadInput(f"{_label(contrast)}: {architecture}, seed {seed} is in one arm only: pairs need each network in both")
-    return found
+def differs(gap: float | None) -> bool:
+    """Whether robust minus standard adversarial accuracy is one of networks that differ."""
+    return gap is not None and gap >= LEAST_DIFFERENCE - TOLERANCE
+
+
+def in_points(gap: float | None) -> str:
+    """An adversarial accuracy's difference in words: "19 points"."""
+    return "adversarial accuracy not measured" if gap is None else f"{100 * gap:.4g} points"
+
+
+def listed(left_out: Mapping[str, str]) -> str:
+    """Who was left out, and why: "left out: lenet (19 points), pool (gauss not measured)", or an empty text."""
+    return "left out: " + ", ".join(f"{name} ({why})" for name, why in left_out.items()) if left_out else ""
+
+
+def _paired(
+    arms: Mapping[str, Mapping[Key, NetworkValue | Absent]], several: bool, failing: Mapping[str, str]
+) -> tuple[dict[str, list[NetworkValue | Absent]], dict[str, str]]:
+    """Each arm's numbers in one order, one a pair, and who is in no pair.
+
+    several: whether a pair is an architecture, with the mean over its seeds; else a seed. failing: architectures to leave out, and why.
+    """
+    found: dict[str, dict[Any, list[tuple[str, NetworkValue | Absent]]]] = {arm: {} for arm in arms}
+    for arm, networks in arms.items():
+        for (_, architecture, seed, network), one in networks.items():
+            found[arm].setdefault(architecture if several else seed, []).append((network, one))
+    left_out, kept = {}, []
+    for name in sorted(set().union(*found.values())):
+        without = [arm for arm in arms if name not in found[arm]]
+        why = f"{', '.join(without)} not measured" if without else failing.get(name, "")
+        if why:
+            left_out[name if several else f"seed {name}"] = why
+        else:
+            kept.append(name)
+
+    def number(name: Any, networks: Sequence[tuple[str, NetworkValue | Absent]]) -> NetworkValue | Absent:
+        return averaged(name if several else ", ".join(network for network, _ in networks), [one for _, one in networks])
+
+    return {arm: [number(name, of[name]) for name in kept] for arm, of in found.items()}, left_out
 
 
 def _aligned(

@@ -5,8 +5,9 @@ scales, unit, checks, controls, not_applicable) is another claim: raise its vers
 
 id, paper (arXiv), statement (ours); the finding is the folder that the file lies in
 quantity         the one that decides: a column of the rows, or one that the finding's judging.py makes of them
-statistic        difference: second arm minus first; paired: the same over networks of one architecture and seed; level: the one arm
-                 minus `level_reference`; trend: over arms of radius 0, small and main; correlation: over the networks of the arms;
+statistic        difference: second arm minus first; level: the one arm minus `level_reference`; paired, paired_level: the same where
+                 networks go together by design: a pair is an architecture, its seeds averaged, or where there is one architecture a
+                 seed; trend: over arms of radius 0, small and main; correlation: over the networks of the arms;
                  of pairs of networks and different seeds: alike: a network of the first arm with one of the second, minus
                  `level_reference`; unlike: that, minus two networks of the arm `within`; within: two networks of the second arm minus two
                  of the first
@@ -49,10 +50,11 @@ from reprolib.measures.effects import DIFFERENCE, HALF_WAY, LEVEL
 from reprolib.measures.verdicts import DIRECTIONS
 
 SCALE_NAMES = ("smoke", "laptop", "cifar", "gpu", "imagenet")
-NETWORK_CONTROLS = ("gauss", "blur", "std_matched", "untrained")
+NETWORK_CONTROLS = ("gauss", "blur", "label_smoothing", "std_matched", "untrained")
 OF_PAIRS = {"alike": LEVEL, "unlike": DIFFERENCE, "within": DIFFERENCE}  # statistics of pairs of networks, with their weights
-WEIGHTS = {"level": LEVEL, "difference": DIFFERENCE, "paired": DIFFERENCE, "half_way": HALF_WAY}
-ARMS = {"level": 1, "trend": 3, "difference": 2, "paired": 2, "alike": 2, "unlike": 2, "within": 2}
+PAIRED = {"paired_level": LEVEL, "paired": DIFFERENCE, "paired_half_way": HALF_WAY}  # of networks that go together by design
+WEIGHTS = {"level": LEVEL, "difference": DIFFERENCE, "half_way": HALF_WAY, **PAIRED}
+ARMS = {"level": 1, "trend": 3, "difference": 2, "paired_level": 1, "paired": 2, "alike": 2, "unlike": 2, "within": 2}
 STATISTICS = (*ARMS, "correlation")
 APART = ("hidden unit",)  # these units do not correspond between networks; all others do
 UNREACHED = ("value", "zero")
@@ -64,7 +66,8 @@ class Contrast:
 
     claim: whose rows are read. within: the arm that the pairs across are held against ("unlike"). reference: what a level is held
     against. joint: whether units correspond between networks. scales: where it is asked, absent for all. shown: it does not decide,
-    whatever the rule. The statistic "half_way" is not for claims.toml: a robust, a standard and a control arm, see `controls`.
+    whatever the rule. robust_arm: the claim's, whose networks must differ from the standard ones. The statistics "half_way" and
+    "paired_half_way" are not for claims.toml: a robust, a standard and a control arm, see `controls`.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Contrast:
     joint: bool = True
     scales: tuple[str, ...] = ()
     shown: bool = False
+    robust_arm: str | None = None
 
     def steps(self) -> dict[str, Contrast]:
         """The three differences of a trend's arms, as `verdicts.trend` takes them, in its order."""
@@ -132,7 +136,7 @@ class Claim:
     def robust_arm(self) -> str | None:
         """The robust arm that the claim holds against standard networks, or None where it compares no such arms."""
         robust = [arm for arm in self.arms if arm.startswith("robust")]
-        if "standard" not in self.arms or not robust:
+        if "standard" not in self.arms or not robust or self.statistic == "correlation":
             return None
         return "robust" if "robust" in robust else robust[-1]
 
@@ -143,6 +147,8 @@ class Claim:
     def frozen_sha256(self) -> str:
         """Hash of what must not change without a new version: what is measured, on whom, and what would count."""
         contrasts = [{**asdict(one), "name": "", "finding": ""} for one in (self.contrast, *self.deciding())]
+        for one in contrasts:
+            del one["robust_arm"]  # one of the claim's arms
         waived = {scale: sorted(roles) for scale, roles in self.not_applicable.items()}
         frozen = [contrasts, self.rule, self.unit, sorted(self.checks), sorted(self.controls), waived, self.control_rows]
         return _sha256(frozen)
@@ -231,7 +237,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
 
 def _parts(claim: Claim, parts: Sequence[str | Mapping[str, Any]], claims: Mapping[str, Claim]) -> tuple[Contrast, ...]:
     """A part is the name of a quantity, or a table that changes the contrast of its claim (or of the claim it names)."""
-    allowed = [one.name for one in fields(Contrast) if one.name not in ("finding", "joint")]
+    allowed = [one.name for one in fields(Contrast) if one.name not in ("finding", "joint", "robust_arm")]
     contrasts: dict[str, Contrast] = {}
     for part in parts:
         given: dict[str, Any] = {"quantity": part} if isinstance(part, str) else dict(part)
@@ -294,6 +300,8 @@ def _check_contrast(finding: str, name: str, contrast: Contrast) -> None:
         raise BadInput(
             f"claims.toml, {name}: {contrast.statistic} of {contrast.name} has {len(contrast.arms)} arms; it takes {wanted or 1}"
         )
+    if contrast.statistic in PAIRED and contrast.unreached == "zero":
+        raise BadInput(f"claims.toml, {name}: {contrast.statistic} of {contrast.name} needs unreached = 'value': 'zero' knows no pairs")
     if contrast.statistic == "unlike":
         _check_choice(name, "within", contrast.within, contrast.arms)
 
@@ -304,7 +312,9 @@ def _check_names(claim: Claim, claims: Mapping[str, Claim], retired: Sequence[st
         _check_choice(claim.id, "checks", check, (*conditions(claim.finding), *others))
     for control in claim.controls:
         _check_choice(claim.id, "controls", control, (*NETWORK_CONTROLS, *own_controls(claim.finding), *others))
-    has_arms = claim.robust_arm is not None and claim.statistic in ("difference", "unlike") and claim.direction in ("greater", "less")
+    has_arms = (
+        claim.robust_arm is not None and claim.statistic in ("difference", "paired", "unlike") and claim.direction in ("greater", "less")
+    )
     if set(claim.controls) & set(NETWORK_CONTROLS) and not has_arms:
         what = "a difference between a robust and the standard arm, greater or less"
         raise BadInput(f"claims.toml, {claim.id}: control networks lie between two arms: they need {what}")

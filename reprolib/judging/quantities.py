@@ -18,12 +18,21 @@ from typing import Any
 from numpy.typing import NDArray
 
 from reprolib import registry
-from reprolib.errors import BadInput
+from reprolib.errors import BadInput, nearest
 from reprolib.measures.effects import Absent, NetworkValue
-from reprolib.measures.quantities import LEAST_ROWS, of_auroc, of_mean, of_ratio
+from reprolib.measures.quantities import (
+    LEAST_ROWS,
+    of_auroc,
+    of_mean,
+    of_ratio,
+    partial_rank_correlation,
+    pearson_correlation,
+    rank_correlation,
+)
 from reprolib.measures.verdicts import at_floor, margin_state
 
 LEAST_UNITS = 8  # detectors that a share of them needs
+CORRELATIONS: Mapping[str, Callable[..., float]] = {"spearman": rank_correlation, "pearson": pearson_correlation}
 EVEN, TWICE = "@1:1", "@1:2"
 """Behind a quantity: on the sets where the margin of shape is that of texture, and half of it."""
 
@@ -120,17 +129,37 @@ def minus(of: str, other: str) -> Made:
 
 @dataclass(frozen=True)
 class Correlation:
-    """The rank correlation, over networks, of two quantities x and y; x_rows, y_rows: claims that keep their rows, if not the claim itself."""
+    """The correlation, over networks, of two quantities x and y; x_rows, y_rows: claims that keep their rows, if not the claim itself.
+
+    method: "spearman" (ranks) or "pearson". given: a third quantity, whose rows lie with those of x, at which the rank correlation is held
+    fixed: what is left of it once confidence is known.
+    """
 
     x: str
     y: str
     x_rows: str = ""
     y_rows: str = ""
+    method: str = "spearman"
+    given: str = ""
+
+    def __post_init__(self) -> None:
+        if self.method not in CORRELATIONS:
+            known = ", ".join(CORRELATIONS)
+            raise BadInput(f"method={self.method!r} of a correlation is not allowed{nearest(self.method, CORRELATIONS)}; allowed: {known}")
+        if self.given and self.method != "spearman":
+            raise BadInput(
+                f"method={self.method!r} with given={self.given!r}: a correlation at a fixed third quantity is one of ranks, spearman"
+            )
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Both."""
-        return (self.x, self.y)
+        """x, y and, where there is one, the third."""
+        return (self.x, self.y, *([self.given] if self.given else []))
+
+    @property
+    def coefficient(self) -> Callable[..., float]:
+        """Of the columns of `rows`, (networks,) each."""
+        return partial_rank_correlation if self.given else CORRELATIONS[self.method]
 
 
 def margin(claim: Any, evidence: Any) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from reprolib.errors import BadInput
@@ -24,7 +24,9 @@ COVERAGE = 0.95
 ROUNDING = 1e-12  # scatter below this share of the values is rounding: 0
 LEAST_NETWORKS = 2  # an arm, for an interval
 LEAST_OF_PAIRS = 3  # an arm, where pairs of networks are measured: leaving one out must leave a pair
+LEAST_PAIRED = 3  # pairs, where arms are paired by design
 LEAST_POINTS = 12  # of a correlation over networks
+SIDES = ("x", "y", "given")  # of a correlation
 CERTAIN = 1 - 1e-6  # Fisher's z of a perfect correlation is infinite: correlations are cut here
 
 LEVEL = (1.0,)  # of effect(): one arm, minus a reference
@@ -64,8 +66,8 @@ class Effect:
     low, high: nan where networks or units are too few for one. n: units. networks: arm -> name -> its number. freedom: degrees of
     freedom (inf where nothing scatters). v_net, v_item: the two variances, nan where unknown (of a correlation: v_net is that of
     Fisher's z). comparison: what a relative smallest effect is relative to, the first arm's mean (of one arm: the reference).
-    arms: (variance that one network would have, networks) an arm, for forecasts. needs: networks an arm that an interval needs.
-    doubt: why the interval may not decide, or empty.
+    arms: (variance that one network would have, networks) an arm, for forecasts; of arms paired by design the pairs, once. needs: networks
+    an arm that an interval needs. counted: what `k` and `needs` count. doubt: why the interval may not decide, or empty.
     """
 
     estimate: float
@@ -79,11 +81,12 @@ class Effect:
     comparison: float
     arms: tuple[tuple[float, int], ...]
     needs: int = LEAST_NETWORKS
+    counted: str = "network"
     doubt: str = ""
 
     @property
     def k(self) -> int:
-        """Networks in the smallest arm."""
+        """Networks in the smallest arm, or pairs."""
         return min(k for _, k in self.arms)
 
 
@@ -137,25 +140,53 @@ def effect(arms: Mapping[str, Sequence[NetworkValue | Absent]], weights: Sequenc
     )
 
 
-def paired_effect(arms: Mapping[str, Sequence[NetworkValue | Absent]], reference: float = 0.0) -> Effect | Absent:
-    """Second arm minus first where the arms are paired by design: the k-th network of each goes with that of the other.
+def averaged(name: str, networks: Sequence[NetworkValue | Absent]) -> NetworkValue | Absent:
+    """Several networks' numbers as one, their mean, under the same resamples: those of an architecture, over its seeds.
 
-    One pair is one observation (k - 1 degrees of freedom): what an architecture gives to both sides of it falls out.
+    Absent where a network has no value.
     """
-    if len(arms) != 2 or len({len(networks) for networks in arms.values()}) != 1:
-        raise BadInput(f"arms { ({arm: len(networks) for arm, networks in arms.items()}) }: pairs need two arms with equally many networks")
-    found = effect(arms, DIFFERENCE, reference)  # the arms' own numbers; their intervals are replaced below
+    present = [one for one in networks if isinstance(one, NetworkValue)]
+    if absent := next((one for one in networks if isinstance(one, Absent)), None):
+        return absent
+    draws = [one.draws for one in present if one.draws is not None]
+    return NetworkValue(
+        name,
+        float(np.mean([one.value for one in present])),
+        np.mean(draws, axis=0) if len(draws) == len(present) else None,
+        min(one.n for one in present),
+    )
+
+
+def paired_effect(
+    arms: Mapping[str, Sequence[NetworkValue | Absent]],
+    weights: Sequence[float] = DIFFERENCE,
+    reference: float = 0.0,
+    counted: str = "pair",
+) -> Effect | Absent:
+    """As `effect`, where the arms are paired by design: the k-th number of each arm goes with the k-th of the others.
+
+    One pair is one observation, the weighted sum of its numbers (k - 1 degrees of freedom): what an architecture gives to all sides of it
+    falls out. counted: what a pair is to a reader. Raises BadInput for arms of unequal length.
+    """
+    if len({len(networks) for networks in arms.values()}) != 1:
+        raise BadInput(f"arms { ({arm: len(networks) for arm, networks in arms.items()}) }: pairs need equally many networks in each arm")
+    found = effect(arms, weights, reference)
     if isinstance(found, Absent):
         return found
-    changes: list[NetworkValue | Absent] = []
-    for a, b in zip(*arms.values(), strict=True):
-        if isinstance(a, NetworkValue) and isinstance(b, NetworkValue):
-            draws = None if a.draws is None or b.draws is None else b.draws - a.draws
-            changes.append(NetworkValue(f"{a.name}, {b.name}", b.value - a.value, draws, min(a.n, b.n)))
-    of_changes = effect({"change": changes}, LEVEL, reference)
-    if isinstance(of_changes, Absent):
-        return of_changes
-    return replace(of_changes, networks=found.networks, comparison=found.comparison)
+    values = np.array([[one.value for one in networks if isinstance(one, NetworkValue)] for networks in arms.values()])  # (arms, k)
+    variance, k = _scatter(np.asarray(weights) @ values, float(np.abs(values).max()), 1.0)
+    half, freedom = reach([(variance / k, k - 1), (found.v_item, found.n - 1)])
+    half = half if found.n > 1 else np.nan
+    return replace(
+        found,
+        low=found.estimate - half,
+        high=found.estimate + half,
+        freedom=freedom,
+        v_net=variance / k,
+        arms=((variance, k),),
+        needs=LEAST_PAIRED,
+        counted=counted,
+    )
 
 
 def pairs_effect(
@@ -198,12 +229,11 @@ def pairs_effect(
     )
 
 
-def correlation_effect(
-    points: Mapping[tuple[str, str], tuple[float, float]], correlation: Callable[[ArrayLike, ArrayLike], float]
-) -> Effect | Absent:
+def correlation_effect(points: Mapping[tuple[str, str], tuple[float, ...]], correlation: Callable[..., float]) -> Effect | Absent:
     """The correlation of two numbers over networks, with the jackknife over architectures on Fisher's z.
 
-    points: (recipe, architecture) -> (x, y), means over seeds; correlation: of x (u,) and y (u,), e.g. `quantities.rank_correlation`.
+    points: (recipe, architecture) -> (x, y), or (x, y, given), means over seeds; correlation: of these columns, (u,) each, e.g.
+    `quantities.rank_correlation` or `quantities.partial_rank_correlation`.
     Networks of one architecture are not independent, so an architecture is left out at a time: architectures - 1 degrees of freedom.
     doubt: where the sign does not stay without each. Absent below 12 points or 3 architectures: a picture, and no coefficient.
     """
@@ -213,12 +243,13 @@ def correlation_effect(
         return Absent(f"{len(points)} points of {len(architectures)} architectures give no coefficient, {needed}")
 
     def z(left_out: str | None) -> float:
-        x, y = zip(*(xy for (_, architecture), xy in points.items() if architecture != left_out), strict=True)
-        return float(np.arctanh(np.clip(correlation(x, y), -CERTAIN, CERTAIN)))
+        columns = zip(*(point for (_, architecture), point in points.items() if architecture != left_out), strict=True)
+        return float(np.arctanh(np.clip(correlation(*columns), -CERTAIN, CERTAIN)))
 
     whole, rest = z(None), {architecture: z(architecture) for architecture in architectures}
     if not np.isfinite([whole, *rest.values()]).all():
-        return Absent("one of the two numbers is the same in all networks, or in all of the architectures that are left")
+        return Absent("one of the numbers does not vary, or only with the third, in all networks or without one architecture")
+    names = [", ".join(name) for name in points]
     variance = _jackknife([*rest.values()], 1.0)
     half, freedom = reach([(variance, len(architectures) - 1)])
     turned = [architecture for architecture, value in rest.items() if value * whole <= 0]
@@ -227,7 +258,7 @@ def correlation_effect(
         low=float(np.tanh(whole - half)),
         high=float(np.tanh(whole + half)),
         n=len(points),
-        networks={side: {", ".join(name): xy[k] for name, xy in points.items()} for k, side in enumerate("xy")},
+        networks={side: dict(zip(names, of, strict=True)) for side, of in zip(SIDES, zip(*points.values(), strict=True), strict=False)},
         freedom=freedom,
         v_net=variance,
         v_item=0.0,

@@ -22,6 +22,7 @@ RESAMPLES = 2_000
 GENERATOR_SEED = 0  # fixed, so that an interval is a function of the rows alone
 AT_ONCE = 500  # resamples whose matrices are held at once
 LEAST_ROWS = 30  # that count, for a ratio
+NOTHING_LEFT = 1e-9  # of a rank: smaller residuals are rounding
 
 Array = NDArray[np.float64]
 
@@ -132,8 +133,31 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's correlation of x (u,) and y (u,), ties sharing their mean rank; nan where one of them does not vary."""
     from scipy.stats import rankdata  # only here: it takes half a second to import
 
-    ranks = [rankdata(of) for of in (x, y)]
-    return float(np.corrcoef(ranks)[0, 1]) if all(np.ptp(of) > 0 for of in ranks) else math.nan
+    return pearson_correlation(rankdata(x), rankdata(y))
+
+
+def pearson_correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Pearson's correlation of x (u,) and y (u,); nan where one of them does not vary."""
+    x, y = (np.asarray(of, dtype=np.float64) for of in (x, y))
+    return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else math.nan
+
+
+def partial_rank_correlation(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
+    """Spearman's correlation of x (u,) and y (u,) at a fixed third number, given (u,).
+
+    Ranks (ties share their mean rank) are regressed on the ranks of `given`, and the residuals correlated. nan where one of the three does
+    not vary, or the third orders the points as x or y does: nothing is left to correlate.
+    """
+    from scipy.stats import rankdata  # only here: it takes half a second to import
+
+    ranks = [np.asarray(rankdata(of), dtype=np.float64) for of in (x, y, given)]
+    if not all(np.ptp(of) > 0 for of in ranks):
+        return math.nan
+    *sides, third = [of - of.mean() for of in ranks]
+    rest = [of - (of @ third) / (third @ third) * third for of in sides]
+    if any(np.abs(left).max() <= NOTHING_LEFT for left in rest):
+        return math.nan
+    return pearson_correlation(*rest)
 
 
 def no_effect_unless_reached(

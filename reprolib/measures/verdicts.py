@@ -28,7 +28,7 @@ CHECKS = ("passed", *FALLS_SHORT, NOT_APPLICABLE)
 LEAST_UNITS = 8  # for a verdict
 LEAST_OF_TRENDS = 3  # networks an arm
 MOST_NETWORKS = 50  # an arm, that a forecast names
-TRAINED = {"gauss": "noise-trained", "blur": "blur-trained", "std_matched": "accuracy-matched"}
+TRAINED = {"gauss": "noise-trained", "blur": "blur-trained", "label_smoothing": "label-smoothed", "std_matched": "accuracy-matched"}
 NUMBERS = ("no", "one", "two", "three")
 
 
@@ -70,9 +70,9 @@ def verdict(effect: Effect | Absent, smallest: float, direction: str) -> Verdict
         raise BadInput(f"smallest={smallest} is negative: the direction carries the sign")
     if isinstance(effect, Absent):
         return Verdict(f"not run ({effect.why})", effect.why)
-    if effect.k < effect.needs:
-        few = f"{NUMBERS[effect.k]} network{'s' if effect.k > 1 else ''}"
-        return Verdict(f"inconclusive ({few})", f"an arm has {few}, an interval needs {effect.needs}")
+    if few := too_few(effect):
+        where = "an arm has" if effect.counted == "network" else "there are" if effect.k > 1 else "there is"
+        return Verdict(f"inconclusive ({few})", f"{where} {few}, an interval needs {effect.needs}")
     if effect.n < LEAST_UNITS:
         return Verdict(f"inconclusive (fewer than {LEAST_UNITS} units)", f"{effect.n} units, a verdict needs {LEAST_UNITS}")
     low, high = effect.low, effect.high
@@ -93,6 +93,11 @@ def verdict(effect: Effect | Absent, smallest: float, direction: str) -> Verdict
     if effect.doubt and word != "inconclusive":
         word, why = "inconclusive", f"{why}, but {effect.doubt}"
     return Verdict(word, f"the interval [{low:.3g}, {high:.3g}] {why}", -math.inf if math.isnan(room) else room / (smallest or 1.0))
+
+
+def too_few(effect: Effect) -> str:
+    """How many networks, or pairs, there are where they are too few for an interval that decides: "one network"; else an empty text."""
+    return f"{NUMBERS[effect.k]} {effect.counted}{'s' if effect.k > 1 else ''}" if effect.k < effect.needs else ""
 
 
 def after_checks(found: Verdict, checks: Mapping[str, str]) -> Verdict:
@@ -148,11 +153,11 @@ def control_state(half_way: Effect | Absent, robust_minus_standard: float) -> st
     """Does a control network do the same? half_way: (m_robust + m_standard)/2 - m_control, `effects.HALF_WAY`.
 
     Ruled out: its interval lies beyond 0 on the robust side (the control is nearer to standard networks); does the same: on the other
-    side; else open, as with one control network or fewer than 8 units.
+    side; else open, as with one control network, fewer than three pairs or fewer than 8 units.
     """
     if isinstance(half_way, Absent):
         return OPEN if half_way.applicable else NOT_APPLICABLE
-    if robust_minus_standard == 0 or half_way.n < LEAST_UNITS:
+    if robust_minus_standard == 0 or half_way.n < LEAST_UNITS or half_way.k < half_way.needs:
         return OPEN
     near, far = sorted(math.copysign(1.0, robust_minus_standard) * end for end in (half_way.low, half_way.high))
     return RULED_OUT if near > 0 else SAME if far < 0 else OPEN  # an interval of nan is on neither side
@@ -213,11 +218,11 @@ def specificity(found: Verdict, states: Mapping[str, str], shares: Mapping[str, 
 
 
 def _forecast(effect: Effect, gap: float) -> str:
-    """The networks an arm with which half the interval would fit into the gap, were estimate and scatter to stay."""
+    """The networks an arm, or pairs, with which half the interval would fit into the gap, were estimate and scatter to stay."""
     for k in range(effect.k + 1, MOST_NETWORKS + 1):
         terms = [(variance / max(k, now), max(k, now) - 1) for variance, now in effect.arms]
         if reach([*terms, (effect.v_item, effect.n - 1)])[0] < gap:
-            return f"{k} networks an arm would tell it apart"
+            return f"{k} {'networks an arm' if effect.counted == 'network' else f'{effect.counted}s'} would tell it apart"
     return "more units would be needed"
 
 

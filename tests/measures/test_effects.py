@@ -17,6 +17,7 @@ from reprolib.measures.effects import (
     Absent,
     Effect,
     NetworkValue,
+    averaged,
     correlation_effect,
     effect,
     paired_effect,
@@ -107,6 +108,35 @@ def test_pairs_by_design_have_the_interval_over_their_differences() -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert found.networks["none"] == {"net0": 0.2, "net1": 0.9, "net2": 0.5, "net3": 0.4}
     assert (found.k, found.comparison) == (4, pytest.approx(0.5))
+
+
+def test_pairs_of_any_weights_are_one_observation_each() -> None:
+    robust, standard, control = [1.0, 1.9, 0.6, 1.2], [0.0, 1.1, -0.3, 0.4], [0.2, 1.0, 0.1, 0.3]
+    found = present(paired_effect({"robust": nets(robust), "standard": nets(standard), "control": nets(control)}, HALF_WAY))
+    sums = (np.array(robust) + np.array(standard)) / 2 - np.array(control)
+    expected = stats.ttest_1samp(sums, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    level = present(paired_effect({"standard": nets(standard)}, LEVEL, 0.1, "architecture"))
+    expected = stats.ttest_1samp(standard, 0.1).confidence_interval(0.95)
+    assert (level.low + 0.1, level.high + 0.1) == pytest.approx((expected.low, expected.high))
+    assert (level.k, level.needs, level.counted, level.comparison) == (4, 3, "architecture", 0.1)
+
+
+def test_units_scatter_in_pairs_as_they_do_in_arms() -> None:
+    units = np.random.default_rng(2).normal(size=(8, 30))
+    arms = {"standard": measured(units[:4]), "robust": measured(units[4:])}
+    assert present(paired_effect(arms)).v_item == present(effect(arms, DIFFERENCE)).v_item > 0
+
+
+def test_an_average_of_networks_has_their_mean_under_every_resample() -> None:
+    one, other = measured(np.random.default_rng(2).normal(size=(2, 30)))
+    found = averaged("lenet", [one, other])
+    assert isinstance(one, NetworkValue)
+    assert isinstance(other, NetworkValue)
+    assert isinstance(found, NetworkValue)
+    assert (found.name, found.n, found.value) == ("lenet", 30, pytest.approx((one.value + other.value) / 2))
+    assert found.draws == pytest.approx((np.asarray(one.draws) + np.asarray(other.draws)) / 2)
+    assert averaged("lenet", [one, Absent("few rows")]) == Absent("few rows")
 
 
 def test_one_network_in_an_arm_gives_an_estimate_without_an_interval() -> None:
@@ -258,7 +288,7 @@ def test_arms_and_weights_must_agree() -> None:
     for arms in ({"robust": nets([0.1])}, {"standard": nets([]), "robust": nets([0.1])}):
         with pytest.raises(BadInput, match="give one weight other than 0 an arm, and at least one network in each"):
             effect(arms, DIFFERENCE)
-    with pytest.raises(BadInput, match="pairs need two arms with equally many networks"):
+    with pytest.raises(BadInput, match="pairs need equally many networks in each arm"):
         paired_effect({"none": nets([0.1]), "adversarial": nets([0.1, 0.2])})
 
 

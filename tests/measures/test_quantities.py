@@ -22,6 +22,8 @@ from reprolib.measures.quantities import (
     of_index,
     of_mean,
     of_ratio,
+    partial_rank_correlation,
+    pearson_correlation,
     rank_correlation,
 )
 
@@ -198,6 +200,29 @@ def test_rank_correlation_is_spearmans() -> None:
     x, y = np.random.default_rng(0).integers(0, 6, (2, 15))
     assert rank_correlation(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
     assert np.isnan(rank_correlation(np.ones(15), y))
+
+
+def test_pearson_correlation_is_numpys() -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, 15))
+    assert pearson_correlation(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert np.isnan(pearson_correlation(x, np.zeros(15)))
+
+
+def test_a_partial_rank_correlation_is_that_of_residuals_and_of_the_textbooks_formula() -> None:
+    x, y, given = np.random.default_rng(0).integers(0, 8, (3, 15)) + np.arange(15)
+    ranks = [stats.rankdata(of) for of in (x, y, given)]
+    design = np.stack([np.ones(15), ranks[2]], axis=1)
+    rest = [of - design @ np.linalg.lstsq(design, of, rcond=None)[0] for of in ranks[:2]]
+    found = partial_rank_correlation(x, y, given)
+    assert found == pytest.approx(np.corrcoef(*rest)[0, 1])
+    xy, xg, yg = (stats.spearmanr(*pair).statistic for pair in ((x, y), (x, given), (y, given)))
+    assert found == pytest.approx((xy - xg * yg) / np.sqrt((1 - xg**2) * (1 - yg**2)))
+    assert partial_rank_correlation(np.exp(x), y, given**3) == pytest.approx(found)
+
+
+def test_a_third_number_that_orders_the_points_alike_leaves_nothing_to_correlate() -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, 15))
+    assert np.isnan([partial_rank_correlation(x, y, 3 - 2 * x), partial_rank_correlation(x, y, np.ones(15))]).all()
 
 
 # --- targets that were not reached

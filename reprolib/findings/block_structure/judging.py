@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from reprolib.findings.block_structure.quantities import QUANTITIES, is_index, is_of_pairs, rows_of
 from reprolib.findings.block_structure.similarity import Similarities as Indices
-from reprolib.judging.controls import TOLERANCE, Control
-from reprolib.judging.evidence import Evidence
+from reprolib.judging.controls import Control
+from reprolib.judging.evidence import TOLERANCE, Evidence
 from reprolib.judging.ledger import Claim
 
 __all__ = ["CONDITIONS", "QUANTITIES", "Indices", "is_index", "is_of_pairs", "rows_of"]

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from reprolib.errors import BadInput
-from reprolib.judging.controls import TOLERANCE, Control
-from reprolib.judging.evidence import Evidence
+from reprolib.judging.controls import Control
+from reprolib.judging.evidence import TOLERANCE, Evidence
 from reprolib.judging.ledger import Claim, Contrast
 from reprolib.judging.quantities import Made, auroc, difference, minus, reached_auroc
 from reprolib.measures.effects import Absent, Effect, Member, NetworkValue

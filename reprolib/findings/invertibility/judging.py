@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from reprolib.errors import BadInput
-from reprolib.judging.controls import TOLERANCE, Control
-from reprolib.judging.evidence import Evidence
+from reprolib.judging.controls import Control
+from reprolib.judging.evidence import TOLERANCE, Evidence
 from reprolib.judging.ledger import Claim
 
 CONVERGED = 0.05  # largest change of the share reached, and of the median final distance, when the steps are doubled
