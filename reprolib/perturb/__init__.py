@@ -1,1 +1,1 @@
-"""Moving pixels by gradient: one loop (`engine`) under the attacks (`attacks`) and the inversions (`inversion`)."""
+"""Moving pixels: one loop by gradient (`engine`) under `attacks` and `inversion`; steps of their own in `deepfool` and `pixel`."""
