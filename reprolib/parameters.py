@@ -113,7 +113,7 @@ def of(finding: str) -> dict[str, Parameter]:
         )
         for name, told in registry.settings(finding)["parameters"].items()
     }
-    return _COMMON | own | OWN | _RUN
+    return _COMMON | own | (OWN if registry.settings(finding).get("own_network", True) else {}) | _RUN
 
 
 def check_names(finding: str, given: Iterable[str]) -> None:

@@ -23,7 +23,10 @@ def findings() -> tuple[str, ...]:
 
 @functools.cache
 def settings(finding: str) -> dict[str, Any]:
-    """A finding's settings.toml: `order`, `parameters` and `presets` by scale. Raises BadInput for an unknown finding."""
+    """A finding's settings.toml: `order`, `parameters`, `presets` by scale, and `own_network` (false: it takes no reader's).
+
+    Raises BadInput for an unknown finding.
+    """
     if finding not in findings():
         raise BadInput(f"finding {finding!r} is unknown; allowed: {', '.join(findings())}{nearest(finding, findings())}")
     return tomllib.loads((FOLDER / finding / "settings.toml").read_text(encoding="utf-8"))
