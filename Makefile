@@ -38,7 +38,7 @@ NOISE   := metadata.papermill cell.metadata.papermill metadata.language_info.ver
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo 'Variables: SCALE=smoke|laptop|cifar|gpu  FINDING=all|invertibility|shape_bias|simplicity_biases|block_structure|entanglement  JOBS=notebooks at a time (the cores)'
+	@echo 'Variables: SCALE=smoke|laptop|cifar|gpu  FINDING=all|invertibility|shape_bias|simplicity_biases|block_structure|entanglement|zero_shot_quality  JOBS=notebooks at a time (the cores)'
 	@echo '           MINUTES=8 and STAGE=data/stage: time and folder of gpu-stage, where JOBS is networks at a time (1 on a GPU)'
 	@echo '           FROM_NOTHING=1 (train again, compare verdicts)  WRITE=1 (over the committed evidence, from a clean tree)'
 	@echo '           TORCH_INDEX=index of torch and torchvision only  PYTHON=python3'

@@ -32,6 +32,7 @@ class Roles:
         self._networks: dict[str, Network] = {}
         self._images: dict[str, Images] = {}
         self._read: dict[str, str] = {}
+        self._named: dict[str, str] = {}
         self.mine: list[Own] = []
         self.only_mine = False
         progress = front_end.Progress(front_end.is_wanted(settings.interactive))
@@ -57,6 +58,10 @@ class Roles:
         """The images themselves, whose hash `results.json` will name among the data that were measured on."""
         self._read[images.name] = images.sha256
         return images
+
+    def names(self, network: str, sha256: str) -> None:
+        """Have `results.json` name a network that is not in the zoo: what it said is kept, and was read."""
+        self._named[network] = sha256
 
     def networks(self, *roles: str, mine: nn.Module | Sequence[nn.Module] | None = None) -> dict[str, list[Network]]:
         """The networks that play each role at this scale, one per seed, in eval mode: loaded, or trained now and kept.

@@ -342,7 +342,7 @@ class Study(Roles):
             "threads": torch.get_num_threads(),
             "versions": provenance.versions(),
             "hardware": provenance.hardware(self.device),
-            "networks": {name: network.sha256 for name, network in sorted(self._networks.items())},
+            "networks": dict(sorted((self._named | {name: network.sha256 for name, network in self._networks.items()}).items())),
             # What is measured on; training images are named by the networks' cards, and a cached measurement does not load them.
             "data": dict(sorted(self._read.items())),
             "seconds": round(time.monotonic() - self.began, 1),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from cycler import cycler
@@ -32,10 +32,10 @@ FAINT = "#8C8C8C"
 
 @dataclass(frozen=True)
 class Role:
-    """How one arm looks in every figure: `colour` (hex), `marker` (matplotlib's letter), `label` (its name in words), hollow dots or full."""
+    """How one arm looks in every figure: `colour` (hex), `marker` (matplotlib's), `label` (its name in words), hollow dots or full."""
 
     colour: str
-    marker: str
+    marker: str | tuple[int, Literal[0, 1, 2], int]
     label: str
     is_hollow: bool = False
 
@@ -45,11 +45,13 @@ ROLES: dict[str, Role] = {
     "standard": Role("#4F6D8F", "o", "standard"),
     "robust": Role("#D55E00", "s", "robust"),
     "robust_small": Role("#F4B183", "<", "robust, small eps"),
+    "robust_medium": Role("#F28430", (6, 1, 0), "robust, medium eps"),
     "robust_large": Role("#7A2E00", ">", "robust, large eps"),
     "robust_linf": Role("#A8005C", "p", "robust, linf"),
     "robust_l2": Role("#5B3A8E", "X", "robust, l2"),
     "gauss": Role("#009E73", "^", TRAINED["gauss"]),
     "blur": Role("#CC79A7", "v", TRAINED["blur"]),
+    "label_smoothing": Role("#E62EC1", (4, 1, 0), "label smoothing"),
     "std_matched": Role("#7FBFEA", "P", TRAINED["std_matched"]),
     "untrained": Role("#C4C4C4", "D", "untrained"),
     "entangled": Role("#917FFF", "H", "entangled"),
