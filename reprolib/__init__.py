@@ -3,7 +3,7 @@
 A notebook needs one name, `reprolib.start(finding, globals())`; a network of one's own begins at `reprolib.wrap`.
 The rooms, ground floor first: `errors`, `store`, `provenance`,
 `registry` and `scales`; `measures`; `data` and `models`; `perturb`; `training`; `judging`; `figures`;
-`cue_conflicts`, `units` and `entangled`; `front_door`; `study`; `findings`; `run` and `cli`.
+`cue_conflicts`, `units`, `entangled` and `left_out`; `front_door`; `study`; `findings`; `run` and `cli`.
 A room imports from floors below it; what knows a finding by name lies in `findings/<finding>/`.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         dissect,
         entanglement_by_layer,
         inverses,
+        leave_one_out,
         network,
         open_checkpoint,
         rows,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from reprolib.study import start
 
 __all__ = [
-    "__version__", "attack_accuracy", "cka_map", "cue_conflict", "dissect", "entanglement_by_layer", "inverses", "network",
-    "open_checkpoint", "rows", "smoothness", "start", "wrap",
+    "__version__", "attack_accuracy", "cka_map", "cue_conflict", "dissect", "entanglement_by_layer", "inverses", "leave_one_out",
+    "network", "open_checkpoint", "rows", "smoothness", "start", "wrap",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -22,6 +22,7 @@ from reprolib.cue_conflicts import cue_conflict
 from reprolib.data.pictures import Pictures, pictures
 from reprolib.entangled import entanglement_by_layer
 from reprolib.errors import BadInput, MissingData, nearest
+from reprolib.left_out import leave_one_out
 from reprolib.measures import indices
 from reprolib.measures.cka import BatchHSIC
 from reprolib.measures.intervals import jackknife, of_mean, of_share
@@ -36,8 +37,8 @@ from reprolib.perturb.inversion import follow, network_code, noise_start
 from reprolib.units import dissect, smoothness
 
 __all__ = [
-    "attack_accuracy", "cka_map", "cue_conflict", "dissect", "entanglement_by_layer", "inverses", "network", "open_checkpoint", "rows", "smoothness",
-    "wrap",
+    "attack_accuracy", "cka_map", "cue_conflict", "dissect", "entanglement_by_layer", "inverses", "leave_one_out", "network", "open_checkpoint",
+    "rows", "smoothness", "wrap",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

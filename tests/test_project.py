@@ -282,6 +282,7 @@ def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -
         "cue_conflicts",
         "units",
         "entangled",
+        "left_out",
         "front_door",
         "study",
         "findings",

@@ -1,7 +1,10 @@
-"""What is asked of anybody's network, drawn: layer similarity, inverses, accuracies, conflicting cues, entanglement; others beside it by name."""
+"""What is asked of anybody's network, drawn: layer similarity, inverses, accuracies, conflicting cues, entanglement,
+classes left out; others beside it by name.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -112,4 +115,40 @@ def entanglement(named: Mapping[str, Any]) -> Figure:
     ax.set(ylim=(0, 1.05), ylabel="entanglement / its bound")
     ax.set_title(f"batches of {first.batch} images, {first.n_classes} classes\n(other sizes do not compare)", fontsize=7)
     ax.legend(loc="best")
+    return figure
+
+
+@style.housed
+def left_out(named: Mapping[str, Any]) -> Figure:
+    """Metrics and entropy of each class by networks that never saw it, a colour a network, the line its mean. named: name -> what `leave_one_out` gives.
+
+    Hollow: the full network leaves next to nothing to the other classes, so that the amalgam metric says little.
+    """
+    first = next(iter(named.values()))
+    most = math.log(first.n_classes - 1)
+    panels = {
+        "dbm": ("DBM", "lower = tighter", 1.0),
+        "dbm_matched": ("DBM at\nmatched entropy", "lower = tighter", 1.0),
+        "am": ("AM", "lower = nearer\nthe full network", 1.0),
+        "entropy": ("mean entropy\n/ its largest", "1 = says nothing", most),
+    }
+    n_rows = max(len(found) for found in named.values())
+    figure = style.figure(style.WIDE, 1.5 + 0.12 * min(max(n_rows, 6), 60))
+    axes = figure.subplots(1, len(panels), sharey=True)
+    for ax, (column, (title, words, unit)) in zip(axes, panels.items(), strict=True):
+        for k, (found, colour) in enumerate(zip(named.values(), sns.color_palette("colorblind", len(named)), strict=True)):
+            places = found["class"] + 0.22 * (k - (len(named) - 1) / 2)
+            face = ["none" if hollow else colour for hollow in found["is_below_floor"] & (column == "am")]
+            ax.scatter(found[column] / unit, places, s=14, facecolor=face, edgecolor=[colour], linewidth=0.8, zorder=3)
+            ax.axvline(found[column].mean() / unit, color=colour, linewidth=0.8, alpha=0.7, zorder=2)
+        ax.set_title(title, fontsize=7)
+        largest = float(pd.concat([found[column] for found in named.values()]).max())
+        ax.set(xlabel=words, xlim=(0, 1.05 if column == "entropy" else 1.1 * max(0.01, largest)))  # nan where all outputs are tied
+    shown = range(0, first.n_classes, -(-first.n_classes // 40))
+    axes[0].set_yticks([*shown], [str(k) for k in shown], fontsize=6)
+    axes[0].set(ylim=(first.n_classes - 0.5, -0.5), ylabel="class left out; line: mean")
+    if len(named) > 1:
+        colours = zip(named, sns.color_palette("colorblind", len(named)), strict=True)
+        handles = [Line2D([], [], marker="o", linestyle="none", color=colour, label=name) for name, colour in colours]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(named))
     return figure
