@@ -175,7 +175,7 @@ if (study.rows["quantity"] == "shape_mass").any():
 # A network, an excluded class, a temperature: where its images go, and how tight they lie.
 
 # %%
-explorer.zero_shot(asked, study.settings.interactive)
+explorer.zero_shot(study, asked, study.settings.interactive)
 
 # %% [markdown]
 # ## Verdicts

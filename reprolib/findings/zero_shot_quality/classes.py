@@ -113,7 +113,7 @@ def over_temperature(classes: Sequence[Excluded]) -> Told:
     return [("dbm_at_temperature", f"{t:.4g}", "", value) for t, value in zip(TEMPERATURES, means, strict=True)]
 
 
-def in_plane(q: Tensor) -> Tensor:
+def principal(q: Tensor) -> Tensor:
     """Soft labels (n, K) less their mean, along their two principal components (n, 2); signs such that the largest loading is positive."""
     q = q.double() - q.double().mean(dim=0)
     axes = torch.linalg.svd(q, full_matrices=False).Vh[:2]
@@ -122,8 +122,8 @@ def in_plane(q: Tensor) -> Tensor:
 
 
 def plane(one: Excluded) -> Told:
-    """Soft labels of a class `in_plane`, image by image."""
-    places = in_plane(one.without.double().softmax(dim=1)).tolist()
+    """Soft labels of a class `principal`, image by image."""
+    places = principal(one.without.double().softmax(dim=1)).tolist()
     return [("plane", f"{i:03d}", name, value) for i, place in enumerate(places) for name, value in zip("xy", place, strict=True)]
 
 

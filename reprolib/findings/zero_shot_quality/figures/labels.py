@@ -81,7 +81,7 @@ def plane(rows: pd.DataFrame, excluded: str = "") -> Figure:
         look, of = style.role(arm), found[found["arm"] == arm]
         points = of.pivot_table(index="unit", columns="unit_2", values="value")[["x", "y"]].to_numpy()
         ax.scatter(points[:, 0], points[:, 1], s=9, color=look.colour, marker=look.marker, alpha=0.5, linewidth=0, zorder=2)
-        spread = _ellipse(ax, points)
+        spread = ellipse(ax, points)
         known = rows[(rows["quantity"] == "dbm") & (rows["network"] == of["network"].iloc[0]) & (rows["unit"] == excluded)]["value"]
         told = f"DBM {float(known.iloc[0]):.2f}, " if len(known) else ""
         ax.set_title(f"{look.label}\n{told}in the plane {spread:.2f}", fontsize=7)
@@ -150,7 +150,7 @@ def _heat_map(ax: Axes, table: pd.DataFrame, most: float) -> AxesImage:
     return image
 
 
-def _ellipse(ax: Axes, points: NDArray[np.float64]) -> float:
+def ellipse(ax: Axes, points: NDArray[np.float64]) -> float:
     """Draw the ellipse of one standard deviation around the mean of points (n, 2); returns the root of the summed variances."""
     variances, directions = np.linalg.eigh(np.cov(points, rowvar=False, bias=True))
     widths = np.sqrt(variances.clip(min=0))
