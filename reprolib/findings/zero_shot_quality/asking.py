@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pandas as pd
 
 from reprolib.data import factorial
+from reprolib.errors import MissingData
 from reprolib.findings.zero_shot_quality import classes
 from reprolib.findings.zero_shot_quality.classes import Excluded, Told
 from reprolib.judging.claims import numbers
@@ -38,7 +39,8 @@ Asked = Mapping[Point, SoftLabels]
 def asked_of(study: Study) -> dict[Point, SoftLabels]:
     """The scale's points, up to the seeds of the settings, with their soft labels: at `smoke` and `laptop` trained first where they are missing.
 
-    Elsewhere a line says which are, and how they are trained. None where a run draws from committed rows.
+    Elsewhere a line says which are, and how they are trained. None where a run draws from committed rows; raises MissingData where a
+    run that measures has none.
     """
     if not study.can_measure:
         return {}
@@ -53,6 +55,13 @@ def asked_of(study: Study) -> dict[Point, SoftLabels]:
         named = ", ".join(point.name for point in missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         print(f"Not trained yet, and left out: {named}: `reprolib train --scale {scale} --only '{table.PREFIX}*'`.")
     found = {point: leave_one_out.soft_labels(point) for point in wanted if point not in missing}
+    if not found:
+        how = (
+            f"train its networks with `reprolib train --scale {scale} --only '{table.PREFIX}*'`"
+            if wanted
+            else "no points are trained there"
+        )
+        raise MissingData(f"there are no soft labels at scale {scale}: {how}")
     for point, labels in found.items():
         study.names(point.name, labels.card["sha256"])
     return found

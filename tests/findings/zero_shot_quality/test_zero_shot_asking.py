@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from reprolib.data import factorial
-from reprolib.errors import BadInput
+from reprolib.errors import BadInput, MissingData
 from reprolib.findings.zero_shot_quality import asking, classes
 from reprolib.judging.tidy import rounded
 from reprolib.measures.raw_zero_shot import davies_bouldin_metric_from_logits, mean_entropy
@@ -156,3 +157,30 @@ def test_the_class_that_is_drawn_is_the_one_of_middle_scatter() -> None:
     rows = pd.DataFrame([told | {"unit": name, "value": value} for name, value in (("a", 3.0), ("b", 1.0), ("c", 2.0))])
     later = rows.assign(seed=1, network="0", value=[2.0, 1.0, 3.0])
     assert asking.middle_class(pd.concat([later, rows])) == "c"
+
+
+def at_scale(name: str, **more: Any) -> Any:
+    settings = type("Settings", (dict,), {"values": {}, "scale": SimpleNamespace(name=name)})(seeds=3)
+    return SimpleNamespace(settings=settings, can_measure=True, device="cpu", report=print, names=lambda *told: None, **more)
+
+
+def test_a_scale_without_soft_labels_says_how_they_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    with pytest.raises(
+        MissingData, match="no soft labels at scale cifar: train its networks with `reprolib train --scale cifar --only 'loo-"
+    ):
+        asking.asked_of(at_scale("cifar"))
+    with pytest.raises(MissingData, match="no soft labels at scale gpu: no points are trained there"):
+        asking.asked_of(at_scale("gpu"))
+
+
+def test_what_is_missing_at_cifar_is_left_out_and_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    there = a_point("std", "lenet", "cifar", "cifar10")
+    monkeypatch.setattr(asking.leave_one_out, "bring_together", lambda point: point == there)
+    monkeypatch.setattr(asking.leave_one_out, "soft_labels", lambda point: labels_of(10))
+    named: dict[str, str] = {}
+    study = at_scale("cifar")
+    study.names = named.__setitem__
+    assert [*asking.asked_of(study)] == [there]
+    assert named == {"loo-lenet-std-s0": 64 * "0"}
+    assert "Not trained yet, and left out: loo-mlp-std-s0, " in capsys.readouterr().out
