@@ -51,7 +51,7 @@ ROLES: dict[str, Role] = {
     "robust_l2": Role("#5B3A8E", "X", "robust, l2"),
     "gauss": Role("#009E73", "^", TRAINED["gauss"]),
     "blur": Role("#CC79A7", "v", TRAINED["blur"]),
-    "label_smoothing": Role("#E62EC1", (4, 1, 0), "label smoothing"),
+    "label_smoothing": Role("#E62EC1", (4, 1, 0), TRAINED["label_smoothing"]),
     "std_matched": Role("#7FBFEA", "P", TRAINED["std_matched"]),
     "untrained": Role("#C4C4C4", "D", "untrained"),
     "entangled": Role("#917FFF", "H", "entangled"),

@@ -28,7 +28,7 @@ CHECKS = ("passed", *FALLS_SHORT, NOT_APPLICABLE)
 LEAST_UNITS = 8  # for a verdict
 LEAST_OF_TRENDS = 3  # networks an arm
 MOST_NETWORKS = 50  # an arm, that a forecast names
-TRAINED = {"gauss": "noise-trained", "blur": "blur-trained", "label_smoothing": "label-smoothed", "std_matched": "accuracy-matched"}
+TRAINED = {"gauss": "noise-trained", "blur": "blur-trained", "label_smoothing": "label smoothing", "std_matched": "accuracy-matched"}
 NUMBERS = ("no", "one", "two", "three")
 
 
