@@ -54,10 +54,17 @@ SNAPSHOTS_PER_EPOCH = 4
 _MINUTES = {"mlp": (1, 3), "lenet": (2, 6), "tinycnn": (4, 8), "resnet8": (6, 12), "pool": (7, 17)}
 """Of a point of `cifar` (eleven networks), undefended and adversarially trained: one idle core of a processor with bf16 instructions."""
 
+_NOISE = {"mlp": "gauss_40", "lenet": "gauss_40", "tinycnn": "gauss_15", "resnet8": "gauss_30", "pool": "gauss_40"}
+"""At `cifar`: the noise whose full network, of seed 0, has the clean accuracy nearest to that of adversarial training at 8/255.
+
+Of MLP .412 against .268 and of the pool net .484 against .412 (the largest noise there is), of LeNet .327 against .301, of TinyCNN .363 against
+.341, of ResNet-8 .402 against .406.
+"""
+
 
 def _cifar(architecture: str, seed: int, *radii: int) -> Iterator[Entry]:
     plain, robust = _MINUTES[architecture]
-    for recipe in ("std", "linf_8", "label_smoothing", "gauss_15"):
+    for recipe in ("std", "linf_8", "label_smoothing", _NOISE[architecture]):
         yield Entry(architecture, recipe, (seed,), robust if recipe == "linf_8" else plain)
     yield Entry(architecture, "std_matched", (seed,), 0.2)
     yield Entry(architecture, "untrained", (seed,), 0.2)
@@ -69,6 +76,7 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         *(Entry("tinycnn", recipe, (0,), 0.1, dataset=factorial.SMALL) for recipe in ("std", "l2_075", "label_smoothing", "gauss_20", "untrained")),
         *(Entry(architecture, "std", (0,), 0.3, dataset=factorial.SMALL) for architecture in ("lenet", CAPSULES)),
     ),
+    # the radius at which TinyCNN's networks differ by 20 points (at 1.5 they do not), and the noise nearest in clean accuracy (.818 against .842)
     "laptop": tuple(
         Entry("tinycnn", recipe, (0, 1, 2), minutes, dataset=factorial.NAME)
         for recipe, minutes in (("std", 1), ("l2_075", 2), ("label_smoothing", 1), ("gauss_10", 1), ("std_matched", 0.1), ("untrained", 0.1))
