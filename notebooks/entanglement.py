@@ -28,8 +28,8 @@
 # of entangled networks tell outliers no better (ENT-4), if softmax is as good an alarm (ENT-5), if perturbations transfer as often (ENT-6),
 # or if robust networks are no more entangled (ENT-9).
 #
-# **Cost.** `smoke` seconds; `laptop` about nine minutes of one core with the shipped networks, one when measured before; `cifar` about half an
-# hour, or from the committed rows where CIFAR-10 is not there.
+# **Cost.** `smoke` seconds; `laptop` about nine minutes of one core with the shipped networks, one when measured before; `cifar` about forty
+# minutes, or from the committed rows where CIFAR-10 is not there.
 
 # %% tags=["parameters"]
 scale: str = "laptop"  # preset: smoke, laptop or cifar
