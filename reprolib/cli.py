@@ -252,7 +252,7 @@ def show_claims(given: argparse.Namespace) -> None:
 
     scales.scale(given.scale)
     faults: list[str] = []
-    folders = {finding: store.root() / "figures" / given.scale / finding for finding in registry.findings()}
+    folders = {notebook: store.root() / "figures" / given.scale / notebook for notebook in registry.notebooks()}
     for finding, folder in folders.items():
         if not folder.exists() and any(other.exists() for other in folders.values()):
             print(f"{finding} at scale {given.scale}: not measured yet")

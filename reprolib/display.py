@@ -24,6 +24,11 @@ def markdown_table(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(escaped, row)) + " |" for row in rows)
 
 
+def show_table(frame: pd.DataFrame, metadata: Mapping[str, Any] | None = None) -> None:
+    """Show a frame as a table, every cell as text."""
+    show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)}, metadata)
+
+
 def claim_line(entry: Mapping[str, Any]) -> str:
     """A claim's two answers, the interval they stand on, the controls, and why it is open where it is, as one line of Markdown."""
     answers = ", ".join(escaped(text) for text in (entry["verdict"], entry["specificity"]) if text)

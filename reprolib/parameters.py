@@ -111,8 +111,10 @@ def of(finding: str) -> dict[str, Parameter]:
             told.get("high", 0),
             preset=told.get("preset"),
         )
-        for name, told in registry.settings(finding)["parameters"].items()
+        for name, told in registry.settings(finding).get("parameters", {}).items()
     }
+    if not registry.measures(finding):
+        return {"scale": _COMMON["scale"], **own, **_RUN}
     return _COMMON | own | (OWN if registry.settings(finding).get("own_network", True) else {}) | _RUN
 
 

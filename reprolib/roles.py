@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from torch import nn
 
-from reprolib import data, front_end
+from reprolib import data, front_end, registry
 from reprolib.data import Images
 from reprolib.errors import BadInput, nearest
 from reprolib.models.mine import Own
@@ -17,6 +18,7 @@ from reprolib.scales import SHARED_ROLES
 from reprolib.training import pool, zoo
 
 JUDGES = ("standard", "robust")
+Read = TypeVar("Read", bound=Any)  # with `name` and `sha256`
 
 
 class Roles:
@@ -37,6 +39,9 @@ class Roles:
         self.only_mine = False
         progress = front_end.Progress(front_end.is_wanted(settings.interactive))
         self.report, self.each = progress.report, progress.each
+        if not registry.measures(settings.finding):
+            self.measured = "yes"
+            return
         found = next(row for row in data.status() if row["name"] == settings.scale.dataset)
         if os.environ.get(FROM_ROWS) == "1":
             self.measured = "no (drawn from the committed rows)"
@@ -54,10 +59,10 @@ class Roles:
             self._images[split] = data.load(self.settings.scale.dataset, split)
         return self.reads(self._images[split]) if split == "test" else self._images[split]
 
-    def reads(self, images: Images) -> Images:
-        """The images themselves, whose hash `results.json` will name among the data that were measured on."""
-        self._read[images.name] = images.sha256
-        return images
+    def reads(self, read: Read) -> Read:
+        """What is given (images, or a file that is read), whose hash `results.json` will name among the data."""
+        self._read[read.name] = read.sha256
+        return read
 
     def names(self, network: str, sha256: str) -> None:
         """Have `results.json` name a network that is not in the zoo: what it said is kept, and was read."""

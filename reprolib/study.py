@@ -23,9 +23,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from reprolib import data, front_end, parameters, provenance, store
+from reprolib import data, front_end, parameters, provenance, registry, store
 from reprolib.data import Images, shapetexture
-from reprolib.display import claim_line, escaped, markdown_table, show
+from reprolib.display import claim_line, escaped, show, show_table
 from reprolib.errors import BadInput, CorruptFile, MissingData, StorageError
 from reprolib.figures import style
 from reprolib.figures.verdicts import forest
@@ -119,6 +119,8 @@ class Study(Roles):
 
     def _announcement(self) -> str:
         scale, settings = self.settings.scale, self.settings
+        if not registry.measures(settings.finding):
+            return f"{settings.finding} at scale {scale.name}: drawn from what the other notebooks measured.\nWrites to {store.shown(self.folder)}."
         missing = [spec for spec in self._specs() if not spec.path.exists() and not zoo.not_applicable(spec)]
         training = sum(pool.estimated_minutes(spec) for spec in missing)
         lines = [f"{settings.finding} at scale {scale.name} on {self.device}: data {scale.dataset}, {settings['seeds']} networks per arm."]
@@ -227,8 +229,7 @@ class Study(Roles):
                     f"PGD-{attack['steps']} x {attack['restarts']}, {attack['norm']} {attack['eps']:.3g}": f"{attack['first_value']:.1%}",
                     "noise of that norm": f"{attack['noise']:.1%}", "gradient zero": f"{attack['gradient_zero_share']:.1%}", "sha256": network.sha256[:12],
                 })  # fmt: skip
-        frame = pd.DataFrame(table).fillna("")
-        show({"text/markdown": markdown_table(frame), "text/plain": frame.to_string(index=False)})
+        show_table(pd.DataFrame(table).fillna(""))
 
     def figure(self, figure: Any, name: str, caption: str, failure: str, drawn: str | Sequence[str]) -> None:
         """Save a figure as png and pdf with its stamp, and show it with its caption.
@@ -285,17 +286,22 @@ class Study(Roles):
             print(claims.beside_standard(claim_id, MINE, self._evidence()))
 
     def finish(self) -> None:
-        """Judge every claim, draw the verdicts, write rows.csv.gz and results.json, compare with the committed evidence."""
-        table, judged = self.rows, claims.judge_finding(self.settings.finding, self._evidence())
+        """Judge every claim, draw the verdicts, write rows.csv.gz and results.json, compare with the committed evidence.
+
+        A notebook without claims of its own writes its rows and figures.
+        """
+        table, has_claims = self.rows, registry.measures(self.settings.finding)
+        judged = claims.judge_finding(self.settings.finding, self._evidence()) if has_claims else []
         gone = [name for figure in self._figures for name in figure["files"] if not (self.folder / name).is_file()]
         if gone:
             raise StorageError(
                 f"{store.shown(self.folder)} lost {', '.join(gone)} while the run drew into it: leave it alone, and run again"
             )
-        draft = {"finding": self.settings.finding, "scale": self.settings.scale.name, "claims": judged}
-        caption = "Every claim in units of its smallest effect, to the right as claimed; beside it, the share that each other kind of network explains."
-        failure = "its interval crosses the band of what is too small to count"
-        self.figure(forest([draft], self._evidence().claims), "verdicts", caption, failure, drawn=[entry["id"] for entry in judged])
+        if has_claims:
+            draft = {"finding": self.settings.finding, "scale": self.settings.scale.name, "claims": judged}
+            caption = "Every claim in units of its smallest effect, to the right as claimed; beside it, the share that each other kind of network explains."
+            failure = "its interval crosses the band of what is too small to count"
+            self.figure(forest([draft], self._evidence().claims), "verdicts", caption, failure, drawn=[entry["id"] for entry in judged])
         before = read_results(self.committed) if (self.committed / "results.json").is_file() else {}
         is_mine = table["arm"] == MINE
         write_rows(self.folder / "rows.csv.gz", table[~is_mine], is_rounded=True)
@@ -313,11 +319,11 @@ class Study(Roles):
         }
         store.write_json(self.folder / "results.json", results)
         self.verdicts = {entry["id"]: entry for entry in judged}
-        table_of_verdicts = claims.verdict_table(results)
-        show(
-            {"text/markdown": markdown_table(table_of_verdicts), "text/plain": table_of_verdicts.to_string(index=False)},
-            {"reprolib_folder": str(self.folder)},  # where the runner finds what this run did
-        )
+        where = {"reprolib_folder": str(self.folder)}  # where the runner finds what this run did
+        if has_claims:
+            show_table(claims.verdict_table(results), where)
+        else:
+            show(dict.fromkeys(("text/markdown", "text/plain"), f"{len(self._figures)} figures, {len(table)} numbers."), where)
         if before and self.folder != self.committed:
             print("\n".join(comparison_lines(before, results, store.shown(self.committed))))
 
@@ -330,7 +336,7 @@ class Study(Roles):
 
     def _network_names(self) -> list[str]:
         if self._added or self._rows is not None:
-            return sorted(set(self.rows["network"]) - {"judge", "pca", "pixels"})
+            return sorted(set(self.rows["network"]) - {"judge", "pca", "pixels", ""})
         return sorted(network.sha256[:12] for network in self._networks.values())
 
     def _provenance(self) -> dict[str, Any]:

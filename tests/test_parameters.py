@@ -130,7 +130,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         parameters.resolve_device("cuda")
 
 
-@pytest.mark.parametrize("finding", registry.findings())
+@pytest.mark.parametrize("finding", registry.notebooks())
 def test_papermill_sees_every_parameter_of_the_notebook_with_its_type_and_meaning(finding: str) -> None:
     seen = inspect_notebook(NOTEBOOKS / f"{finding}.ipynb")
     known = parameters.of(finding)
@@ -141,7 +141,7 @@ def test_papermill_sees_every_parameter_of_the_notebook_with_its_type_and_meanin
         assert "=" not in told["help"]
 
 
-@pytest.mark.parametrize("finding", registry.findings())
+@pytest.mark.parametrize("finding", registry.notebooks())
 def test_the_notebooks_defaults_are_the_presets(finding: str) -> None:
     defaults = {name: told["default"].strip("\"'") for name, told in inspect_notebook(NOTEBOOKS / f"{finding}.ipynb").items()}
     assert parameters.validate(finding, defaults).overridden == {}

@@ -196,7 +196,7 @@ def test_continuous_integration_runs_the_readmes_commands() -> None:
 
 def test_every_finding_has_a_notebook_and_every_notebook_a_twin() -> None:
     names = {path.stem for path in NOTEBOOKS}
-    assert set(registry.findings()) <= names
+    assert set(registry.notebooks()) == names
     assert {path.stem for path in (ROOT / "notebooks").glob("*.py")} == names
 
 
@@ -224,7 +224,7 @@ def test_a_notebook_is_committed_stripped_and_runs_right_after_a_clone(path: Pat
             assert not cell.source.lstrip().startswith(("%", "!"))
 
 
-@pytest.mark.parametrize("finding", registry.findings())
+@pytest.mark.parametrize("finding", registry.notebooks())
 def test_papermill_finds_every_parameter_of_a_notebook(finding: str) -> None:
     from papermill.inspection import inspect_notebook
 
@@ -302,6 +302,6 @@ def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -
                 there = module.split(".")[1]
                 if there in floors and floors.index(there) > floors.index(room):
                     wrong.append(f"{path.relative_to(package)} imports {module}")
-                others = [name for name in registry.findings() if f"reprolib.findings.{name}" in module]
+                others = [name for name in registry.notebooks() if f"reprolib.findings.{name}" in module]
                 wrong += [f"{path.relative_to(package)} knows {name}" for name in others if name not in path.parts]
     assert wrong == ["store.py imports reprolib.code_hash"]  # when a measurement is kept, and only then

@@ -17,7 +17,7 @@ def test_an_unknown_scale_names_the_nearest() -> None:
 def test_every_scale_settles_every_finding_and_names_known_things(name: str) -> None:
     scale = SCALES[name]
     assert scale.name == name
-    assert all(name in registry.settings(finding)["presets"] for finding in registry.findings())
+    assert all(name in registry.settings(notebook)["presets"] for notebook in registry.notebooks())
     assert scale.dataset in data.NAMES
     assert {"standard", "robust", "untrained"} <= set(scale.roles)
 

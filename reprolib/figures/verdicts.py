@@ -71,6 +71,24 @@ def forest(results: Sequence[Mapping[str, Any]], ledger: Mapping[str, Claim]) ->
     return figure
 
 
+def in_smallest_effects(claim: Mapping[str, Any], entry: Claim) -> tuple[float, float | None, float | None] | None:
+    """(estimate, low, high) of a claim of results.json in units of the smallest effect that counts, above 0 as claimed; None without an estimate.
+
+    entry: the ledger's. low and high: None where there is no interval.
+    """
+    contrast = _contrast(claim, entry)
+    if claim["estimate"] is None:
+        return None
+    unit = contrast.smallest_effect or 1.0
+    if contrast.relative:
+        unit *= abs(float(np.mean([*claim["networks"][contrast.arms[0]].values()])))
+    unit *= -1 if contrast.direction == "less" else 1
+    if claim["low"] is None:
+        return claim["estimate"] / unit, None, None
+    low, high = sorted((claim["low"] / unit, claim["high"] / unit))
+    return claim["estimate"] / unit, low, high
+
+
 def _contrast(claim: Mapping[str, Any], entry: Claim) -> Contrast:
     """What of a ledger's entry the numbers of results.json are of."""
     same = [one for one in entry.deciding() if (one.quantity, [*one.arms]) == (claim["quantity"], claim["arms"])]
@@ -78,18 +96,15 @@ def _contrast(claim: Mapping[str, Any], entry: Claim) -> Contrast:
 
 
 def _effect(ax: Axes, y: int, claim: Mapping[str, Any], entry: Claim) -> None:
-    contrast, verdict = _contrast(claim, entry), str(claim["verdict"])
-    if claim["estimate"] is None:
+    told, verdict = in_smallest_effects(claim, entry), str(claim["verdict"])
+    if told is None:
         ax.text(0.5, y, verdict.partition(" (")[0], transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=6)
         return
-    unit = contrast.smallest_effect or 1.0
-    if contrast.relative:
-        unit *= abs(float(np.mean([*claim["networks"][contrast.arms[0]].values()])))
-    unit *= -1 if contrast.direction == "less" else 1
+    estimate, low, high = told
     colour = COLOURS.get(verdict.partition(" (")[0], style.FAINT)
-    if claim["low"] is not None:
-        ax.plot([claim["low"] / unit, claim["high"] / unit], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3)
-    ax.plot([claim["estimate"] / unit], [y], color=colour, marker="o", markersize=4.5, linestyle="none", zorder=4)
+    if low is not None and high is not None:
+        ax.plot([low, high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3)
+    ax.plot([estimate], [y], color=colour, marker="o", markersize=4.5, linestyle="none", zorder=4)
 
 
 def _controls(ax: Axes, y: int, claim: Mapping[str, Any]) -> None:

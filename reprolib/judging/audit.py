@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reprolib import registry, store
 from reprolib.errors import BadInput, CorruptFile, MissingData
 from reprolib.judging.claims import judge_finding
 from reprolib.judging.evidence import Evidence
@@ -65,11 +67,14 @@ def audit(folder: str | os.PathLike[str]) -> list[str]:
     """Every difference between a folder's results.json and what its rows.csv.gz give today; empty when they agree.
 
     Everything is judged again: estimates, intervals, networks, parts, controls, both answers and reasons; the hash of the finding's
-    claims must be the one the results were judged with.
+    claims must be the one the results were judged with. Of a notebook without claims: whether the rows that it read are still those.
     """
     folder = Path(folder)
     results = read_results(folder)
     where = f"{results['scale']}/{results['finding']}"
+    if not registry.measures(results["finding"]):
+        read = results.get("provenance", {}).get("data", {})
+        return [f"{where}: {name} is not as it was when this was drawn: run it again" for name in read if _sha256(name) != read[name]]
     differences = []
     judged_by, now = str(results["claims_sha256"]), claims_sha256(results["finding"])
     if judged_by != now:
@@ -106,6 +111,12 @@ def strict(folder: str | os.PathLike[str], committed: Mapping[str, Any] | None =
     return lines + [f"{where} {line}" for line in changed_answers(committed or results, results)]
 
 
+def _sha256(name: str) -> str:
+    """Of a file named from the root; empty where it is not there."""
+    path = store.root() / name
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
 def changed_answers(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
     """One sentence for each claim whose two answers are not the same in both results."""
     before, now = ({entry["id"]: both_answers(entry) for entry in results["claims"]} for results in (committed, made))
@@ -118,6 +129,8 @@ def changed_answers(committed: Mapping[str, Any], made: Mapping[str, Any]) -> li
 
 def comparison_lines(committed: Mapping[str, Any], made: Mapping[str, Any], where: str) -> list[str]:
     """How results differ from the committed ones at `where`: a line for each answer that changed and each estimate that moved by what counts."""
+    if not made["claims"]:
+        return _figures_compared(committed, made, where)
     claims, before = load_claims(str(made["finding"])), {entry["id"]: entry for entry in committed["claims"]}
     changed, moved = changed_answers(committed, made), []
     for entry in made["claims"]:
@@ -132,6 +145,14 @@ def comparison_lines(committed: Mapping[str, Any], made: Mapping[str, Any], wher
         return [f"compared with {where}: every answer agrees, and every estimate to a tenth of its smallest effect"]
     first = f"compared with {where}: {len(changed)} answers differ, {len(moved)} estimates moved"
     return [first, *(f"  {line}" for line in changed + moved)]
+
+
+def _figures_compared(committed: Mapping[str, Any], made: Mapping[str, Any], where: str) -> list[str]:
+    """Of a notebook without claims: which figures are drawn from other numbers than the committed ones."""
+    before = {figure["name"]: figure["rows"] for figure in committed.get("figures", ())}
+    other = [figure["name"] for figure in made.get("figures", ()) if before.get(figure["name"]) != figure["rows"]]
+    told = f"other numbers in {', '.join(other)}" if other else "every figure is drawn from the same numbers"
+    return [f"compared with {where}: {told}"]
 
 
 def both_answers(entry: Mapping[str, Any]) -> str:

@@ -115,8 +115,7 @@ class Evidence:
         missing = self._missing(contrast)
         if missing is not None:
             return missing
-        indices = self._of_finding(contrast.finding) if is_index(contrast.finding, contrast.quantity) else None
-        arms = self.values(contrast) if indices is None else indices.of_networks(contrast)
+        arms = self.of_networks(contrast)
         reference = contrast.reference if contrast.statistic in ("level", "paired_level") else 0.0
         if contrast.statistic in PAIRED:
             return self._of_pairs(contrast, arms, reference)
@@ -158,6 +157,13 @@ class Evidence:
             if without:
                 return Absent("not measured" if len(without) == len(contrast.arms) else f"{', '.join(without)} not measured")
         return None
+
+    def of_networks(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
+        """The number of each network of the contrast's arms, arm by arm: of its rows, or an index that its finding evaluates."""
+        if not is_index(contrast.finding, contrast.quantity):
+            return self.values(contrast)
+        found: dict[str, dict[Key, NetworkValue | Absent]] = self._of_finding(contrast.finding).of_networks(contrast)
+        return found
 
     def values(self, contrast: Contrast) -> dict[str, dict[Key, NetworkValue | Absent]]:
         """The number of each network of the contrast's arms, whose rows are there and are no index, arm by arm."""

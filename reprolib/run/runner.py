@@ -113,8 +113,11 @@ def run(
     mode, *others = [name for name, is_asked in modes.items() if is_asked] or [""]
     if others and from_rows:
         raise BadInput(f"--from-rows with {mode} is not allowed: it measures nothing; leave out one of the two")
-    if from_rows and set(findings) <= {"all"}:
-        names = [name for name in names if (store.root() / "figures" / scale / name / "rows.csv.gz").is_file()]
+    if set(findings) <= {"all"}:
+        if from_rows:
+            names = [name for name in names if (store.root() / "figures" / scale / name / "rows.csv.gz").is_file()]
+        if parameters:  # of turned knobs there is no evidence to read
+            names = [name for name in names if registry.measures(name)]
     if write:
         _check_clean(scale, from_nothing)
     at_a_time = min(jobs or cores(), max(1, len(names)))
@@ -124,16 +127,19 @@ def run(
     if from_nothing and (_from_nothing(scale) / "finished").exists():  # an interrupted one is continued
         shutil.rmtree(_from_nothing(scale))
     stop = threading.Event()
-    with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
-        running = [pool.submit(_run_one, job, timeout_s, stop, report) for job in work]
-        while True:
-            try:
-                concurrent.futures.wait(running)
-                break
-            except KeyboardInterrupt:
-                report("interrupted: stopping the kernels, a moment please")
-                stop.set()
-    results = [future.result() for future in running]
+    results = []
+    for measures in (True, False):  # what reads the others' results comes after them
+        part = [job for job in work if registry.measures(job.finding) is measures and not stop.is_set()]
+        with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
+            running = [pool.submit(_run_one, job, timeout_s, stop, report) for job in part]
+            while True:
+                try:
+                    concurrent.futures.wait(running)
+                    break
+                except KeyboardInterrupt:
+                    report("interrupted: stopping the kernels, a moment please")
+                    stop.set()
+        results += [future.result() for future in running]
     if from_nothing and all(result.exit_code == 0 for result in results):
         store.write_text(_from_nothing(scale) / "finished", "a later run from nothing deletes this folder and starts afresh\n")
     return results
@@ -161,11 +167,11 @@ def cores() -> int:
 
 def _findings(given: Sequence[str]) -> list[str]:
     for name in given:
-        if name not in (*registry.findings(), "all"):
+        if name not in (*registry.notebooks(), "all"):
             raise BadInput(
-                f"finding {name!r} is unknown; allowed: {', '.join(registry.findings())}, all{nearest(name, registry.findings())}"
+                f"finding {name!r} is unknown; allowed: {', '.join(registry.notebooks())}, all{nearest(name, registry.notebooks())}"
             )
-    return list(registry.findings()) if not given or "all" in given else list(dict.fromkeys(given))
+    return list(registry.notebooks()) if not given or "all" in given else list(dict.fromkeys(given))
 
 
 def _job(finding: str, given: Mapping[str, Any], at_a_time: int, mode: str) -> Job:

@@ -85,7 +85,7 @@ def test_a_headless_run_makes_no_widget_and_says_so(executed: Executed) -> None:
     assert "explorer: nobody is watching" in text
 
 
-@pytest.mark.parametrize("finding", registry.findings())
+@pytest.mark.parametrize("finding", registry.notebooks())
 def test_a_notebook_can_be_read_in_one_sitting(finding: str) -> None:
     cells = nbformat.read(ROOT / "notebooks" / f"{finding}.ipynb", as_version=4).cells
     code = [cell.source.splitlines() for cell in cells if cell.cell_type == "code"]
