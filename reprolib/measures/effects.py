@@ -239,8 +239,8 @@ def correlation_effect(points: Mapping[tuple[str, str], tuple[float, ...]], corr
     """
     architectures = sorted({architecture for _, architecture in points})
     if len(points) < LEAST_POINTS or len(architectures) < LEAST_OF_PAIRS:
-        needed = f"{LEAST_POINTS} of {LEAST_OF_PAIRS} are needed"
-        return Absent(f"{len(points)} points of {len(architectures)} architectures give no coefficient, {needed}")
+        needed = f"{LEAST_POINTS} points of {LEAST_OF_PAIRS} architectures are needed"
+        return Absent(f"{len(points)} points of {', '.join(architectures) or 'no network'} give no coefficient: {needed}")
 
     def z(left_out: str | None) -> float:
         columns = zip(*(point for (_, architecture), point in points.items() if architecture != left_out), strict=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -82,9 +83,9 @@ def soft_nearest_neighbor_loss(x: Tensor, y: Tensor, temperature: float | None =
     sample, and where every sample is alone in its class.
     """
     y = _check(x, y, metric)
-    if temperature is not None and not temperature > 0:
+    if temperature is not None and not (isinstance(temperature, Real) and temperature > 0):
         raise BadInput(
-            f"temperature={temperature:g} is not allowed: give one above 0, in units of squared distances, or None for the minimum"
+            f"temperature={temperature!r} is not allowed: give a number above 0, in units of squared distances, or None for the minimum"
         )
     pairs, z = pairs_of(x, y, metric)
     if temperature is None:

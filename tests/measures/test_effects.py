@@ -220,7 +220,7 @@ def test_a_correlation_whose_sign_hangs_on_one_architecture_says_so() -> None:
 
 def test_fewer_than_twelve_points_give_no_coefficient() -> None:
     found = correlation_effect(planted_points(-1.0, n_architectures=3), rank_correlation)
-    assert found == Absent("9 points of 3 architectures give no coefficient, 12 of 3 are needed")
+    assert found == Absent("9 points of arch0, arch1, arch2 give no coefficient: 12 points of 3 architectures are needed")
 
 
 def test_a_number_that_does_not_vary_gives_no_coefficient() -> None:
