@@ -66,6 +66,17 @@ def soft_labels(point: Point) -> SoftLabels:
     return SoftLabels(tensors["full"].float(), tensors["without"].float(), json.loads(told["card"]), json.loads(told["networks"]))
 
 
+def furthest(point: Point, labels: SoftLabels, device: str = "cpu", k: int = 0) -> float | None:
+    """How far probabilities that a point's full network gives to class k today lie from those kept of it, at most; None without network or images.
+
+    The networks without a class are not kept: of them nothing can be measured again.
+    """
+    if not point.full.path.exists() or not any(row["found"] for row in data.status() if row["name"] == point.dataset):
+        return None
+    now = _log_probabilities(zoo.load(point.full, device), _asked(point, k, device))
+    return float((now.float().exp() - labels.full[k].exp()).abs().max())
+
+
 def obtain(point: Point, device: str, report: Report, wait: bool = True) -> bool:
     """Train one network of a point and keep what stays of it, unless another process does or did; whether it is there afterwards.
 

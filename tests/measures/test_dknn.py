@@ -331,9 +331,9 @@ def test_calibration_that_is_none_is_refused_in_words() -> None:
     assert found.calibration is None
 
 
-def test_the_lines_of_the_readme_answer() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "DkNN" in block)
+def test_the_lines_of_the_page_answer() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "DkNN" in block)
     (index, y), (held_out, y_held_out), (x, truth) = classed(300, 1, 0.5), classed(60, 2, 0.5), classed(40, 3, 0.5)
     names = {"train_features": index, "held_out_features": held_out, "features": x}
     given = {name: of["pooled"] for name, of in names.items()} | {"train_labels": y, "held_out_labels": y_held_out}

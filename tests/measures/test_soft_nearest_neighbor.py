@@ -284,9 +284,9 @@ def test_no_gradient_is_kept_where_none_is_asked_for(form: str) -> None:
         assert float(soft_nearest_neighbor_loss(x, y)) == entanglement(x, y).value
 
 
-def test_the_lines_of_the_readme_train() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "soft_nearest_neighbor_loss" in block)
+def test_the_lines_of_the_page_train() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "soft_nearest_neighbor_loss" in block)
     images, y = normal(12, 6, dtype=torch.float32), labels(12, 3)
     first, last = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)
     hidden = [first(images)]

@@ -129,6 +129,16 @@ def test_two_processes_share_the_work_and_train_nothing_twice(tmp_path: Path, mo
     assert said == []
 
 
+def test_full_networks_that_are_here_answer_once_more(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = soft_labels(FULL)
+    assert leave_one_out.furthest(FULL, kept) == pytest.approx(0, abs=1e-3)
+    assert leave_one_out.furthest(FULL, kept, k=2) == pytest.approx(0, abs=1e-3)
+    other = replace(kept, full=kept.full.flip(0))
+    assert (leave_one_out.furthest(FULL, other) or 0) > 0.1
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    assert leave_one_out.furthest(FULL, kept) is None  # the network is not here
+
+
 def test_a_point_with_its_file_needs_none_of_its_networks(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, there = soft_labels(FULL), FULL.file
     zoo_there = zoo.zoo_folder()

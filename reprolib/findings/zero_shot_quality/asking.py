@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 
+from reprolib import store
 from reprolib.data import factorial
-from reprolib.errors import MissingData
+from reprolib.errors import CorruptFile, MissingData
 from reprolib.findings.zero_shot_quality import classes
 from reprolib.findings.zero_shot_quality.classes import Excluded, Told
 from reprolib.judging.claims import numbers
@@ -21,6 +22,8 @@ from reprolib.training.points import Point
 
 OWN, CAPSULES = "ZSQ-1", "ZSQ-5"
 """Claims under which rows are kept: of all points, and of those that are compared with capsules, whose arm is their architecture."""
+SAME = 0.005
+"""Probabilities that lie nearer are the same: they are kept in half precision, and kinds of processor round differently."""
 OF_CAPSULES = ("fashion_mnist", factorial.SMALL)
 """Sets on which capsules are trained."""
 ARMS = {"std": "standard", "linf_2": "robust_small", "linf_4": "robust_medium"}
@@ -64,7 +67,21 @@ def asked_of(study: Study) -> dict[Point, SoftLabels]:
         raise MissingData(f"there are no soft labels at scale {scale}: {how}")
     for point, labels in found.items():
         study.names(point.name, labels.card["sha256"])
+    _measured_again(found, study.device)
     return found
+
+
+def _measured_again(found: Asked, device: str) -> None:
+    """Full networks that are here answer once more, on their first class: raises CorruptFile where kept soft labels are not theirs."""
+    furthest = {point: away for point, labels in found.items() if (away := leave_one_out.furthest(point.full, labels, device)) is not None}
+    for point, away in furthest.items():
+        if away > SAME:
+            raise CorruptFile(
+                f"{store.shown(point.file)} differs by up to {away:.2g} from what its full network, {store.shown(point.full.path)}, answers "
+                "now: restore the one from git, or delete the other"
+            )
+    if furthest:
+        print(f"Measured again on one class: {len(furthest)} full networks of {len(found)} points, which agree to {SAME:g}.")
 
 
 def role_of(point: Point) -> str:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from reprolib.data import factorial
-from reprolib.errors import BadInput, MissingData
+from reprolib.errors import BadInput, CorruptFile, MissingData
 from reprolib.findings.zero_shot_quality import asking, classes
 from reprolib.judging.tidy import rounded
 from reprolib.measures.raw_zero_shot import davies_bouldin_metric_from_logits, mean_entropy
@@ -172,6 +172,21 @@ def test_a_scale_without_soft_labels_says_how_they_are_made(tmp_path: Path, monk
         asking.asked_of(at_scale("cifar"))
     with pytest.raises(MissingData, match="no soft labels at scale gpu: no points are trained there"):
         asking.asked_of(at_scale("gpu"))
+
+
+def test_soft_labels_that_are_not_their_full_networks_stop_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [a_point("std", name, "cifar", "cifar10") for name in ("lenet", "mlp", "pool")]
+    monkeypatch.setattr(asking.leave_one_out, "bring_together", lambda point: point in there)
+    monkeypatch.setattr(asking.leave_one_out, "soft_labels", lambda point: labels_of(10))
+    away: dict[str, float | None] = {"lenet": 0.001, "mlp": 0.0, "pool": None}
+    monkeypatch.setattr(asking.leave_one_out, "furthest", lambda point, labels, device: away[point.architecture])
+    asking.asked_of(at_scale("cifar"))
+    assert "Measured again on one class: 2 full networks of 3 points, which agree to 0.005." in capsys.readouterr().out
+    away["mlp"] = 0.3
+    with pytest.raises(CorruptFile, match=r"loo-mlp-std-s0.* differs by up to 0.3 from what its full network, .* answers now: restore"):
+        asking.asked_of(at_scale("cifar"))
 
 
 def test_what_is_missing_at_cifar_is_left_out_and_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
