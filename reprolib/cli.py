@@ -30,6 +30,9 @@ EXAMPLES = {
   reprolib run invertibility --scale smoke            one finding, in seconds; not evidence
   reprolib run invertibility -p tau 0.2 -p seeds 3    turned knobs, in a folder of their own
   reprolib run --from-nothing                         train everything again elsewhere, and compare the verdicts""",
+    "report": """\
+  reprolib report                                     figures/<scale>/index.html, to open in a browser; README brought in step
+  reprolib report --rerun --scale laptop              the same of your own run""",
     "claims": """\
   reprolib claims --scale cifar                       the committed verdicts and what else does it
   reprolib claims --why                               every verdict, with its reason, controls and parts
@@ -155,6 +158,12 @@ def parser() -> Parser:
     run.add_argument("--from-rows", action="store_true", help="draw and judge from the committed rows, in seconds; measure nothing")
     run.add_argument("--from-nothing", action="store_true", help="train and measure again in data/from-nothing/, then compare verdicts")
 
+    report = command(
+        "report", write_report, "write what was found as pages: a gallery for a browser, and the generated parts of README", scale=None
+    )
+    report.add_argument("--scale", nargs="+", metavar="SCALE", help="pages of these scales (default: all that are measured)")
+    report.add_argument("--rerun", action="store_true", help="of what your own runs drew, in figures/rerun/, and README stays as it is")
+
     claims = command("claims", show_claims, "show the verdicts of a scale; with --audit and --strict, check them")
     claims.add_argument("--audit", action="store_true", help="recompute every estimate and verdict from the rows; fail where they differ")
     claims.add_argument("--strict", action="store_true", help="fail when a required claim was not run or an answer is another one")
@@ -214,7 +223,34 @@ def run_findings(given: argparse.Namespace) -> int:
         from_rows=given.from_rows,
     )
     codes = [_conclude(result, given.strict or given.from_nothing) for result in results]
+    if not (given.from_nothing or named):
+        _show_gallery(results)
     return next((code for code in codes if code), 0)
+
+
+def _show_gallery(results: Sequence[RunResult]) -> None:
+    """Pages to look at, of the folders that runs drew into; what cannot be written of them fails no run."""
+    from reprolib import store
+    from reprolib.report import gallery
+
+    for base in {result.folder.parents[1]: None for result in results if not result.exit_code}:
+        try:
+            for page in gallery.write(base, sorted({result.scale for result in results})):
+                print(f"gallery: {store.shown(page)}")
+        except ReprolibError as error:
+            print(f"reprolib: no gallery: {error}", file=sys.stderr)
+
+
+def write_report(given: argparse.Namespace) -> None:
+    """`reprolib report`."""
+    from reprolib import store
+    from reprolib.report import gallery, readme
+
+    base = store.root() / "figures" / ("rerun" if given.rerun else "")
+    for page in gallery.write(base, given.scale):
+        print(f"gallery: {store.shown(page)}")
+    for page in () if given.rerun else readme.write(store.root()):
+        print(f"in step: {store.shown(page)}")
 
 
 def _conclude(result: RunResult, strict: bool) -> int:

@@ -252,7 +252,9 @@ class Study(Roles):
         rows = self._rows_hash([drawn] if isinstance(drawn, str) else drawn)
         told = read_seen(self.committed).get(name, {})
         seen = told["text"] if told.get("rows") == rows else ""  # a sentence on other rows is none on these
-        entry = {"name": name, "files": [p.name for p in files], "caption": caption, "failure": failure, "rows": rows, "seen": seen}
+        of = sorted({one.partition(" ")[0] for one in ([drawn] if isinstance(drawn, str) else drawn)} - {"networks"})
+        told_of = {"name": name, "files": [p.name for p in files], "caption": caption, "failure": failure, "claims": of}
+        entry = {**told_of, "rows": rows, "seen": seen}
         self._figures = [*(one for one in self._figures if one["name"] != name), entry]
         show(
             {"image/png": path.with_suffix(".png").read_bytes(), "text/plain": caption},

@@ -287,6 +287,7 @@ def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -
         "study",
         "findings",
         "run",
+        "report",
         "cli",
         "__main__",
         "__init__",

@@ -46,7 +46,8 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
 def read_seen(folder: Path) -> dict[str, dict[str, str]]:
     """What a person who looked saw in each committed figure, by folder/seen.toml: a table a figure, empty where the file is not there.
 
-    `rows`: first 12 digits of `tidy.rows_hash` of the rows that it was drawn from; `text`: one sentence. Raises CorruptFile for another file.
+    `rows`: first 12 digits of `tidy.rows_hash` of the rows that it was drawn from; `text`: one sentence. A table `finding` tells what was
+    found, and has `claims`, see `claims_hash`, in the place of `rows`. Raises CorruptFile for another file.
     """
     path = folder / "seen.toml"
     try:
@@ -55,6 +56,12 @@ def read_seen(folder: Path) -> dict[str, dict[str, str]]:
         return {}
     except ValueError as error:
         raise CorruptFile(f"{path} is not valid TOML ({error}): restore the committed file") from error
+
+
+def claims_hash(results: Mapping[str, Any]) -> str:
+    """The first 12 digits of a sha256 over both answers to every claim and its interval: what a sentence on the finding was written on."""
+    told = [[entry[key] for key in ("id", "verdict", "specificity", "estimate", "low", "high")] for entry in results["claims"]]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
 def results_in_git(folder: Path) -> dict[str, Any] | None:
@@ -108,6 +115,8 @@ def strict(folder: str | os.PathLike[str], committed: Mapping[str, Any] | None =
         if seen.get(figure["name"], {}).get("rows") != figure["rows"]:
             state = "stale" if figure["name"] in seen else "missing"
             lines.append(f"{where} figure {figure['name']}: what is seen in it is {state} in seen.toml (rows {figure['rows']})")
+    if results["claims"] and seen.get("finding", {}).get("claims") != claims_hash(results):
+        lines.append(f"{where}: the sentence on what was found is missing or stale in seen.toml (claims {claims_hash(results)})")
     return lines + [f"{where} {line}" for line in changed_answers(committed or results, results)]
 
 
