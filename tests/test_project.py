@@ -248,17 +248,6 @@ def test_no_file_names_a_machine() -> None:
     assert [str(path) for path in looked_at if places.search(path.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize("finding", registry.findings())
-@pytest.mark.parametrize("scale", ["laptop", "cifar"])
-def test_the_readme_says_what_the_committed_results_say(finding: str, scale: str) -> None:
-    from reprolib.judging.audit import read_results
-    from reprolib.run.summary import counts
-
-    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if f"notebooks/{finding}.py" in line and line.startswith("|"))
-    folder = ROOT / "figures" / scale / finding
-    assert f"{scale}: {counts(read_results(folder)) if folder.exists() else 'not measured yet'}" in line
-
-
 def test_rooms_import_only_from_rooms_below_and_general_ones_know_no_finding() -> None:
     floors = [
         "errors",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import html
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -70,11 +71,14 @@ def notebook_page(notebook: Notebook) -> str:
 
 
 def as_html(markdown: str) -> str:
-    """Markdown as HTML, raw HTML shown as text but for `FOLDS`; tables scroll by themselves."""
-    rendered = str(_markdown()(markdown))
-    return rendered.replace("<table>", '<div class="wide" role="region" aria-label="Table" tabindex="0"><table>').replace(
-        "</table>", "</table></div>"
-    )
+    """Markdown as HTML, raw HTML shown as text but for `FOLDS`; tables and code scroll by themselves, by the keyboard too."""
+    count = itertools.count(1)
+
+    def scrolling(match: re.Match[str]) -> str:
+        return f'<div class="wide" role="region" aria-label="Table {next(count)}" tabindex="0"><table>'
+
+    rendered = re.sub("<table>", scrolling, str(_markdown()(markdown)))
+    return rendered.replace("</table>", "</table></div>").replace("<pre>", '<pre tabindex="0">')
 
 
 def strip(ends: tuple[float, float | None, float | None]) -> Markup:

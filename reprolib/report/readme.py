@@ -43,7 +43,7 @@ def abstracts(found: Mapping[str, Mapping[str, Notebook]]) -> str:
     for name in registry.findings():
         there = [found[scale][name] for scale in ORDER if name in found.get(scale, {})]
         if told := next((one for one in there if one.abstract), None):
-            lines.append(f"- **{told.title[0].upper()}{told.title[1:]}.** {told.abstract}")
+            lines.append(f"- **{told.title[0].upper()}{told.title[1:]}** ({told.scale}). {told.abstract}")
     return "".join(f"{line}\n" for line in lines)
 
 
