@@ -288,7 +288,8 @@ def show_claims(given: argparse.Namespace) -> None:
 
     scales.scale(given.scale)
     faults: list[str] = []
-    folders = {notebook: store.root() / "figures" / given.scale / notebook for notebook in registry.notebooks()}
+    folders = {name: store.root() / "figures" / given.scale / name for name in registry.notebooks()}
+    folders = {name: folder for name, folder in folders.items() if name in registry.findings() or folder.exists()}
     for finding, folder in folders.items():
         if not folder.exists() and any(other.exists() for other in folders.values()):
             print(f"{finding} at scale {given.scale}: not measured yet")
