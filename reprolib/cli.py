@@ -235,8 +235,9 @@ def _show_gallery(results: Sequence[RunResult]) -> None:
 
     for base in {result.folder.parents[1]: None for result in results if not result.exit_code}:
         try:
-            for page in gallery.write(base, sorted({result.scale for result in results})):
-                print(f"gallery: {store.shown(page)}")
+            for page in gallery.write(base):  # pages of other scales too: they show the scales side by side
+                if page.parent.name in {result.scale for result in results}:
+                    print(f"gallery: {store.shown(page)}")
         except ReprolibError as error:
             print(f"reprolib: no gallery: {error}", file=sys.stderr)
 

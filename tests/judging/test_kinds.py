@@ -30,7 +30,9 @@ def test_a_correlation_over_networks_leaves_an_architecture_out_at_a_time(tmp_pa
     judged = judge("K", together(*frames), "laptop", found)
     assert (judged["verdict"], judged["n"]) == ("supported", 16)
     few = together(*frames)
-    assert judge("K", few[few["architecture"] < "t"], "laptop", found)["verdict"].startswith("not run (8 points of four, one give no coefficient")
+    assert judge("K", few[few["architecture"] < "t"], "laptop", found)["verdict"].startswith(
+        "not run (8 points of four, one give no coefficient"
+    )
 
 
 def test_arms_paired_by_design_are_compared_pair_by_pair(tmp_path: Any) -> None:

@@ -14,6 +14,7 @@ from reprolib import cli
 from reprolib.errors import BadInput, CorruptFile, MissingData
 from reprolib.judging.audit import claims_hash, strict
 from reprolib.report import evidence, gallery
+from reprolib.run import runner
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<script>alert(1)</script>"
@@ -176,6 +177,26 @@ def test_a_run_of_ones_own_is_shown_with_the_sentences_on_the_same_numbers(base:
     assert page == base / "rerun" / "cifar" / "index.html"
     assert evidence.notebooks(base / "rerun")["cifar"]["shape_bias"].abstract
     assert "Not looked at yet" not in page.read_text()
+
+
+def test_a_run_ends_with_its_gallery_and_a_gallery_that_fails_fails_no_run(
+    base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = copied("cifar", "shape_bias", base / "rerun")
+    ended = runner.RunResult(
+        "completed", finding="shape_bias", scale="cifar", exit_code=0, seconds=1.0, notebook=own / "x.ipynb", folder=own
+    )
+    monkeypatch.setattr(runner, "run", lambda *arguments, **options: [ended])
+    assert cli.main(["run", "shape_bias", "--scale", "cifar"]) == 0
+    assert capsys.readouterr().out.endswith("gallery: figures/rerun/cifar/index.html\n")
+    assert (base / "rerun" / "cifar" / "index.html").is_file()
+    (own / "README.md").unlink()
+    assert cli.main(["run", "shape_bias", "--scale", "cifar"]) == 0
+    said = capsys.readouterr()
+    assert "gallery" not in said.out
+    assert "reprolib: no gallery: figures/rerun/cifar/shape_bias/README.md is not there" in said.err
+    assert cli.main(["run", "shape_bias", "--scale", "cifar", "-p", "seeds", "2"]) == 0
+    assert "gallery" not in capsys.readouterr().err
 
 
 def test_a_notebook_without_claims_comes_first(base: Path) -> None:

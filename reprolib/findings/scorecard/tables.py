@@ -109,7 +109,7 @@ def is_change(claim: Claim) -> bool:
 
 def by_network(rows: pd.DataFrame, wanted: Sequence[Property]) -> pd.DataFrame:
     """The table for a reader: a row a network, a column a property, "0.95 [0.93, 0.97]"."""
-    table = rows[rows["quantity"] != "effect"].pivot_table(
+    table = rows.pivot_table(
         index=["arm", "architecture", "seed", "recipe", "network"], columns=["claim", "quantity", "unit"], values="value", sort=False
     )
     told: dict[str, list[str]] = {}
