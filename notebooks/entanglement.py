@@ -248,10 +248,9 @@ if (study.rows["claim"] == "ENT-8").any():
     study.figure(figures.generators(study.rows), "generators", caption, "the collapsing line ends with the others", drawn="ENT-8")
 
 # %% [markdown]
-# ## Somebody else's networks, and one layer at a time
+# ## External networks
 #
-# A pair of ResNet-20 that this project did not train, one plainly and one adversarially: one network each, so no verdict. Below: the loss
-# over temperature, and how wide a neighbourhood is at it.
+# A pair of ResNet-20 that this project did not train, one plainly and one adversarially: one network each, so no verdict.
 
 # %%
 study.add(
@@ -264,6 +263,13 @@ study.add(
 )
 if (told := external.table(study.rows)) is not None:
     print(told.to_string())
+
+# %% [markdown]
+# ## Explore
+#
+# A network and a layer: the loss over temperature, and how wide a neighbourhood is at it.
+
+# %%
 explorer.temperatures(study, nets, interactive=study.settings.interactive)
 
 # %% [markdown]

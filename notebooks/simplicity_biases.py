@@ -237,7 +237,7 @@ failure = "marks of standard networks lie among the bars"
 study.figure(figures.ablation(study.rows), "ablation", caption, failure, drawn="SIM-8")
 
 # %% [markdown]
-# ## Somebody else's networks
+# ## External networks
 #
 # A pair of ResNet-20 that this project did not train, one plainly and one adversarially: one network each, so no verdict.
 

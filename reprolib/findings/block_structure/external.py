@@ -1,4 +1,4 @@
-"""Somebody else's pair of networks, a ResNet-20 trained plainly and one trained on PGD adversaries, compared as ours are.
+"""An external pair of networks, a ResNet-20 trained plainly and one trained on PGD adversaries, compared as ours are.
 
 Shown beside ours (one seed, no verdict of its own): does the finding hold on a pair that this project did not train? There
 is no second seed, so how unlike the two are (BLK-4) has nothing to be held against.

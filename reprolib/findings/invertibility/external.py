@@ -1,4 +1,4 @@
-"""Somebody else's networks: a ResNet-20 trained plainly and one trained on PGD adversaries, inverted as ours are.
+"""External networks: a ResNet-20 trained plainly and one trained on PGD adversaries, inverted as ours are.
 
 Shown beside ours (one seed, no verdict of its own): does the finding hold on a pair that this project did not train?
 Source of the networks: EhanW/advrob-cifar10 (MIT).

@@ -1,4 +1,4 @@
-"""Somebody else's pair of networks, a ResNet-20 trained plainly and one trained on PGD adversaries, asked as ours are; no verdict of its own.
+"""An external pair of networks, a ResNet-20 trained plainly and one trained on PGD adversaries, asked as ours are; no verdict of its own.
 
 Source of the networks: EhanW/advrob-cifar10 (MIT).
 """
