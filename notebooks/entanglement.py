@@ -90,7 +90,13 @@ study.add(layers.measure(study, nets, entanglement_of_layers))
 study.add(layers.through_training(study, nets, entanglement_of_layers))
 study.add(layers.over_temperature(study, nets))
 
+# %% [markdown]
+# What the loss rewards, on points of the plane that follow it. At one temperature it changes by scale alone: points fly apart, or into
+# heaps. At the minimum over temperature it cannot, and entangling stops at the bound.
+
 # %%
+from reprolib.findings.entanglement import toy
+
 study.claim("ENT-1")
 study.claim("ENT-9")
 study.claim("ENT-12")
@@ -100,14 +106,6 @@ if (study.rows["quantity"] == layers.BY_EPOCH).any():
 caption = "The loss of three layers over temperature, a line a network, on one batch; a dot at its minimum."
 failure = "minima lie at one temperature, so that a fixed one would do"
 study.figure(figures.over_temperature(study.rows), "temperature", caption, failure, drawn="ENT-9 loss_over_temperature")
-
-# %% [markdown]
-# What the loss rewards, on points of the plane that follow it. At one temperature it changes by scale alone: points fly apart, or into
-# heaps. At the minimum over temperature it cannot, and entangling stops at the bound.
-
-# %%
-from reprolib.findings.entanglement import toy
-
 caption = "200 points with random labels that follow the loss. Above: entanglement; below: the loss they follow / bound, and spread."
 study.figure(figures.toy(toy.paths()), "toy", caption, "both halves look alike", drawn=())
 
