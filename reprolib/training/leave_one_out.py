@@ -125,9 +125,15 @@ def train_points(
     wanted = [point for point in wanted if point.dataset not in absent]
     if wanted:
         report(totals(scale, only, jobs, device))
-        pool.train_specs(networks(wanted), jobs, device, report, ends, obtain, MODULE)
+        pool.train_specs([*_twins(wanted), *networks(wanted)], jobs, device, report, ends, obtain, MODULE)
         for point in wanted:
             bring_together(point)
+
+
+def _twins(wanted: Sequence[Point]) -> list[Point]:
+    """The full standard networks that the cards of robust ones are checked against, where they are neither here nor asked for."""
+    twins = dict.fromkeys(point.arms()[0] for point in wanted if point.recipe == point.setting.robust)
+    return [twin for twin in twins if twin not in wanted and not twin.path.exists()]
 
 
 def list_points(scale: str, only: Sequence[str] = ()) -> pd.DataFrame:

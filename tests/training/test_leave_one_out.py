@@ -129,6 +129,18 @@ def test_two_processes_share_the_work_and_train_nothing_twice(tmp_path: Path, mo
     assert said == []
 
 
+def test_a_robust_point_alone_has_its_standard_network_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPROLIB_ROOT", str(tmp_path))
+    handed: list[Point] = []
+    monkeypatch.setattr(leave_one_out.pool, "train_specs", lambda specs, *rest: handed.extend(specs))
+    robust = replace(FULL, recipe=FULL.setting.robust)
+    leave_one_out.train_points("smoke", only=[robust.name], report=quiet)
+    assert handed == [FULL, *networks([robust])]  # or its card knows no difference to it
+    handed.clear()
+    leave_one_out.train_points("smoke", only=[robust.name, FULL.name], report=quiet)
+    assert handed.count(FULL) == 1
+
+
 def test_full_networks_that_are_here_answer_once_more(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = soft_labels(FULL)
     assert leave_one_out.furthest(FULL, kept) == pytest.approx(0, abs=1e-3)
