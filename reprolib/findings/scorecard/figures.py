@@ -167,7 +167,7 @@ def what_else(rows: pd.DataFrame, claims: Mapping[str, Claim], against: Collecti
         figure.text(0.5, 0.5, "no change from standard to robust networks was answered", ha="center", va="center")
         return figure
     arms = [arm for arm in NETWORK_CONTROLS if (rows["arm"] == arm).any()]
-    figure = style.figure(style.WIDE, 0.95 + 0.3 * len(ids))
+    figure = style.figure(2.9 + 1.1 * len(arms), 0.95 + 0.3 * len(ids))
     axes = figure.subplots(1, len(arms), sharex=True, sharey=True, squeeze=False)[0]
     for ax, arm in zip(axes, arms, strict=True):
         role = style.role(arm)
