@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,22 @@ def test_every_finding_is_told_in_a_sentence_at_its_best_scale() -> None:
     lines = page.partition("<!-- found -->\n")[2].partition("<!-- /found -->")[0].splitlines()
     assert len(lines) == len(registry.findings())
     assert all(line.startswith("- **") and any(digit in line for digit in "0123456789") for line in lines)
+
+
+def test_an_interval_in_a_sentence_is_one_of_the_results_rounded_once() -> None:
+    said = []
+    for there in FOUND.values():
+        for notebook in there.values():
+            known = [one for claim in notebook.results["claims"] for one in (claim, *claim["parts"]) if one["low"] is not None]
+            for told in re.finditer(r"([+-]?\d*\.\d+) \[([+-]?\d*\.\d+), ([+-]?\d*\.\d+)\]", notebook.abstract):
+                half = 0.5 * 10.0 ** -len(told[1].partition(".")[2])
+                numbers = [float(number) for number in told.groups()]
+                said.append(told[0])
+                assert any(
+                    all(abs(number - one[key]) <= half * 1.001 for number, key in zip(numbers, ("estimate", "low", "high"), strict=True))
+                    for one in known
+                ), f"{notebook.scale}/{notebook.name}: {told[0]}"
+    assert len(said) > 10
 
 
 def test_a_readme_that_lost_its_marks_is_left_alone() -> None:
