@@ -51,11 +51,14 @@ def read_seen(folder: Path) -> dict[str, dict[str, str]]:
     """
     path = folder / "seen.toml"
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        seen = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise CorruptFile(f"{path} is not valid TOML ({error}): restore the committed file") from error
+    if wrong := next((name for name, told in seen.items() if not isinstance(told, dict) or not isinstance(told.get("text"), str)), None):
+        raise CorruptFile(f"{path} has no text in [{wrong}]: restore the committed file, or write what is seen there")
+    return seen
 
 
 def claims_hash(results: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprolib import registry, scales, store
+from reprolib import parameters, registry, scales, store
 from reprolib.errors import BadInput, CorruptFile, MissingData
 from reprolib.figures.verdicts import in_smallest_effects
 from reprolib.judging.audit import claims_hash, read_results, read_seen
@@ -16,6 +16,7 @@ from reprolib.judging.claims import networks_an_arm, numbers
 from reprolib.judging.ledger import Claim, load_claims
 from reprolib.run import explain, summary
 
+WORDS = ("supported", "contradicted", "negligible", "inconclusive", "not run")
 ABSTRACT = "finding"  # the table of seen.toml that tells what was found, not what is seen in a figure
 
 
@@ -40,7 +41,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Notebook:
-    """What one notebook left at a scale. abstract: one sentence on what was found, empty where none is current."""
+    """What one notebook left at a scale.
+
+    abstract: one sentence on what was found, empty where none is current. parameters: "seeds = 5, steps = 300", as it was run.
+    """
 
     name: str
     scale: str
@@ -48,6 +52,7 @@ class Notebook:
     results: Mapping[str, Any]
     pictures: tuple[Picture, ...]
     abstract: str
+    parameters: str
 
     @property
     def title(self) -> str:
@@ -119,11 +124,14 @@ def ledger(found: Mapping[str, Mapping[str, Notebook]]) -> list[Line]:
 
 
 def _answer(notebook: Notebook | None, claim: Claim) -> Answer | None:
-    entry = next((one for one in notebook.results["claims"] if one["id"] == claim.id), None) if notebook else None
-    if entry is None:
+    if notebook is None or (entry := next((one for one in notebook.results["claims"] if one["id"] == claim.id), None)) is None:
         return None
+    word = entry["verdict"].partition(" (")[0]
+    if word not in WORDS:
+        told = store.shown(notebook.folder / "results.json")
+        raise CorruptFile(f"{told} says {word!r} of {claim.id}, which is no verdict: restore it from git, or run the notebook again")
     return Answer(
-        entry["verdict"], entry["verdict"].partition(" (")[0], numbers(entry), networks_an_arm(entry), entry["specificity"],
+        entry["verdict"], word, numbers(entry), networks_an_arm(entry), entry["specificity"],
         in_smallest_effects(entry, claim),
     )  # fmt: skip
 
@@ -137,13 +145,24 @@ def _notebook(folder: Path, name: str, scale: str) -> Notebook:
         pictures = tuple(_picture(folder, entry, seen) for entry in results.get("figures", ()))
     except (KeyError, TypeError) as error:
         raise CorruptFile(f"{store.shown(folder / 'results.json')} tells of a figure without {error}: run the notebook again") from error
-    return Notebook(name, scale, folder, results, pictures, abstract)
+    return Notebook(name, scale, folder, results, pictures, abstract, _parameters(name, scale, results))
+
+
+def _parameters(name: str, scale: str, results: Mapping[str, Any]) -> str:
+    """What a run was told and its scale's presets of the rest, in words; empty for a run that knew other parameters than there are now."""
+    told = results.get("provenance", {}).get("parameters", {})
+    try:
+        settings = parameters.validate(name, {**told, "scale": scale})
+    except (BadInput, MissingData):
+        return ""
+    known = [one for one, parameter in parameters.of(name).items() if parameter.shapes_results and one not in ("scale", *parameters.OWN)]
+    return ", ".join(f"{one} = {settings[one]}" for one in known if settings.values.get(one))  # 0: worked out by the notebook
 
 
 def _picture(folder: Path, entry: Mapping[str, Any], seen: Mapping[str, Mapping[str, str]]) -> Picture:
     told = seen.get(entry["name"], {})
     text = told["text"] if told.get("rows") == entry["rows"] else ""
-    png = folder / next(file for file in entry["files"] if file.endswith(".png"))
+    png = folder / next((file for file in entry["files"] if file.endswith(".png")), "a png")
     try:
         again = explain.command(explain.read_stamp(png))
     except (BadInput, MissingData):  # a figure of an older notebook, or of one that is no more

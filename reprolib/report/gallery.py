@@ -21,9 +21,9 @@ from reprolib import scales, store
 from reprolib.errors import MissingData
 from reprolib.report import evidence
 from reprolib.report.evidence import Notebook
+from reprolib.run import summary
 
 HERE = Path(__file__).parent
-WORDS = ("supported", "contradicted", "negligible", "inconclusive", "not run")
 FOLDS = re.compile(r"</?details>|<summary>[^<>]*</summary>|<!--.*?-->", re.DOTALL)
 WIDTH, HEIGHT, MOST = 120, 14, 40.0  # of a strip, pixels; the smallest effects at its ends
 FOOT = "Made by reprolib from results.json, seen.toml and the executed notebooks in this folder; nothing here needs a network."
@@ -48,10 +48,13 @@ def scale_page(found: Mapping[str, Mapping[str, Notebook]], scale: str) -> str:
     lines, here = evidence.ledger(found), [*found[scale].values()]
     verdicts = {line.id: line.answers[scale].verdict for line in lines if scale in line.answers}
     claims = [entry for notebook in here for entry in notebook.results["claims"]]
-    about = f"Data: {scales.scale(scale).dataset}. {len(claims)} claims of {sum(bool(one.counts) for one in here)} findings."
+    of = f"{len(claims)} claims of {sum(bool(one.counts) for one in here)} findings: " if claims else ""
+    about = f"Data: {scales.scale(scale).dataset}. {of}{summary.counts({'claims': claims})}."
+    titles = {one.name: one.title for there in found.values() for one in there.values()}
     return _template("gallery.html.j2").render(
         heading=f"Adversarial robustness and representations: scale {scale}", about=about, scale=scale, columns=[*found], lines=lines,
-        scales=[(name, name in found) for name in found], notebooks=here, verdicts=verdicts, words=WORDS, strip=strip, foot=FOOT,
+        scales=[(name, name in found) for name in found], notebooks=here, verdicts=verdicts,
+        findings=[(name, titles[name]) for name in dict.fromkeys(line.finding for line in lines)], words=evidence.WORDS, strip=strip, foot=FOOT,
         style=_kept("style.css"), script=_kept("ledger.js"),
     )  # fmt: skip
 

@@ -233,6 +233,42 @@ def test_what_is_not_there_is_said(base: Path, repository: Path, capsys: pytest.
         gallery.write(base, ["cifar"])
 
 
+def test_a_damaged_file_is_named_in_one_sentence(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = base / "cifar" / "shape_bias"
+    kept = (folder / "results.json").read_text()
+    planted(folder, verdict="proven")
+    with pytest.raises(CorruptFile, match=r"shape_bias/results.json says 'proven' of SHP-1, which is no verdict"):
+        gallery.write(base, ["cifar"])
+    planted(folder, [{**json.loads(kept)["figures"][0], "files": ["x.pdf"]}])
+    with pytest.raises(MissingData, match="a png, which results.json names, cannot be read"):
+        gallery.write(base, ["cifar"])
+    (folder / "results.json").write_text(kept)
+    for seen in ('stimuli = "a word"', '[stimuli]\nrows = "abc"', "[stimuli]\ntext = 3"):
+        (folder / "seen.toml").write_text(seen + "\n")
+        with pytest.raises(CorruptFile, match=r"seen.toml has no text in \[stimuli\]"):
+            gallery.write(base, ["cifar"])
+
+
+def test_the_head_of_a_page_counts_its_claims_and_every_finding_can_be_filtered(base: Path) -> None:
+    gallery.write(base)
+    cifar, laptop = (Links(base / scale / "index.html") for scale in ("cifar", "laptop"))
+    assert "Data: cifar10. 18 claims of 2 findings: holds 7, does not hold 1, open 7, not run 3." in cifar.text
+    for page in (cifar, laptop):  # findings of other scales too: their claims are in the table
+        assert "block structure disappears" in page.text
+        assert page.tags.count("option") == 2 + 2 + len(evidence.WORDS)
+
+
+def test_a_notebook_is_shown_with_the_parameters_it_ran_with(base: Path) -> None:
+    gallery.write(base)
+    assert "Run with seeds = 5, batch_size = 250, n_batches = 40, attack_steps = 20." in (base / "cifar" / "index.html").read_text()
+    path = base / "cifar" / "shape_bias" / "results.json"
+    results = json.loads(path.read_text())
+    assert evidence.notebooks(base)["cifar"]["shape_bias"].parameters.startswith("seeds = 5, ")
+    results["provenance"]["parameters"] = {"scale": "cifar", "a_knob_of_old": 3}
+    path.write_text(json.dumps(results))
+    assert evidence.notebooks(base)["cifar"]["shape_bias"].parameters == ""
+
+
 def test_a_strip_is_drawn_within_its_ends() -> None:
     drawn = str(gallery.strip((0.0, -1e9, 1e9)))
     assert 'x1="0.0" x2="120.0"' in drawn
