@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import re
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_the_ledger_on_the_web_has_a_row_a_claim() -> None:
     rows = [line for line in readme.of_figures(FOUND).splitlines() if line.startswith("| ") and "-" in line.split("|")[1]]
     assert [row.split("|")[1].strip() for row in rows] == [line.id for line in evidence.ledger(FOUND)]
     assert all(row.count("|") - row.count("\\|") == len(rows[0].split("|")) - 1 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/library.md", "figures/README.md", "data/README.md"])
+def test_every_link_of_a_page_leads_to_a_file(name: str) -> None:
+    page = ROOT / name
+    targets = [target for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()) if "://" not in target]
+    assert targets or name == "data/README.md"
+    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_the_readme_stays_short() -> None:
