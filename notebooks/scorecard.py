@@ -50,7 +50,8 @@ for of in read.values():
 # ## The ledger
 #
 # Does it hold? Every claim's effect in units of the smallest one that counts, chosen before it was measured. `supported` lies wholly beyond it
-# on the claimed side, `contradicted` on the other, `negligible` wholly between; the rest is `inconclusive`. Some claims are asked at one scale only.
+# on the claimed side, `contradicted` on the other, `negligible` wholly between; the rest is `inconclusive`. Of
+# sameness or no loss (ENT-2, ENT-3, ENT-11), `supported` lies within it. Some claims are asked at one scale only.
 
 # %%
 claims = load_claims()
@@ -61,7 +62,7 @@ study.figure(
     figures.ledger(effects, results, claims),
     "ledger",
     caption="Every claim at every scale measured: effect in units of the smallest that counts, to the right as claimed, coloured by verdict.",
-    failure="nothing: this is the sum; a claim fails where its interval lies left of the right dotted line",
+    failure="its interval does not lie right of the right dotted line; one of sameness: it leaves the band; of no loss: it reaches left of the band",
     drawn=tables.drawn(effects),
 )
 
